@@ -1,0 +1,65 @@
+# Everything is a target; `make help` lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STUBS := services/genaug/v1
+
+.DEFAULT_GOAL := help
+
+$(BIN)/genaug: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[all,dev]'
+	touch $@
+
+.PHONY: setup
+setup: $(BIN)/genaug ## Make .venv with everything in it (kept if it is there)
+
+.PHONY: quickstart
+quickstart: setup ## Run the six steps on scikit-learn's digits; leaves quickstart-report.html
+	$(BIN)/genaug run create -f examples/quickstart.yaml --wait
+	$(BIN)/genaug run report "$$($(BIN)/genaug run create -f examples/quickstart.yaml -o json | $(BIN)/python -c 'import json,sys; print(json.load(sys.stdin)["name"])')" -o quickstart-report.html
+
+.PHONY: test
+test: setup ## Unit and integration tests
+	$(BIN)/python -m pytest tests/unit tests/integration
+
+.PHONY: test-integration
+test-integration: setup ## Only the tests that start real servers
+	$(BIN)/python -m pytest tests/integration
+
+.PHONY: lint
+lint: setup ## ruff, mypy (strict), import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.PHONY: lint-proto
+lint-proto: ## buf lint, from npm
+	npx --yes @bufbuild/buf@1.75.0 lint
+
+.PHONY: format
+format: setup ## Format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# The generator's protobuf is older than the runtime's, so it has an environment of its own.
+.venv-proto/bin/python:
+	$(PYTHON) -m venv .venv-proto
+	.venv-proto/bin/pip install --quiet grpcio-tools==1.81.1
+
+.PHONY: proto
+proto: .venv-proto/bin/python ## Generate the stubs (committed; leaves no diff)
+	find $(STUBS) -name '*_pb2*' -delete
+	.venv-proto/bin/python -m grpc_tools.protoc -Iprotos --python_out=services --pyi_out=services protos/genaug/v1/*.proto
+	.venv-proto/bin/python -m grpc_tools.protoc -Iprotos --grpc_python_out=services protos/genaug/v1/*_service.proto
+
+.PHONY: clean
+clean: ## Remove what was built here (not your data)
+	rm -rf build dist *.egg-info services/*.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache quickstart-report.html
+
+.PHONY: help
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | while IFS=$$'\t' read -r t d; do printf '  %-18s %s\n' "$$t" "$$d"; done

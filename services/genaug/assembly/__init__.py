@@ -1,0 +1,1 @@
+"""Import, seal and assembly of datasets."""

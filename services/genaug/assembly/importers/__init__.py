@@ -1,0 +1,1 @@
+"""Readers of source formats; they run where the files are."""

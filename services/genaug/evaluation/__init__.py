@@ -1,0 +1,1 @@
+"""Step 6: train, measure, compare, report."""

@@ -1,0 +1,1 @@
+"""Step 3: label made images and judge each."""

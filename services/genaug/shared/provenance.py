@@ -1,0 +1,64 @@
+"""What made a result: recorded beside it, never part of its digest."""
+
+from __future__ import annotations
+
+import subprocess
+from datetime import UTC, datetime
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import genaug
+
+_LIBRARIES = ("torch", "diffusers", "torchvision", "numpy", "pillow", "scikit-learn", "openTSNE")
+
+
+def now() -> str:
+    """The time, RFC 3339, UTC, in seconds."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+@cache
+def revision() -> str:
+    """The code revision, where the package runs from a git checkout; else empty."""
+    folder = Path(genaug.__file__).parent
+    try:
+        found = subprocess.run(
+            ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12"],
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return found.stdout.strip() if found.returncode == 0 else ""
+
+
+@cache
+def libraries() -> dict[str, str]:
+    """Versions of the installed libraries that shape results."""
+    found = {}
+    for name in _LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def provenance(recipe: str, *, seconds: float) -> dict[str, Any]:
+    """The message `Provenance`, as JSON.
+
+    Args:
+        recipe: The step's recipe version, such as "train/1".
+        seconds: What the work took.
+    """
+    return {
+        "recipe": recipe,
+        "version": genaug.__version__,
+        "revision": revision(),
+        "libraries": dict(libraries()),
+        "seconds": round(seconds, 3),
+    }

@@ -1,0 +1,193 @@
+"""Configuration: defaults < genaug.yaml < GENAUG_… environment < flags. Unknown keys are errors."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+import platformdirs
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
+
+from genaug.shared.errors import InvalidArgument
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class StoreSettings(_Section):
+    """The object store."""
+
+    url: str = ""
+    """file:///folder, memory:// or s3://bucket/prefix. Default: file://{home}/store."""
+    endpoint: str = ""
+    """Address of an S3 server other than AWS, such as http://minio:9000."""
+    region: str = "us-east-1"
+    """Region of an S3 store."""
+    access_key_id: str = ""
+    """S3 access key."""
+    secret_access_key: SecretStr = SecretStr("")
+    """S3 secret key."""
+
+
+class DatabaseSettings(_Section):
+    """The orchestrator's database."""
+
+    url: str = ""
+    """sqlite:///file or postgresql://…. Default: sqlite:///{home}/orchestrator.sqlite."""
+
+
+class AuthSettings(_Section):
+    """Who may call."""
+
+    mode: Literal["auto", "none", "token"] = "auto"
+    """auto: no token on a unix socket or loopback, obligatory elsewhere. none: never. token: always."""
+    token: SecretStr = SecretStr("")
+    """The bearer token that callers send."""
+
+
+class EndpointSettings(_Section):
+    """Where the orchestrator finds the other services; empty for its own address."""
+
+    generation: str = ""
+    labeling: str = ""
+    selection: str = ""
+    assembly: str = ""
+
+
+class ServerSettings(_Section):
+    """How a service listens."""
+
+    address: str = "127.0.0.1:50051"
+    """host:port, or unix:/path."""
+    threads: int = Field(16, ge=2, le=512)
+    """Requests served at once."""
+    reflection: bool = True
+    """Whether grpcurl may list the services."""
+
+
+class JobSettings(_Section):
+    """How Jobs run."""
+
+    runner: Literal["local"] = "local"
+    """local: a subprocess of the orchestrator."""
+    attempts: int = Field(3, ge=1, le=20)
+    """Attempts before a Job has failed."""
+
+
+class Settings(BaseSettings):
+    """All of it."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="GENAUG_",
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        nested_model_default_partial_update=True,
+    )
+
+    home: Path = Field(default_factory=lambda: Path(platformdirs.user_data_dir("genaug")))
+    """Folder of everything that is kept on this machine."""
+    endpoint: str = ""
+    """Server that the command line calls; empty to start one over `home`."""
+    device: str = "auto"
+    """torch device of models: auto, cpu, cuda, cuda:1, ..."""
+    threads: int = Field(0, ge=0)
+    """CPU threads of one model process; 0 for torch's default."""
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    store: StoreSettings = StoreSettings()
+    database: DatabaseSettings = DatabaseSettings()
+    auth: AuthSettings = AuthSettings()
+    endpoints: EndpointSettings = EndpointSettings()
+    server: ServerSettings = ServerSettings()
+    jobs: JobSettings = JobSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, YamlConfigSettingsSource(settings_cls, yaml_file=config_file())
+
+
+def config_file() -> Path:
+    """The configuration file: GENAUG_CONFIG, or genaug.yaml in the working folder."""
+    return Path(os.environ.get("GENAUG_CONFIG", "genaug.yaml"))
+
+
+def load_settings(**flags: Any) -> Settings:
+    """Read the configuration; `flags` win over everything.
+
+    Raises:
+        InvalidArgument: a key is unknown or a value is out of range; all of them are named.
+    """
+    _check_environment()
+    try:
+        settings = Settings(**{key: value for key, value in flags.items() if value is not None})
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False))
+        raise InvalidArgument(f"configuration: {problems}", reason="BAD_CONFIGURATION") from None
+    home = settings.home.expanduser().absolute()
+    store, database = settings.store, settings.database
+    return settings.model_copy(
+        update={
+            "home": home,
+            "store": store if store.url else store.model_copy(update={"url": f"file://{home / 'store'}"}),
+            "database": database
+            if database.url
+            else database.model_copy(update={"url": f"sqlite:///{home / 'orchestrator.sqlite'}"}),
+        }
+    )
+
+
+def environment_of(settings: Settings) -> dict[str, str]:
+    """The environment variables that give a subprocess the same settings, secrets included."""
+    result: dict[str, str] = {}
+
+    def walk(prefix: str, model: BaseModel) -> None:
+        for field in type(model).model_fields:
+            value = getattr(model, field)
+            if isinstance(value, BaseModel):
+                walk(f"{prefix}{field.upper()}__", value)
+            else:
+                result[f"{prefix}{field.upper()}"] = (
+                    value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+                )
+
+    walk("GENAUG_", settings)
+    return result
+
+
+# Variables that name no setting: the configuration file itself, and what a Job's container is told.
+_OTHER_VARIABLES = frozenset({"GENAUG_CONFIG"})
+
+
+def _check_environment() -> None:
+    known = set(environment_names())
+    for name in os.environ:
+        if name.startswith("GENAUG_") and name not in known and name not in _OTHER_VARIABLES:
+            raise InvalidArgument(
+                f"environment: {name} names no setting; `genaug config show` lists them", reason="BAD_CONFIGURATION"
+            )
+
+
+def environment_names() -> list[str]:
+    """Every GENAUG_… variable that names a setting."""
+    names: list[str] = []
+
+    def walk(prefix: str, model: type[BaseModel]) -> None:
+        for field, info in model.model_fields.items():
+            kind = info.annotation
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                walk(f"{prefix}{field.upper()}__", kind)
+            else:
+                names.append(f"{prefix}{field.upper()}")
+
+    walk("GENAUG_", Settings)
+    return names

@@ -1,0 +1,261 @@
+"""The object store: `file://`, `memory://` and `s3://` alike, each identity confined to what its step may touch."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import obstore
+from obstore.exceptions import AlreadyExistsError, BaseError
+from obstore.exceptions import NotFoundError as ObjectNotFoundError
+from obstore.store import LocalStore, MemoryStore, ObjectStore, S3Store
+
+from genaug.shared.digests import canonical_json
+from genaug.shared.errors import FailedPrecondition, NotFound, PermissionDenied, ResourceExhausted, Unavailable
+from genaug.shared.settings import StoreSettings
+
+
+@dataclass(frozen=True)
+class Access:
+    """Prefixes that an identity may read and write. What it may write it may read."""
+
+    reads: tuple[str, ...]
+    writes: tuple[str, ...]
+
+
+_JOBS = ("requests/", "progress/")
+
+# What learns never reads the seal; what reads the seal never learns.
+ROLES: dict[str, Access] = {
+    "assembly": Access(
+        reads=("batches/", "labels/", "selections/", "generators/", "classifiers/", "evaluations/", "runs/", "draws/"),
+        writes=("uploads/", "images/", "sealed/", "restricted/", "datasets/", "seal-openings/", "draws/"),
+    ),
+    "finetune": Access(reads=("datasets/", "images/", "requests/"), writes=("generators/", "progress/")),
+    "generation": Access(reads=("generators/",), writes=("draws/", "batches/")),
+    "labeling": Access(reads=("classifiers/", "batches/", "draws/"), writes=("labels/",)),
+    "selection": Access(
+        reads=("datasets/", "images/", "classifiers/", "batches/", "draws/"), writes=("embeddings/", "selections/")
+    ),
+    "train": Access(reads=("datasets/", "images/", "draws/", "requests/"), writes=("classifiers/", "progress/")),
+    "evaluate": Access(
+        reads=("datasets/", "sealed/", "classifiers/", "requests/"),
+        writes=("evaluations/", "progress/", "seal-openings/"),
+    ),
+    "report": Access(
+        reads=(
+            *("datasets/", "images/", "draws/", "batches/", "labels/", "selections/", "embeddings/"),
+            *("generators/", "classifiers/", "evaluations/", "requests/"),
+        ),
+        writes=("runs/", "progress/"),
+    ),
+    "orchestrator": Access(
+        reads=("datasets/", "generators/", "classifiers/", "selections/", "evaluations/", "batches/", "labels/"),
+        writes=("runs/", *_JOBS),
+    ),
+}
+
+
+class Store:
+    """An object store seen by one identity.
+
+    Objects whose key is a digest of their inputs are written by `put_new`, never replaced: the stored object wins.
+    Only records of progress and of runs are written by `put`.
+    """
+
+    def __init__(self, backend: ObjectStore, role: str, *, url: str) -> None:
+        if role not in ROLES:
+            raise KeyError(f"no store identity {role!r}; there are {', '.join(ROLES)}")
+        self._backend = backend
+        self._role = role
+        self._url = url
+
+    @classmethod
+    def open(cls, settings: StoreSettings, role: str) -> Store:
+        """Open the store of `settings` as `role`.
+
+        Raises:
+            FailedPrecondition: the URL has an unknown scheme, or its folder cannot be written.
+        """
+        return cls(_backend(settings), role, url=settings.url)
+
+    def as_role(self, role: str) -> Store:
+        """The same store, seen by another identity."""
+        return Store(self._backend, role, url=self._url)
+
+    @property
+    def role(self) -> str:
+        """The identity."""
+        return self._role
+
+    def put_new(self, key: str, data: bytes) -> bool:
+        """Write `data` at `key` unless something is there. Return whether this call wrote it."""
+        self._check(key, write=True)
+        try:
+            with _translated(key):
+                obstore.put(self._backend, key, data, mode="create")
+        except AlreadyExistsError:
+            return False
+        return True
+
+    def put(self, key: str, data: bytes) -> None:
+        """Write `data` at `key`, replacing what is there. For records of progress and runs only."""
+        self._check(key, write=True)
+        with _translated(key):
+            obstore.put(self._backend, key, data)
+
+    def get(self, key: str) -> bytes:
+        """Read the object at `key`.
+
+        Raises:
+            NotFound: there is none.
+        """
+        self._check(key, write=False)
+        with _translated(key):
+            return bytes(obstore.get(self._backend, key).bytes())
+
+    def exists(self, key: str) -> bool:
+        """Whether there is an object at `key`."""
+        self._check(key, write=False)
+        try:
+            with _translated(key):
+                obstore.head(self._backend, key)
+        except NotFound:
+            return False
+        return True
+
+    def put_new_json(self, key: str, value: Any) -> bool:
+        """`put_new` of canonical JSON."""
+        return self.put_new(key, canonical_json(value))
+
+    def put_json(self, key: str, value: Any) -> None:
+        """`put` of canonical JSON."""
+        self.put(key, canonical_json(value))
+
+    def get_json(self, key: str) -> Any:
+        """Read JSON."""
+        return json.loads(self.get(key))
+
+    def list(self, prefix: str) -> Iterator[tuple[str, int]]:
+        """Yield (key, size in bytes) of all objects below `prefix`, which ends with a slash."""
+        self._check(prefix, write=False)
+        with _translated(prefix):
+            for page in obstore.list(self._backend, prefix):
+                for entry in page:
+                    yield entry["path"], entry["size"]
+
+    def children(self, prefix: str) -> Iterator[str]:
+        """Yield the names of the folders directly below `prefix`, sorted."""
+        self._check(prefix, write=False)
+        with _translated(prefix):
+            found = obstore.list_with_delimiter(self._backend, prefix)
+        yield from sorted(path.rstrip("/").rsplit("/", 1)[-1] for path in found["common_prefixes"])
+
+    def delete(self, key: str) -> None:
+        """Delete the object at `key`; nothing happens when there is none."""
+        self._check(key, write=True)
+        try:
+            with _translated(key):
+                obstore.delete(self._backend, key)
+        except NotFound:
+            return
+
+    def check(self) -> None:
+        """Prove that a conditional put works here: the second one must fail.
+
+        Raises:
+            FailedPrecondition: the store took the second write; digests could not be trusted there.
+        """
+        key = f"selftest/{self._role}-{time.time_ns()}"
+        with _translated(key):
+            obstore.put(self._backend, key, b"1", mode="create")
+            try:
+                obstore.put(self._backend, key, b"2", mode="create")
+            except AlreadyExistsError:
+                return
+            finally:
+                obstore.delete(self._backend, key)
+        raise FailedPrecondition(
+            f"store {self._url}: a conditional put overwrote an object; use a store that honours If-None-Match "
+            "(MinIO, SeaweedFS, AWS S3)",
+            reason="NO_CONDITIONAL_PUT",
+        )
+
+    def _check(self, key: str, *, write: bool) -> None:
+        access = ROLES[self._role]
+        allowed = access.writes if write else access.writes + access.reads
+        if not key.startswith(allowed):
+            raise PermissionDenied(
+                f"the store identity {self._role!r} may not {'write' if write else 'read'} {key.split('/', 1)[0]}/",
+                reason="STORE_ACCESS_DENIED",
+                role=self._role,
+            )
+
+
+class _translated:
+    """Turns the library's errors into ours. A conditional put's refusal passes through."""
+
+    def __init__(self, key: str) -> None:
+        self._key = key
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if error is None or isinstance(error, AlreadyExistsError):
+            return
+        if isinstance(error, (ObjectNotFoundError, FileNotFoundError)):
+            raise NotFound(f"{self._key}: not in the store", reason="OBJECT_NOT_FOUND", key=self._key) from None
+        if "No space left" in str(error) or getattr(error, "errno", None) == 28:
+            raise ResourceExhausted(
+                f"{self._key}: the store is full; free space and resume", reason="STORE_FULL", key=self._key
+            ) from None
+        if isinstance(error, (BaseError, OSError)):
+            raise Unavailable(
+                f"{self._key}: the store cannot be reached or refused ({type(error).__name__}); "
+                "check store.url and its credentials with `genaug doctor`",
+                reason="STORE_UNAVAILABLE",
+                key=self._key,
+            ) from error
+
+
+def _backend(settings: StoreSettings) -> ObjectStore:
+    parts = urlsplit(settings.url)
+    if parts.scheme == "file":
+        folder = Path(parts.path)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise FailedPrecondition(
+                f"store.url: {folder} cannot be made ({error.strerror}); choose a folder you may write",
+                reason="STORE_NOT_WRITABLE",
+            ) from None
+        return LocalStore(folder)
+    if parts.scheme == "memory":
+        return MemoryStore()
+    if parts.scheme == "s3":
+        options: dict[str, Any] = {"region": settings.region}
+        if settings.endpoint:
+            options |= {"endpoint": settings.endpoint, "virtual_hosted_style_request": False}
+        if settings.access_key_id:
+            options |= {
+                "access_key_id": settings.access_key_id,
+                "secret_access_key": settings.secret_access_key.get_secret_value(),
+            }
+        client: Any = {"allow_http": settings.endpoint.startswith("http://")}
+        return S3Store(parts.netloc, prefix=parts.path.strip("/") or None, client_options=client, **options)
+    raise FailedPrecondition(
+        f"store.url: {settings.url!r} has no known scheme; use file://, memory:// or s3://", reason="BAD_STORE_URL"
+    )
+
+
+def free_bytes(settings: StoreSettings) -> int | None:
+    """Free bytes below a `file://` store; None for others, which do not say."""
+    parts = urlsplit(settings.url)
+    return shutil.disk_usage(parts.path).free if parts.scheme == "file" else None

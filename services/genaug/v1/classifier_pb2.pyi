@@ -1,0 +1,70 @@
+from genaug.v1 import common_pb2 as _common_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Classifier(_message.Message):
+    __slots__ = ("name", "classes", "spec", "dataset_version", "role", "seed", "updates", "best_update", "macro_recall", "temperature", "thresholds", "create_time", "provenance")
+    class Role(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        ROLE_UNSPECIFIED: _ClassVar[Classifier.Role]
+        ROLE_LABELER: _ClassVar[Classifier.Role]
+        ROLE_EVALUATOR: _ClassVar[Classifier.Role]
+    ROLE_UNSPECIFIED: Classifier.Role
+    ROLE_LABELER: Classifier.Role
+    ROLE_EVALUATOR: Classifier.Role
+    class ThresholdsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    CLASSES_FIELD_NUMBER: _ClassVar[int]
+    SPEC_FIELD_NUMBER: _ClassVar[int]
+    DATASET_VERSION_FIELD_NUMBER: _ClassVar[int]
+    ROLE_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    UPDATES_FIELD_NUMBER: _ClassVar[int]
+    BEST_UPDATE_FIELD_NUMBER: _ClassVar[int]
+    MACRO_RECALL_FIELD_NUMBER: _ClassVar[int]
+    TEMPERATURE_FIELD_NUMBER: _ClassVar[int]
+    THRESHOLDS_FIELD_NUMBER: _ClassVar[int]
+    CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    PROVENANCE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    classes: _containers.RepeatedScalarFieldContainer[str]
+    spec: ClassifierSpec
+    dataset_version: str
+    role: Classifier.Role
+    seed: int
+    updates: int
+    best_update: int
+    macro_recall: float
+    temperature: float
+    thresholds: _containers.ScalarMap[str, float]
+    create_time: str
+    provenance: _common_pb2.Provenance
+    def __init__(self, name: _Optional[str] = ..., classes: _Optional[_Iterable[str]] = ..., spec: _Optional[_Union[ClassifierSpec, _Mapping]] = ..., dataset_version: _Optional[str] = ..., role: _Optional[_Union[Classifier.Role, str]] = ..., seed: _Optional[int] = ..., updates: _Optional[int] = ..., best_update: _Optional[int] = ..., macro_recall: _Optional[float] = ..., temperature: _Optional[float] = ..., thresholds: _Optional[_Mapping[str, float]] = ..., create_time: _Optional[str] = ..., provenance: _Optional[_Union[_common_pb2.Provenance, _Mapping]] = ...) -> None: ...
+
+class ClassifierSpec(_message.Message):
+    __slots__ = ("backbone", "image_size")
+    class Backbone(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        BACKBONE_UNSPECIFIED: _ClassVar[ClassifierSpec.Backbone]
+        BACKBONE_SMALL_CNN: _ClassVar[ClassifierSpec.Backbone]
+        BACKBONE_EFFICIENTNET_LITE0: _ClassVar[ClassifierSpec.Backbone]
+    BACKBONE_UNSPECIFIED: ClassifierSpec.Backbone
+    BACKBONE_SMALL_CNN: ClassifierSpec.Backbone
+    BACKBONE_EFFICIENTNET_LITE0: ClassifierSpec.Backbone
+    BACKBONE_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    backbone: ClassifierSpec.Backbone
+    image_size: int
+    def __init__(self, backbone: _Optional[_Union[ClassifierSpec.Backbone, str]] = ..., image_size: _Optional[int] = ...) -> None: ...

@@ -1,0 +1,111 @@
+from genaug.v1 import common_pb2 as _common_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Dataset(_message.Message):
+    __slots__ = ("name", "digest", "format", "seed", "split", "folds", "training", "validation", "test", "subjects", "subjects_on_two_sides", "joined_groups", "dropped", "near_duplicates", "create_time", "provenance", "median_side", "channels")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    FORMAT_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    SPLIT_FIELD_NUMBER: _ClassVar[int]
+    FOLDS_FIELD_NUMBER: _ClassVar[int]
+    TRAINING_FIELD_NUMBER: _ClassVar[int]
+    VALIDATION_FIELD_NUMBER: _ClassVar[int]
+    TEST_FIELD_NUMBER: _ClassVar[int]
+    SUBJECTS_FIELD_NUMBER: _ClassVar[int]
+    SUBJECTS_ON_TWO_SIDES_FIELD_NUMBER: _ClassVar[int]
+    JOINED_GROUPS_FIELD_NUMBER: _ClassVar[int]
+    DROPPED_FIELD_NUMBER: _ClassVar[int]
+    NEAR_DUPLICATES_FIELD_NUMBER: _ClassVar[int]
+    CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    PROVENANCE_FIELD_NUMBER: _ClassVar[int]
+    MEDIAN_SIDE_FIELD_NUMBER: _ClassVar[int]
+    CHANNELS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    digest: str
+    format: str
+    seed: int
+    split: _containers.RepeatedScalarFieldContainer[float]
+    folds: int
+    training: _containers.RepeatedCompositeFieldContainer[_common_pb2.ClassCount]
+    validation: _containers.RepeatedCompositeFieldContainer[_common_pb2.ClassCount]
+    test: _containers.RepeatedCompositeFieldContainer[_common_pb2.ClassCount]
+    subjects: int
+    subjects_on_two_sides: int
+    joined_groups: int
+    dropped: _containers.RepeatedCompositeFieldContainer[DroppedImage]
+    near_duplicates: _containers.RepeatedCompositeFieldContainer[NearDuplicate]
+    create_time: str
+    provenance: _common_pb2.Provenance
+    median_side: int
+    channels: int
+    def __init__(self, name: _Optional[str] = ..., digest: _Optional[str] = ..., format: _Optional[str] = ..., seed: _Optional[int] = ..., split: _Optional[_Iterable[float]] = ..., folds: _Optional[int] = ..., training: _Optional[_Iterable[_Union[_common_pb2.ClassCount, _Mapping]]] = ..., validation: _Optional[_Iterable[_Union[_common_pb2.ClassCount, _Mapping]]] = ..., test: _Optional[_Iterable[_Union[_common_pb2.ClassCount, _Mapping]]] = ..., subjects: _Optional[int] = ..., subjects_on_two_sides: _Optional[int] = ..., joined_groups: _Optional[int] = ..., dropped: _Optional[_Iterable[_Union[DroppedImage, _Mapping]]] = ..., near_duplicates: _Optional[_Iterable[_Union[NearDuplicate, _Mapping]]] = ..., create_time: _Optional[str] = ..., provenance: _Optional[_Union[_common_pb2.Provenance, _Mapping]] = ..., median_side: _Optional[int] = ..., channels: _Optional[int] = ...) -> None: ...
+
+class DroppedImage(_message.Message):
+    __slots__ = ("image_id", "reason", "detail", "row")
+    IMAGE_ID_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    DETAIL_FIELD_NUMBER: _ClassVar[int]
+    ROW_FIELD_NUMBER: _ClassVar[int]
+    image_id: str
+    reason: str
+    detail: str
+    row: int
+    def __init__(self, image_id: _Optional[str] = ..., reason: _Optional[str] = ..., detail: _Optional[str] = ..., row: _Optional[int] = ...) -> None: ...
+
+class NearDuplicate(_message.Message):
+    __slots__ = ("image_id", "other_image_id", "correlation")
+    IMAGE_ID_FIELD_NUMBER: _ClassVar[int]
+    OTHER_IMAGE_ID_FIELD_NUMBER: _ClassVar[int]
+    CORRELATION_FIELD_NUMBER: _ClassVar[int]
+    image_id: str
+    other_image_id: str
+    correlation: float
+    def __init__(self, image_id: _Optional[str] = ..., other_image_id: _Optional[str] = ..., correlation: _Optional[float] = ...) -> None: ...
+
+class DatasetVersion(_message.Message):
+    __slots__ = ("name", "digest", "manifest", "real", "synthetic", "transformed", "validation", "shortfall", "create_time")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    MANIFEST_FIELD_NUMBER: _ClassVar[int]
+    REAL_FIELD_NUMBER: _ClassVar[int]
+    SYNTHETIC_FIELD_NUMBER: _ClassVar[int]
+    TRANSFORMED_FIELD_NUMBER: _ClassVar[int]
+    VALIDATION_FIELD_NUMBER: _ClassVar[int]
+    SHORTFALL_FIELD_NUMBER: _ClassVar[int]
+    CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    digest: str
+    manifest: str
+    real: _containers.RepeatedCompositeFieldContainer[_common_pb2.ClassCount]
+    synthetic: _containers.RepeatedCompositeFieldContainer[_common_pb2.ClassCount]
+    transformed: _containers.RepeatedCompositeFieldContainer[_common_pb2.ClassCount]
+    validation: _containers.RepeatedCompositeFieldContainer[_common_pb2.ClassCount]
+    shortfall: _containers.RepeatedCompositeFieldContainer[_common_pb2.ClassCount]
+    create_time: str
+    def __init__(self, name: _Optional[str] = ..., digest: _Optional[str] = ..., manifest: _Optional[str] = ..., real: _Optional[_Iterable[_Union[_common_pb2.ClassCount, _Mapping]]] = ..., synthetic: _Optional[_Iterable[_Union[_common_pb2.ClassCount, _Mapping]]] = ..., transformed: _Optional[_Iterable[_Union[_common_pb2.ClassCount, _Mapping]]] = ..., validation: _Optional[_Iterable[_Union[_common_pb2.ClassCount, _Mapping]]] = ..., shortfall: _Optional[_Iterable[_Union[_common_pb2.ClassCount, _Mapping]]] = ..., create_time: _Optional[str] = ...) -> None: ...
+
+class View(_message.Message):
+    __slots__ = ("classes", "multi_disease")
+    class MultiDisease(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        MULTI_DISEASE_UNSPECIFIED: _ClassVar[View.MultiDisease]
+        MULTI_DISEASE_EXCLUDE: _ClassVar[View.MultiDisease]
+        MULTI_DISEASE_PRIMARY: _ClassVar[View.MultiDisease]
+        MULTI_DISEASE_KEEP: _ClassVar[View.MultiDisease]
+    MULTI_DISEASE_UNSPECIFIED: View.MultiDisease
+    MULTI_DISEASE_EXCLUDE: View.MultiDisease
+    MULTI_DISEASE_PRIMARY: View.MultiDisease
+    MULTI_DISEASE_KEEP: View.MultiDisease
+    CLASSES_FIELD_NUMBER: _ClassVar[int]
+    MULTI_DISEASE_FIELD_NUMBER: _ClassVar[int]
+    classes: _containers.RepeatedScalarFieldContainer[str]
+    multi_disease: View.MultiDisease
+    def __init__(self, classes: _Optional[_Iterable[str]] = ..., multi_disease: _Optional[_Union[View.MultiDisease, str]] = ...) -> None: ...

@@ -1,0 +1,74 @@
+from genaug.v1 import classifier_pb2 as _classifier_pb2
+from genaug.v1 import common_pb2 as _common_pb2
+from genaug.v1 import run_pb2 as _run_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class GetClassifierRequest(_message.Message):
+    __slots__ = ("name",)
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    def __init__(self, name: _Optional[str] = ...) -> None: ...
+
+class ListClassifiersRequest(_message.Message):
+    __slots__ = ("page_size", "page_token")
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    page_size: int
+    page_token: str
+    def __init__(self, page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class ListClassifiersResponse(_message.Message):
+    __slots__ = ("classifiers", "next_page_token")
+    CLASSIFIERS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    classifiers: _containers.RepeatedCompositeFieldContainer[_classifier_pb2.Classifier]
+    next_page_token: str
+    def __init__(self, classifiers: _Optional[_Iterable[_Union[_classifier_pb2.Classifier, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class LabelBatchRequest(_message.Message):
+    __slots__ = ("classifier", "batch", "mode")
+    CLASSIFIER_FIELD_NUMBER: _ClassVar[int]
+    BATCH_FIELD_NUMBER: _ClassVar[int]
+    MODE_FIELD_NUMBER: _ClassVar[int]
+    classifier: str
+    batch: str
+    mode: _run_pb2.LabelingSpec.Mode
+    def __init__(self, classifier: _Optional[str] = ..., batch: _Optional[str] = ..., mode: _Optional[_Union[_run_pb2.LabelingSpec.Mode, str]] = ...) -> None: ...
+
+class LabelBatchResponse(_message.Message):
+    __slots__ = ("progress", "labelled_batch")
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    LABELLED_BATCH_FIELD_NUMBER: _ClassVar[int]
+    progress: _common_pb2.Progress
+    labelled_batch: LabelledBatch
+    def __init__(self, progress: _Optional[_Union[_common_pb2.Progress, _Mapping]] = ..., labelled_batch: _Optional[_Union[LabelledBatch, _Mapping]] = ...) -> None: ...
+
+class LabelledBatch(_message.Message):
+    __slots__ = ("name", "manifest", "acceptances")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    MANIFEST_FIELD_NUMBER: _ClassVar[int]
+    ACCEPTANCES_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    manifest: str
+    acceptances: _containers.RepeatedCompositeFieldContainer[Acceptance]
+    def __init__(self, name: _Optional[str] = ..., manifest: _Optional[str] = ..., acceptances: _Optional[_Iterable[_Union[Acceptance, _Mapping]]] = ...) -> None: ...
+
+class Acceptance(_message.Message):
+    __slots__ = ("class_name", "accepted", "disagrees", "unsure", "degenerate")
+    CLASS_NAME_FIELD_NUMBER: _ClassVar[int]
+    ACCEPTED_FIELD_NUMBER: _ClassVar[int]
+    DISAGREES_FIELD_NUMBER: _ClassVar[int]
+    UNSURE_FIELD_NUMBER: _ClassVar[int]
+    DEGENERATE_FIELD_NUMBER: _ClassVar[int]
+    class_name: str
+    accepted: int
+    disagrees: int
+    unsure: int
+    degenerate: int
+    def __init__(self, class_name: _Optional[str] = ..., accepted: _Optional[int] = ..., disagrees: _Optional[int] = ..., unsure: _Optional[int] = ..., degenerate: _Optional[int] = ...) -> None: ...

@@ -1,0 +1,240 @@
+from genaug.v1 import classifier_pb2 as _classifier_pb2
+from genaug.v1 import common_pb2 as _common_pb2
+from genaug.v1 import dataset_pb2 as _dataset_pb2
+from genaug.v1 import evaluation_pb2 as _evaluation_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class RunSpec(_message.Message):
+    __slots__ = ("name", "dataset", "classes", "multi_disease", "generator", "generation", "labeling", "selection", "scenarios", "evaluation")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    DATASET_FIELD_NUMBER: _ClassVar[int]
+    IMPORT_FIELD_NUMBER: _ClassVar[int]
+    CLASSES_FIELD_NUMBER: _ClassVar[int]
+    MULTI_DISEASE_FIELD_NUMBER: _ClassVar[int]
+    GENERATOR_FIELD_NUMBER: _ClassVar[int]
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
+    LABELING_FIELD_NUMBER: _ClassVar[int]
+    SELECTION_FIELD_NUMBER: _ClassVar[int]
+    SCENARIOS_FIELD_NUMBER: _ClassVar[int]
+    EVALUATION_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    dataset: str
+    classes: _containers.RepeatedScalarFieldContainer[str]
+    multi_disease: _dataset_pb2.View.MultiDisease
+    generator: GeneratorSpec
+    generation: GenerationSpec
+    labeling: LabelingSpec
+    selection: SelectionSpec
+    scenarios: _containers.RepeatedCompositeFieldContainer[Scenario]
+    evaluation: _evaluation_pb2.EvaluationSettings
+    def __init__(self, name: _Optional[str] = ..., dataset: _Optional[str] = ..., classes: _Optional[_Iterable[str]] = ..., multi_disease: _Optional[_Union[_dataset_pb2.View.MultiDisease, str]] = ..., generator: _Optional[_Union[GeneratorSpec, _Mapping]] = ..., generation: _Optional[_Union[GenerationSpec, _Mapping]] = ..., labeling: _Optional[_Union[LabelingSpec, _Mapping]] = ..., selection: _Optional[_Union[SelectionSpec, _Mapping]] = ..., scenarios: _Optional[_Iterable[_Union[Scenario, _Mapping]]] = ..., evaluation: _Optional[_Union[_evaluation_pb2.EvaluationSettings, _Mapping]] = ..., **kwargs) -> None: ...
+
+class ImportSpec(_message.Message):
+    __slots__ = ("format", "images", "csv", "split", "folds", "seed", "keep", "subject_regex", "filename_column", "class_column", "subject_column", "split_column")
+    class KeepEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    FORMAT_FIELD_NUMBER: _ClassVar[int]
+    IMAGES_FIELD_NUMBER: _ClassVar[int]
+    CSV_FIELD_NUMBER: _ClassVar[int]
+    SPLIT_FIELD_NUMBER: _ClassVar[int]
+    FOLDS_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    KEEP_FIELD_NUMBER: _ClassVar[int]
+    SUBJECT_REGEX_FIELD_NUMBER: _ClassVar[int]
+    FILENAME_COLUMN_FIELD_NUMBER: _ClassVar[int]
+    CLASS_COLUMN_FIELD_NUMBER: _ClassVar[int]
+    SUBJECT_COLUMN_FIELD_NUMBER: _ClassVar[int]
+    SPLIT_COLUMN_FIELD_NUMBER: _ClassVar[int]
+    format: str
+    images: str
+    csv: str
+    split: _containers.RepeatedScalarFieldContainer[float]
+    folds: int
+    seed: int
+    keep: _containers.ScalarMap[str, int]
+    subject_regex: str
+    filename_column: str
+    class_column: str
+    subject_column: str
+    split_column: str
+    def __init__(self, format: _Optional[str] = ..., images: _Optional[str] = ..., csv: _Optional[str] = ..., split: _Optional[_Iterable[float]] = ..., folds: _Optional[int] = ..., seed: _Optional[int] = ..., keep: _Optional[_Mapping[str, int]] = ..., subject_regex: _Optional[str] = ..., filename_column: _Optional[str] = ..., class_column: _Optional[str] = ..., subject_column: _Optional[str] = ..., split_column: _Optional[str] = ...) -> None: ...
+
+class GeneratorSpec(_message.Message):
+    __slots__ = ("kind", "image_size", "train_steps", "batch_size", "learning_rate", "base_channels", "seed", "transforms")
+    class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        KIND_UNSPECIFIED: _ClassVar[GeneratorSpec.Kind]
+        KIND_CLASS_CONDITIONAL: _ClassVar[GeneratorSpec.Kind]
+        KIND_TRANSFORMS: _ClassVar[GeneratorSpec.Kind]
+    KIND_UNSPECIFIED: GeneratorSpec.Kind
+    KIND_CLASS_CONDITIONAL: GeneratorSpec.Kind
+    KIND_TRANSFORMS: GeneratorSpec.Kind
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    TRAIN_STEPS_FIELD_NUMBER: _ClassVar[int]
+    BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
+    LEARNING_RATE_FIELD_NUMBER: _ClassVar[int]
+    BASE_CHANNELS_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    TRANSFORMS_FIELD_NUMBER: _ClassVar[int]
+    kind: GeneratorSpec.Kind
+    image_size: int
+    train_steps: int
+    batch_size: int
+    learning_rate: float
+    base_channels: int
+    seed: int
+    transforms: TransformSpec
+    def __init__(self, kind: _Optional[_Union[GeneratorSpec.Kind, str]] = ..., image_size: _Optional[int] = ..., train_steps: _Optional[int] = ..., batch_size: _Optional[int] = ..., learning_rate: _Optional[float] = ..., base_channels: _Optional[int] = ..., seed: _Optional[int] = ..., transforms: _Optional[_Union[TransformSpec, _Mapping]] = ...) -> None: ...
+
+class TransformSpec(_message.Message):
+    __slots__ = ("horizontal_flip", "rotate_degrees", "shift", "scale", "colour")
+    HORIZONTAL_FLIP_FIELD_NUMBER: _ClassVar[int]
+    ROTATE_DEGREES_FIELD_NUMBER: _ClassVar[int]
+    SHIFT_FIELD_NUMBER: _ClassVar[int]
+    SCALE_FIELD_NUMBER: _ClassVar[int]
+    COLOUR_FIELD_NUMBER: _ClassVar[int]
+    horizontal_flip: bool
+    rotate_degrees: float
+    shift: float
+    scale: float
+    colour: float
+    def __init__(self, horizontal_flip: _Optional[bool] = ..., rotate_degrees: _Optional[float] = ..., shift: _Optional[float] = ..., scale: _Optional[float] = ..., colour: _Optional[float] = ...) -> None: ...
+
+class GenerationSpec(_message.Message):
+    __slots__ = ("steps", "guidance_scale", "seed", "rounds")
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    GUIDANCE_SCALE_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    ROUNDS_FIELD_NUMBER: _ClassVar[int]
+    steps: int
+    guidance_scale: float
+    seed: int
+    rounds: int
+    def __init__(self, steps: _Optional[int] = ..., guidance_scale: _Optional[float] = ..., seed: _Optional[int] = ..., rounds: _Optional[int] = ...) -> None: ...
+
+class LabelingSpec(_message.Message):
+    __slots__ = ("mode", "classifier", "updates", "seed")
+    class Mode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        MODE_UNSPECIFIED: _ClassVar[LabelingSpec.Mode]
+        MODE_AGREE: _ClassVar[LabelingSpec.Mode]
+        MODE_TRUST_LABELER: _ClassVar[LabelingSpec.Mode]
+        MODE_TRUST_PROMPT: _ClassVar[LabelingSpec.Mode]
+    MODE_UNSPECIFIED: LabelingSpec.Mode
+    MODE_AGREE: LabelingSpec.Mode
+    MODE_TRUST_LABELER: LabelingSpec.Mode
+    MODE_TRUST_PROMPT: LabelingSpec.Mode
+    MODE_FIELD_NUMBER: _ClassVar[int]
+    CLASSIFIER_FIELD_NUMBER: _ClassVar[int]
+    UPDATES_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    mode: LabelingSpec.Mode
+    classifier: _classifier_pb2.ClassifierSpec
+    updates: int
+    seed: int
+    def __init__(self, mode: _Optional[_Union[LabelingSpec.Mode, str]] = ..., classifier: _Optional[_Union[_classifier_pb2.ClassifierSpec, _Mapping]] = ..., updates: _Optional[int] = ..., seed: _Optional[int] = ...) -> None: ...
+
+class SelectionSpec(_message.Message):
+    __slots__ = ("classes", "method", "kept", "seed")
+    class Method(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        METHOD_UNSPECIFIED: _ClassVar[SelectionSpec.Method]
+        METHOD_TSNE_GRID: _ClassVar[SelectionSpec.Method]
+        METHOD_RANDOM: _ClassVar[SelectionSpec.Method]
+    METHOD_UNSPECIFIED: SelectionSpec.Method
+    METHOD_TSNE_GRID: SelectionSpec.Method
+    METHOD_RANDOM: SelectionSpec.Method
+    CLASSES_FIELD_NUMBER: _ClassVar[int]
+    METHOD_FIELD_NUMBER: _ClassVar[int]
+    KEPT_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    classes: _containers.RepeatedScalarFieldContainer[str]
+    method: SelectionSpec.Method
+    kept: int
+    seed: int
+    def __init__(self, classes: _Optional[_Iterable[str]] = ..., method: _Optional[_Union[SelectionSpec.Method, str]] = ..., kept: _Optional[int] = ..., seed: _Optional[int] = ...) -> None: ...
+
+class Scenario(_message.Message):
+    __slots__ = ("name", "synthetic", "transformed", "sampling")
+    class Sampling(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        SAMPLING_UNSPECIFIED: _ClassVar[Scenario.Sampling]
+        SAMPLING_NATURAL: _ClassVar[Scenario.Sampling]
+        SAMPLING_CLASS_BALANCED: _ClassVar[Scenario.Sampling]
+    SAMPLING_UNSPECIFIED: Scenario.Sampling
+    SAMPLING_NATURAL: Scenario.Sampling
+    SAMPLING_CLASS_BALANCED: Scenario.Sampling
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    SYNTHETIC_FIELD_NUMBER: _ClassVar[int]
+    TRANSFORMED_FIELD_NUMBER: _ClassVar[int]
+    SAMPLING_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    synthetic: float
+    transformed: float
+    sampling: Scenario.Sampling
+    def __init__(self, name: _Optional[str] = ..., synthetic: _Optional[float] = ..., transformed: _Optional[float] = ..., sampling: _Optional[_Union[Scenario.Sampling, str]] = ...) -> None: ...
+
+class Run(_message.Message):
+    __slots__ = ("name", "spec", "state", "steps", "error", "evaluation", "verdict", "create_time", "end_time")
+    class State(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        STATE_UNSPECIFIED: _ClassVar[Run.State]
+        STATE_PENDING: _ClassVar[Run.State]
+        STATE_RUNNING: _ClassVar[Run.State]
+        STATE_SUCCEEDED: _ClassVar[Run.State]
+        STATE_FAILED: _ClassVar[Run.State]
+        STATE_CANCELLED: _ClassVar[Run.State]
+    STATE_UNSPECIFIED: Run.State
+    STATE_PENDING: Run.State
+    STATE_RUNNING: Run.State
+    STATE_SUCCEEDED: Run.State
+    STATE_FAILED: Run.State
+    STATE_CANCELLED: Run.State
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    SPEC_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    EVALUATION_FIELD_NUMBER: _ClassVar[int]
+    VERDICT_FIELD_NUMBER: _ClassVar[int]
+    CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    END_TIME_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    spec: RunSpec
+    state: Run.State
+    steps: _containers.RepeatedCompositeFieldContainer[Step]
+    error: str
+    evaluation: str
+    verdict: _evaluation_pb2.Verdict
+    create_time: str
+    end_time: str
+    def __init__(self, name: _Optional[str] = ..., spec: _Optional[_Union[RunSpec, _Mapping]] = ..., state: _Optional[_Union[Run.State, str]] = ..., steps: _Optional[_Iterable[_Union[Step, _Mapping]]] = ..., error: _Optional[str] = ..., evaluation: _Optional[str] = ..., verdict: _Optional[_Union[_evaluation_pb2.Verdict, _Mapping]] = ..., create_time: _Optional[str] = ..., end_time: _Optional[str] = ...) -> None: ...
+
+class Step(_message.Message):
+    __slots__ = ("name", "state", "progress", "seconds", "reused", "results")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    SECONDS_FIELD_NUMBER: _ClassVar[int]
+    REUSED_FIELD_NUMBER: _ClassVar[int]
+    RESULTS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    state: Run.State
+    progress: _common_pb2.Progress
+    seconds: float
+    reused: int
+    results: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, name: _Optional[str] = ..., state: _Optional[_Union[Run.State, str]] = ..., progress: _Optional[_Union[_common_pb2.Progress, _Mapping]] = ..., seconds: _Optional[float] = ..., reused: _Optional[int] = ..., results: _Optional[_Iterable[str]] = ...) -> None: ...

@@ -1,0 +1,66 @@
+from genaug.v1 import common_pb2 as _common_pb2
+from genaug.v1 import run_pb2 as _run_pb2
+from genaug.v1 import selection_pb2 as _selection_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class EmbedImagesRequest(_message.Message):
+    __slots__ = ("dataset_version", "classifier")
+    DATASET_VERSION_FIELD_NUMBER: _ClassVar[int]
+    CLASSIFIER_FIELD_NUMBER: _ClassVar[int]
+    dataset_version: str
+    classifier: str
+    def __init__(self, dataset_version: _Optional[str] = ..., classifier: _Optional[str] = ...) -> None: ...
+
+class EmbedImagesResponse(_message.Message):
+    __slots__ = ("progress", "embedding")
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    EMBEDDING_FIELD_NUMBER: _ClassVar[int]
+    progress: _common_pb2.Progress
+    embedding: _selection_pb2.Embedding
+    def __init__(self, progress: _Optional[_Union[_common_pb2.Progress, _Mapping]] = ..., embedding: _Optional[_Union[_selection_pb2.Embedding, _Mapping]] = ...) -> None: ...
+
+class SelectImagesRequest(_message.Message):
+    __slots__ = ("dataset_version", "embedding", "spec")
+    DATASET_VERSION_FIELD_NUMBER: _ClassVar[int]
+    EMBEDDING_FIELD_NUMBER: _ClassVar[int]
+    SPEC_FIELD_NUMBER: _ClassVar[int]
+    dataset_version: str
+    embedding: str
+    spec: _run_pb2.SelectionSpec
+    def __init__(self, dataset_version: _Optional[str] = ..., embedding: _Optional[str] = ..., spec: _Optional[_Union[_run_pb2.SelectionSpec, _Mapping]] = ...) -> None: ...
+
+class SelectImagesResponse(_message.Message):
+    __slots__ = ("progress", "selection")
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    SELECTION_FIELD_NUMBER: _ClassVar[int]
+    progress: _common_pb2.Progress
+    selection: _selection_pb2.Selection
+    def __init__(self, progress: _Optional[_Union[_common_pb2.Progress, _Mapping]] = ..., selection: _Optional[_Union[_selection_pb2.Selection, _Mapping]] = ...) -> None: ...
+
+class GetSelectionRequest(_message.Message):
+    __slots__ = ("name",)
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    def __init__(self, name: _Optional[str] = ...) -> None: ...
+
+class ListSelectionsRequest(_message.Message):
+    __slots__ = ("page_size", "page_token")
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    page_size: int
+    page_token: str
+    def __init__(self, page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class ListSelectionsResponse(_message.Message):
+    __slots__ = ("selections", "next_page_token")
+    SELECTIONS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    selections: _containers.RepeatedCompositeFieldContainer[_selection_pb2.Selection]
+    next_page_token: str
+    def __init__(self, selections: _Optional[_Iterable[_Union[_selection_pb2.Selection, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...

@@ -1,0 +1,1 @@
+"""Images and networks that several services share."""

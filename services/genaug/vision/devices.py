@@ -1,0 +1,105 @@
+"""Where models compute: the device, and the one thread that works on it."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import torch
+
+from genaug.shared.errors import FailedPrecondition, ResourceExhausted
+
+T = TypeVar("T")
+
+
+def pick_device(wanted: str) -> torch.device:
+    """The torch device for `settings.device`; "auto" is the first accelerator, else the CPU.
+
+    Raises:
+        FailedPrecondition: the device is named and not there.
+    """
+    if wanted == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.empty(0, device=wanted)
+    except (RuntimeError, AssertionError) as error:
+        raise FailedPrecondition(
+            f"device: {wanted!r} cannot be used ({type(error).__name__}); set GENAUG_DEVICE=cpu or auto",
+            reason="NO_DEVICE",
+        ) from None
+    return torch.device(wanted)
+
+
+@dataclass
+class _Failure:
+    error: BaseException
+
+
+@dataclass
+class _Job(Generic[T]):
+    work: Callable[[], Iterator[T]]
+    events: queue.Queue[T | _Failure | None]
+    abandoned: threading.Event
+
+    def run(self) -> None:
+        try:
+            for event in self.work():
+                if not self._hand_over(event):
+                    return
+            self._hand_over(None)
+        # Carried to the caller's thread and raised there.
+        except BaseException as error:
+            self._hand_over(_Failure(error))
+
+    def _hand_over(self, event: T | _Failure | None) -> bool:
+        while not self.abandoned.is_set():
+            try:
+                self.events.put(event, timeout=0.1)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+
+class ModelThread:
+    """The one thread that works on a device, in order of arrival, so that models neither race nor share memory.
+
+    Args:
+        name: For thread listings.
+        waiting: Calls that may wait; one more is refused.
+    """
+
+    def __init__(self, name: str, *, waiting: int = 16) -> None:
+        self._jobs: queue.Queue[_Job[object] | None] = queue.Queue(waiting)
+        self._thread = threading.Thread(target=self._loop, name=name, daemon=True)
+        self._thread.start()
+
+    def stream(self, work: Callable[[], Iterator[T]]) -> Iterator[T]:
+        """Run the iterator `work()` on the thread and yield its events here; closing this generator stops it.
+
+        Raises:
+            ResourceExhausted: too many calls wait already.
+        """
+        job: _Job[T] = _Job(work, queue.Queue(8), threading.Event())
+        try:
+            self._jobs.put_nowait(job)  # type: ignore[arg-type]
+        except queue.Full:
+            raise ResourceExhausted("too many calls wait for the model; try again in a minute", reason="BUSY") from None
+        try:
+            while (event := job.events.get()) is not None:
+                if isinstance(event, _Failure):
+                    raise event.error
+                yield event
+        finally:
+            job.abandoned.set()
+
+    def close(self) -> None:
+        """Let the thread end after the work at hand."""
+        self._jobs.put(None)
+
+    def _loop(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            job.run()
