@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from genaug.shared.digests import digest_of
-from genaug.shared.errors import InvalidArgument, NotFound
+from genaug.shared.errors import GenaugError, InvalidArgument, NotFound
 from genaug.shared.store import Store
 
 JobStep = Literal["finetune", "train", "evaluate", "report"]
@@ -35,10 +35,9 @@ class JobRequest:
         """Where it lies in the store."""
         return f"requests/{self.step}/{self.digest}.json"
 
-    @property
-    def progress_key(self) -> str:
-        """Where its progress lies."""
-        return f"progress/{self.step}/{self.digest}.json"
+    def progress_key(self, shard: int) -> str:
+        """Where the progress of one of its shards lies."""
+        return f"progress/{self.step}/{self.digest}-{shard}.json"
 
 
 def make_request(step: JobStep, inputs: dict[str, Any]) -> JobRequest:
@@ -67,21 +66,27 @@ def read_request(store: Store, key: str) -> JobRequest:
     return request
 
 
+Report = Callable[[int, int, str], None]
+"""report(done, total, unit): how long work says how far it is."""
+
+
 @dataclass(frozen=True)
-class Done:
-    """How far a Job is."""
+class JobProgress:
+    """How far a shard of a Job is, and why it ended if it failed."""
 
     done: int
     total: int
     unit: str
+    error: dict[str, str] | None = None
+    """code, reason and message of a GenaugError."""
 
 
 class Reporter:
-    """Writes a Job's progress to the store, twice a second at most."""
+    """Writes a shard's progress to the store, twice a second at most. Called as `Report`."""
 
-    def __init__(self, store: Store, request: JobRequest) -> None:
+    def __init__(self, store: Store, request: JobRequest, shard: int) -> None:
         self._store = store
-        self._key = request.progress_key
+        self._key = request.progress_key(shard)
         self._last = 0.0
 
     def __call__(self, done: int, total: int, unit: str) -> None:
@@ -91,15 +96,16 @@ class Reporter:
         self._last = now
         self._store.put_json(self._key, {"done": done, "total": total, "unit": unit})
 
+    def fail(self, error: GenaugError) -> None:
+        """Say why the work ended."""
+        found = {"code": error.code, "reason": error.reason, "message": error.message}
+        self._store.put_json(self._key, {"done": 0, "total": 0, "unit": "", "error": found})
 
-Report = Callable[[int, int, str], None]
-"""report(done, total, unit): how long work says how far it is."""
 
-
-def read_progress(store: Store, request: JobRequest) -> Done | None:
-    """How far the Job of `request` is; None when it has not said yet."""
+def read_progress(store: Store, request: JobRequest, shard: int) -> JobProgress | None:
+    """How far a shard of `request` is; None when it has not said yet."""
     try:
-        return Done(**store.get_json(request.progress_key))
+        return JobProgress(**store.get_json(request.progress_key(shard)))
     except NotFound:
         return None
 

@@ -191,10 +191,12 @@ class Server:
             ) from None
         self.address = address if address.startswith("unix:") else f"{address.rsplit(':', 1)[0]}:{port}"
         """Where it listens, with the port that was taken."""
-        self._rooms: list[Room] = [register(self._server, settings) for register in registers]
+        bound = settings.model_copy(update={"server": settings.server.model_copy(update={"address": self.address})})
+        self.rooms: list[Room] = [register(self._server, bound) for register in registers]
+        """The services, in the order of `registers`; they learn the address that was taken."""
         self._health = health.HealthServicer(experimental_non_blocking=True)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        names = [room.service_name for room in self._rooms]
+        names = [room.service_name for room in self.rooms]
         if settings.server.reflection:
             reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], self._server)
         for name in ("", *names):
@@ -203,10 +205,10 @@ class Server:
     def start(self) -> None:
         """Listen; each service turns SERVING once it can work. One that cannot stays NOT_SERVING, and says why."""
         self._server.start()
-        ready = [self._warm_up(room) for room in self._rooms]
+        ready = [self._warm_up(room) for room in self.rooms]
         if all(ready):
             self._health.set("", health_pb2.HealthCheckResponse.SERVING)
-        log.info("listening", extra={"address": self.address, "services": [r.service_name for r in self._rooms]})
+        log.info("listening", extra={"address": self.address, "services": [r.service_name for r in self.rooms]})
 
     def _warm_up(self, room: Room) -> bool:
         try:
@@ -222,7 +224,7 @@ class Server:
         """Refuse new calls, give those in flight `grace` seconds, close the rooms."""
         self._health.enter_graceful_shutdown()
         self._server.stop(grace).wait()
-        for room in self._rooms:
+        for room in self.rooms:
             room.close()
         self._pool.shutdown(wait=False, cancel_futures=True)
 

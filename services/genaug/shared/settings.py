@@ -37,6 +37,8 @@ class DatabaseSettings(_Section):
 
     url: str = ""
     """sqlite:///file or postgresql://…. Default: sqlite:///{home}/orchestrator.sqlite."""
+    executor_id: str = "local"
+    """Name of this orchestrator; one that restarts under the same name takes its work up again."""
 
 
 class AuthSettings(_Section):
@@ -75,6 +77,10 @@ class JobSettings(_Section):
     """local: a subprocess of the orchestrator."""
     attempts: int = Field(3, ge=1, le=20)
     """Attempts before a Job has failed."""
+    runs: int = Field(1, ge=1, le=64)
+    """Runs that are at work at once; others wait for their turn."""
+    parallelism: int = Field(2, ge=1, le=64)
+    """Processes that share the trainings of a `train` Job, one thread each when there are several."""
 
 
 class Settings(BaseSettings):

@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -27,6 +28,15 @@ class Access:
 
     reads: tuple[str, ...]
     writes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An object as a listing shows it."""
+
+    key: str
+    size: int
+    modified: datetime
 
 
 _JOBS = ("requests/", "progress/")
@@ -149,6 +159,14 @@ class Store:
             for page in obstore.list(self._backend, prefix):
                 for entry in page:
                     yield entry["path"], entry["size"]
+
+    def entries(self, prefix: str) -> Iterator[Entry]:
+        """Yield all objects below `prefix`, which ends with a slash, with the time each was written."""
+        self._check(prefix, write=False)
+        with _translated(prefix):
+            for page in obstore.list(self._backend, prefix):
+                for entry in page:
+                    yield Entry(entry["path"], entry["size"], entry["last_modified"])
 
     def children(self, prefix: str) -> Iterator[str]:
         """Yield the names of the folders directly below `prefix`, sorted."""

@@ -1,0 +1,126 @@
+"""The command line's root: services, Jobs, configuration, and the groups of nouns."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Annotated
+
+import typer
+import yaml
+from rich.console import Console
+
+import genaug
+from genaug.cli import datasets, images, runs
+from genaug.cli.command import Command, FormatOption, client, errors_told, group, settings
+from genaug.cli.doctor import examine
+from genaug.cli.output import check_format, make_table, stderr
+from genaug.jobs import run_job
+from genaug.serve import SERVICES, serve, serve_embedded
+from genaug.shared.errors import InvalidArgument
+from genaug.shared.provenance import libraries, revision
+from genaug.shared.requests import STEPS
+from genaug.shared.telemetry import configure_logging
+
+app = typer.Typer(
+    name="genaug",
+    help="Diffusion-based augmentation of imbalanced image data, with an honest verdict.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+config_app = group("config", "Look at the configuration.")
+for noun in (
+    datasets.app,
+    runs.run_app,
+    runs.evaluation_app,
+    images.generator_app,
+    images.classifier_app,
+    images.images_app,
+    config_app,
+):
+    app.add_typer(noun)
+
+
+@app.command("serve", cls=Command)
+def serve_command(
+    service: Annotated[str, typer.Argument(metavar="SERVICE", help=f"all, {', '.join(SERVICES)}")],
+    address: Annotated[str, typer.Option(help="host:port or unix:/path.")] = "",
+    embedded: Annotated[bool, typer.Option(hidden=True)] = False,
+) -> None:
+    """Serve one of the services, or all of them."""
+    if service != "all" and service not in SERVICES:
+        raise InvalidArgument(f"{service!r} is no service; there are all, {', '.join(SERVICES)}", reason="BAD_SERVICE")
+    found = settings()
+    if address:
+        found = found.model_copy(update={"server": found.server.model_copy(update={"address": address})})
+    configure_logging(found.log_level)
+    if embedded:
+        serve_embedded(found)
+    else:
+        serve(found, service)
+
+
+@app.command("job", cls=Command)
+def job_command(
+    step: Annotated[str, typer.Argument(metavar="STEP", help=", ".join(STEPS))],
+    request: Annotated[str, typer.Option(help="Key of the request in the store.")],
+    shard: Annotated[str, typer.Option(help="Which of how many processes this is, such as 0/2.")] = "0/1",
+) -> None:
+    """Do a Job whose request is in the store. Exit status 42: the input is bad, do not retry."""
+    known = next((known for known in STEPS if known == step), None)
+    number, _, shards = shard.partition("/")
+    if known is None or not (number.isdecimal() and shards.isdecimal() and int(number) < int(shards)):
+        raise InvalidArgument(f"job {step!r} --shard {shard!r}: steps are {', '.join(STEPS)}", reason="BAD_JOB")
+    found = settings()
+    configure_logging(found.log_level)
+    raise typer.Exit(run_job(found, known, request, shard=int(number), shards=int(shards)))
+
+
+@app.command("doctor", cls=Command)
+def doctor(output: FormatOption = "table") -> None:
+    """Check what is installed and reachable: packages, device, store, database."""
+    check_format(output)
+    findings = list(examine(settings()))
+    if output == "table":
+        rows = [("ok" if finding.ok else "FAILED", finding.check, finding.detail) for finding in findings]
+        Console(highlight=False).print(make_table(("", "check", "finding"), rows))
+    else:
+        value = [finding.as_dict() for finding in findings]
+        typer.echo(json.dumps(value, indent=2) if output == "json" else yaml.safe_dump(value, sort_keys=False))
+    if not all(finding.ok for finding in findings):
+        raise typer.Exit(1)
+
+
+@config_app.command("show", cls=Command)
+def config_show(output: Annotated[str, typer.Option("--output", "-o", help="yaml or json")] = "yaml") -> None:
+    """Show the configuration in force; secrets as asterisks."""
+    value = settings().model_dump(mode="json")
+    typer.echo(json.dumps(value, indent=2) if output == "json" else yaml.safe_dump(value, sort_keys=False).rstrip())
+
+
+@app.command("version", cls=Command)
+def version(output: FormatOption = "table") -> None:
+    """Show the version, the code revision, and the libraries that shape results."""
+    check_format(output)
+    value = {"version": genaug.__version__, "revision": revision(), "libraries": libraries()}
+    if output == "table":
+        typer.echo(f"genaug {value['version']} {value['revision']}".rstrip())
+    else:
+        typer.echo(json.dumps(value, indent=2) if output == "json" else yaml.safe_dump(value, sort_keys=False).rstrip())
+
+
+@app.command("gc", cls=Command)
+def gc(dry_run: Annotated[bool, typer.Option(help="Only say what would go.")] = False) -> None:
+    """Remove objects from the store that no manifest names."""
+    with client() as server:
+        found = server.collect_garbage(validate_only=dry_run)
+    stderr.print(f"{'would remove' if dry_run else 'removed'} {found.objects} objects, {found.size_bytes} bytes")
+
+
+def main() -> None:
+    """Run the command line."""
+    # gRPC's C core says on stderr what our errors say better.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    with errors_told():
+        app()

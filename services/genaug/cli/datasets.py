@@ -1,0 +1,206 @@
+"""`genaug dataset …`: import, look at and delete datasets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from genaug.assembly.importers import ImportOptions, open_source
+from genaug.cli.command import Command, FormatOption, client, group, resource
+from genaug.cli.output import check_format, counts_text, make_table, show, show_list, stderr
+from genaug.client import Client
+from genaug.shared.errors import InvalidArgument
+from genaug.v1 import common_pb2, dataset_pb2, run_pb2
+
+app = group("dataset", "Import and look at sealed datasets.")
+
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The dataset's name.")]
+
+
+@app.command("import", cls=Command)
+def import_(
+    name: NameArgument,
+    format: Annotated[str, typer.Option("--format", help="digits, folder, csv or odir")],
+    images: Annotated[str, typer.Option(help="Folder of the images.")] = "",
+    csv: Annotated[str, typer.Option(help="Table of the images.")] = "",
+    split: Annotated[str, typer.Option(help="Shares of training, validation and test.")] = "0.7,0.15,0.15",
+    folds: Annotated[int, typer.Option(min=2, max=100, help="Outer folds by subject.")] = 5,
+    seed: Annotated[int, typer.Option(help="Seed of the split.")] = 42,
+    keep: Annotated[str, typer.Option(help="digits: images per class to keep, such as 0=40,1=300.")] = "",
+    subject_regex: Annotated[str, typer.Option(help="folder: first group is the subject, on the file's name.")] = "",
+    filename_column: Annotated[str, typer.Option(help="csv: column of the file's name.")] = "",
+    class_column: Annotated[str, typer.Option(help="csv: column of the class.")] = "",
+    subject_column: Annotated[str, typer.Option(help="csv: column of the subject.")] = "",
+    split_column: Annotated[str, typer.Option(help="csv: column of your own split; checked, not trusted.")] = "",
+    output: FormatOption = "table",
+) -> None:
+    """Import and seal a dataset. The same import again is found, not repeated."""
+    check_format(output)
+    spec = run_pb2.ImportSpec(
+        format=format,
+        images=images,
+        csv=csv,
+        split=_shares(split),
+        folds=folds,
+        seed=seed,
+        keep=_keep(keep),
+        subject_regex=subject_regex,
+        filename_column=filename_column,
+        class_column=class_column,
+        subject_column=subject_column,
+        split_column=split_column,
+    )
+    with client() as server:
+        dataset = import_spec(server, name, spec)
+    show(dataset, output, lambda: _dataset_table(dataset))
+
+
+def import_spec(server: Client, name: str, spec: run_pb2.ImportSpec) -> dataset_pb2.Dataset:
+    """Import what `spec` describes, with progress on stderr; the files are read here, where they are."""
+    options = ImportOptions(
+        format=spec.format,
+        images=spec.images,
+        csv=spec.csv,
+        keep=dict(spec.keep),
+        subject_regex=spec.subject_regex,
+        filename_column=spec.filename_column or "filename",
+        class_column=spec.class_column or "label",
+        subject_column=spec.subject_column,
+        split_column=spec.split_column,
+    )
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as bars:
+        bar = bars.add_task("reading", total=None)
+
+        def on_progress(progress: common_pb2.Progress) -> None:
+            bars.update(bar, description=progress.step, completed=progress.done, total=progress.total or None)
+
+        return server.import_dataset(
+            name,
+            open_source(options),
+            format=spec.format,
+            split=list(spec.split),
+            folds=spec.folds if spec.HasField("folds") else 5,
+            seed=spec.seed if spec.HasField("seed") else 42,
+            on_progress=on_progress,
+        )
+
+
+@app.command("list", cls=Command)
+def list_(output: FormatOption = "table") -> None:
+    """List datasets."""
+    with client() as server:
+        show_list(
+            server.list_datasets(),
+            output,
+            columns=("name", "format", "training", "validation", "test", "subjects", "created"),
+            cells=lambda d: (
+                d.name.removeprefix("datasets/"),
+                d.format,
+                *(str(sum(count.count for count in counts)) for counts in (d.training, d.validation, d.test)),
+                str(d.subjects),
+                d.create_time,
+            ),
+        )
+
+
+@app.command("get", cls=Command)
+def get(name: NameArgument, output: FormatOption = "table") -> None:
+    """Show a dataset: its split, its subjects, what was dropped."""
+    with client() as server:
+        dataset = server.get_dataset(resource(name, "datasets"))
+    show(dataset, output, lambda: _dataset_table(dataset))
+
+
+@app.command("versions", cls=Command)
+def versions(name: NameArgument, output: FormatOption = "table") -> None:
+    """List a dataset's versions."""
+    with client() as server:
+        show_list(
+            server.list_dataset_versions(resource(name, "datasets")),
+            output,
+            columns=("version", "real", "synthetic", "transformed", "validation", "shortfall"),
+            cells=lambda v: (
+                v.name.rsplit("/", 1)[-1],
+                *(
+                    str(sum(count.count for count in counts))
+                    for counts in (v.real, v.synthetic, v.transformed, v.validation)
+                ),
+                counts_text(v.shortfall),
+            ),
+        )
+
+
+@app.command("manifest", cls=Command)
+def manifest(
+    name: Annotated[str, typer.Argument(metavar="NAME[@VERSION]")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Parquet file to write.")],
+    include_sealed: Annotated[
+        bool, typer.Option(help="Add the sealed rows; logged as an opening of the seal.")
+    ] = False,
+) -> None:
+    """Write a manifest as a Parquet file."""
+    dataset, _, version = name.partition("@")
+    full = resource(dataset, "datasets") + (f"/versions/{version}" if version else "")
+    with client() as server:
+        data = server.export_manifest(full, include_sealed=include_sealed)
+    write_file(output, data)
+    stderr.print(f"{output}: {len(data)} bytes")
+
+
+@app.command("delete", cls=Command)
+def delete(name: NameArgument, yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False) -> None:
+    """Delete a dataset with its versions and images."""
+    if not yes:
+        typer.confirm(f"Delete the dataset {name} with all its versions and images?", abort=True, err=True)
+    with client() as server:
+        server.delete_dataset(resource(name, "datasets"))
+    stderr.print(f"deleted {resource(name, 'datasets')}")
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write what a command made, or say why not."""
+    try:
+        path.write_bytes(data)
+    except OSError as error:
+        raise InvalidArgument(f"-o {path}: cannot be written ({error.strerror})", reason="NOT_WRITABLE") from None
+
+
+def _shares(text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise InvalidArgument(f"--split {text!r}: three shares such as 0.7,0.15,0.15", reason="BAD_SPLIT") from None
+
+
+def _keep(text: str) -> dict[str, int]:
+    try:
+        return {name: int(count) for name, count in (part.split("=") for part in text.split(",") if part)}
+    except ValueError:
+        raise InvalidArgument(f"--keep {text!r}: pairs such as 0=40,1=300", reason="BAD_KEEP") from None
+
+
+def _dataset_table(dataset: dataset_pb2.Dataset) -> Table:
+    rows = []
+    sides = {
+        side: {count.class_name: count.count for count in getattr(dataset, side)}
+        for side in ("training", "validation", "test")
+    }
+    for name in sorted(set().union(*sides.values())):
+        rows.append((name, *(str(side.get(name, 0)) for side in sides.values())))
+    rows.append(("all", *(str(sum(side.values())) for side in sides.values())))
+    title = (
+        f"{dataset.name}  {dataset.subjects} subjects, {dataset.subjects_on_two_sides} on two sides, "
+        f"{dataset.joined_groups} groups joined, {len(dataset.dropped)} images dropped"
+    )
+    table = make_table(("class", *sides), rows, title=title)
+    dropped: dict[str, int] = {}
+    for image in dataset.dropped:
+        dropped[image.reason] = dropped.get(image.reason, 0) + 1
+    if dropped:
+        table.caption = "dropped: " + ", ".join(f"{count} {reason}" for reason, count in sorted(dropped.items()))
+    return table

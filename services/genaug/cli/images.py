@@ -1,0 +1,162 @@
+"""`genaug generator …`, `genaug classifier …` and `genaug images …`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from google.protobuf import json_format
+
+from genaug.cli.command import Command, FormatOption, client, group, resource
+from genaug.cli.datasets import write_file
+from genaug.cli.output import counts_text, make_table, show, show_list, stderr
+from genaug.shared.errors import InvalidArgument
+from genaug.v1 import classifier_pb2, generator_pb2, run_pb2
+
+generator_app = group("generator", "Look at fine-tuned generators.")
+classifier_app = group("classifier", "Look at trained classifiers.")
+images_app = group("images", "Draw images.")
+
+IdArgument = Annotated[str, typer.Argument(metavar="ID")]
+
+
+@generator_app.command("list", cls=Command)
+def list_generators(output: FormatOption = "table") -> None:
+    """List generators."""
+    with client() as server:
+        show_list(
+            server.list_generators(),
+            output,
+            columns=("id", "kind", "classes", "size", "created"),
+            cells=lambda g: (
+                g.name.removeprefix("generators/"),
+                _kind(g),
+                ", ".join(g.classes),
+                f"{g.image_size}×{g.image_size}×{g.channels}",
+                g.create_time,
+            ),
+        )
+
+
+@generator_app.command("get", cls=Command)
+def get_generator(name: IdArgument, output: FormatOption = "table") -> None:
+    """Show a generator."""
+    with client() as server:
+        generator = server.get_generator(resource(name, "generators"))
+    rows = [
+        ("kind", _kind(generator)),
+        ("training images", counts_text(generator.training)),
+        ("dataset version", generator.dataset_version),
+        ("image size", f"{generator.image_size}×{generator.image_size}×{generator.channels}"),
+        ("last loss", f"{generator.losses[-1]:.4f}" if generator.losses else ""),
+    ]
+    show(generator, output, lambda: make_table(("field", "value"), rows, title=generator.name))
+
+
+@classifier_app.command("list", cls=Command)
+def list_classifiers(output: FormatOption = "table") -> None:
+    """List classifiers."""
+    with client() as server:
+        show_list(
+            server.list_classifiers(),
+            output,
+            columns=("id", "role", "backbone", "classes", "seed", "macro recall", "created"),
+            cells=lambda c: (
+                c.name.removeprefix("classifiers/"),
+                _role(c),
+                _backbone(c),
+                ", ".join(c.classes),
+                str(c.seed),
+                f"{c.macro_recall:.3f}",
+                c.create_time,
+            ),
+        )
+
+
+@classifier_app.command("get", cls=Command)
+def get_classifier(name: IdArgument, output: FormatOption = "table") -> None:
+    """Show a classifier."""
+    with client() as server:
+        classifier = server.get_classifier(resource(name, "classifiers"))
+    rows = [
+        ("role", _role(classifier)),
+        ("backbone", _backbone(classifier)),
+        ("classes", ", ".join(classifier.classes)),
+        ("dataset version", classifier.dataset_version),
+        ("updates", f"{classifier.best_update} kept of {classifier.updates}"),
+        ("macro recall", f"{classifier.macro_recall:.3f}"),
+        ("temperature", f"{classifier.temperature:.3f}"),
+    ]
+    show(classifier, output, lambda: make_table(("field", "value"), rows, title=classifier.name))
+
+
+@images_app.command("generate", cls=Command)
+def generate(
+    generator: Annotated[str, typer.Option(help="The generator's id.")],
+    class_name: Annotated[str, typer.Option("--class", help="One of its classes.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the images and their receipts.")],
+    count: Annotated[int, typer.Option(help="How many.")] = 1,
+    seed: Annotated[int, typer.Option(help="Seed of the noise.")] = 0,
+    first_index: Annotated[int, typer.Option(min=0, help="Index of the first image.")] = 0,
+    steps: Annotated[int, typer.Option(min=0, help="Sampler steps; 0 for the default.")] = 0,
+    guidance_scale: Annotated[float, typer.Option(min=0, help="Guidance; 0 for the default.")] = 0.0,
+) -> None:
+    """Draw images into a folder, each with the receipt by which it can be drawn again."""
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InvalidArgument(f"-o {output}: cannot be made ({error.strerror})", reason="NOT_WRITABLE") from None
+    drawn = 0
+    with client() as server:
+        for image in server.generate(
+            resource(generator, "generators"),
+            class_name,
+            count=count,
+            seed=seed,
+            first_index=first_index,
+            steps=steps,
+            guidance_scale=guidance_scale,
+        ):
+            stem = f"{_file_word(class_name)}-{image.receipt.seed}-{image.receipt.index:06d}"
+            write_file(output / f"{stem}.png", image.png)
+            receipt = json_format.MessageToJson(image.receipt, preserving_proto_field_name=True)
+            write_file(output / f"{stem}.json", receipt.encode())
+            drawn += 1
+    stderr.print(f"{output}: {drawn} images with receipts")
+
+
+@images_app.command("regenerate", cls=Command)
+def regenerate(
+    receipt: Annotated[Path, typer.Argument(metavar="RECEIPT.json")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="PNG file to write.")],
+) -> None:
+    """Draw one image again from its receipt, and say whether the pixels are the same."""
+    try:
+        message = json_format.Parse(receipt.read_text(), generator_pb2.Receipt())
+    except (OSError, UnicodeDecodeError, json_format.ParseError) as error:
+        raise InvalidArgument(f"{receipt}: no receipt ({error})", reason="BAD_RECEIPT") from None
+    with client() as server:
+        response = server.regenerate(message)
+    write_file(output, response.image.png)
+    stderr.print(f"{output}: {'the same pixels' if response.same_pixels else 'other pixels than the receipt says'}")
+    if not response.same_pixels:
+        raise SystemExit(1)
+
+
+def _file_word(class_name: str) -> str:
+    """A class as part of a file's name."""
+    return "".join(letter if letter.isalnum() or letter in "-_" else "_" for letter in class_name)
+
+
+def _kind(generator: generator_pb2.Generator) -> str:
+    return run_pb2.GeneratorSpec.Kind.Name(generator.spec.kind).removeprefix("KIND_").lower().replace("_", "-")
+
+
+def _role(classifier: classifier_pb2.Classifier) -> str:
+    return classifier_pb2.Classifier.Role.Name(classifier.role).removeprefix("ROLE_").lower()
+
+
+def _backbone(classifier: classifier_pb2.Classifier) -> str:
+    word = classifier_pb2.ClassifierSpec.Backbone.Name(classifier.spec.backbone)
+    return word.removeprefix("BACKBONE_").lower().replace("_", "-")

@@ -1,0 +1,172 @@
+"""What commands print: tables for people, JSON and YAML for programs, progress on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import yaml
+from google.protobuf.message import Message
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from genaug.shared.errors import InvalidArgument
+from genaug.shared.protojson import to_dict
+from genaug.v1 import common_pb2, evaluation_pb2, run_pb2
+
+FORMATS = ("table", "json", "yaml")
+
+Cells = Callable[[Any], Sequence[str]]
+
+stderr = Console(stderr=True, highlight=False)
+
+
+def check_format(output: str) -> None:
+    """Refuse an unknown `-o` before any work is done."""
+    if output not in FORMATS:
+        raise InvalidArgument(f"-o {output!r}: choose {', '.join(FORMATS)}", reason="BAD_FORMAT")
+
+
+def show(message: Message, output: str, table: Callable[[], Table | str]) -> None:
+    """Print one message."""
+    check_format(output)
+    if output == "table":
+        Console(highlight=False).print(table())
+    else:
+        _plain(to_dict(message), output)
+
+
+def show_list(messages: Iterable[Any], output: str, *, columns: Sequence[str], cells: Cells) -> None:
+    """Print a list of messages: a row each, or a list of objects."""
+    check_format(output)
+    found = list(messages)
+    if output == "table":
+        Console(highlight=False).print(make_table(columns, (cells(message) for message in found)))
+    else:
+        _plain([to_dict(message) for message in found], output)
+
+
+def _plain(value: Any, output: str) -> None:
+    text = (
+        json.dumps(value, indent=2) if output == "json" else yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
+    )
+    sys.stdout.write(text.rstrip() + "\n")
+
+
+def make_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str = "") -> Table:
+    """A table without frames; numbers to the right."""
+    table = Table(box=None, pad_edge=False, title=title or None, title_justify="left", header_style="bold")
+    listed = [list(row) for row in rows]
+    for index, column in enumerate(columns):
+        numbers = bool(listed) and all(row[index][:1] in "+-0123456789" for row in listed if row[index])
+        table.add_column(column, justify="right" if numbers else "left", overflow="fold")
+    for row in listed:
+        table.add_row(*(Text(cell) for cell in row))
+    return table
+
+
+def state_word(state: int) -> str:
+    """ "running" for STATE_RUNNING."""
+    return run_pb2.Run.State.Name(state).removeprefix("STATE_").lower()
+
+
+def counts_text(counts: Iterable[common_pb2.ClassCount]) -> str:
+    """ "0: 12, 1: 30"."""
+    return ", ".join(f"{count.class_name}: {count.count}" for count in counts)
+
+
+def estimate_text(estimate: evaluation_pb2.Estimate, *, sign: bool = False) -> str:
+    """ "0.812 (0.790 to 0.834)"."""
+    form = "+.3f" if sign else ".3f"
+    return f"{estimate.value:{form}} ({estimate.lower:{form}} to {estimate.upper:{form}})"
+
+
+def evaluation_table(evaluation: evaluation_pb2.Evaluation) -> Table:
+    """Scenarios with their intervals."""
+    differences = {c.scenario: c for c in evaluation.comparisons if c.reference == evaluation.scores[0].scenario}
+    rows = []
+    for score in evaluation.scores:
+        against = differences.get(score.scenario)
+        rows.append(
+            (
+                score.scenario,
+                str(score.training_images),
+                estimate_text(score.macro_recall),
+                estimate_text(score.accuracy),
+                estimate_text(against.difference, sign=True) if against else "",
+                _outcome(against.outcome) if against else "reference",
+            )
+        )
+    columns = ("scenario", "images", "macro recall (95 %)", "accuracy (95 %)", "difference (adjusted)", "outcome")
+    title = f"{evaluation.test_images} sealed images of {evaluation.test_subjects} subjects"
+    return make_table(columns, rows, title=title)
+
+
+def _outcome(outcome: int) -> str:
+    word = evaluation_pb2.Verdict.Outcome.Name(outcome)
+    return word.removeprefix("OUTCOME_").replace("_", " ").lower()
+
+
+def run_table(run: run_pb2.Run) -> Table:
+    """A run's steps."""
+    rows = []
+    for step in run.steps:
+        done = f"{step.progress.done}/{step.progress.total} {step.progress.unit}" if step.progress.total else ""
+        seconds = f"{step.seconds:.1f}" if step.seconds else ""
+        rows.append((step.name, state_word(step.state), done, seconds, str(step.reused) if step.reused else ""))
+    title = f"{run.name}  {state_word(run.state)}"
+    return make_table(("step", "state", "progress", "seconds", "reused"), rows, title=title)
+
+
+class RunProgress:
+    """Shows a run as it changes: a live table on a terminal, else a line per change."""
+
+    def __init__(self) -> None:
+        self._live = Live(console=stderr, refresh_per_second=8) if stderr.is_terminal else None
+        self._seen: dict[str, int] = {}
+        self._started: dict[str, float] = {}
+        self._last = 0.0
+
+    def __enter__(self) -> RunProgress:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live:
+            self._live.stop()
+
+    def update(self, run: run_pb2.Run) -> None:
+        """Show `run` as it is now."""
+        if self._live:
+            self._live.update(self._table(run))
+            return
+        for step in run.steps:
+            if self._seen.get(step.name) != step.state and step.state != run_pb2.Run.STATE_PENDING:
+                self._seen[step.name] = step.state
+                seconds = f" in {step.seconds:.1f} s" if step.seconds else ""
+                stderr.print(f"{run.name}: {step.name} {state_word(step.state)}{seconds}", soft_wrap=True)
+            elif step.state == run_pb2.Run.STATE_RUNNING and time.monotonic() - self._last > 10:
+                self._last = time.monotonic()
+                stderr.print(f"{run.name}: {step.name} {self._how_far(step)}", soft_wrap=True)
+
+    def _table(self, run: run_pb2.Run) -> Table:
+        table = run_table(run)
+        for step in run.steps:
+            if step.state == run_pb2.Run.STATE_RUNNING:
+                table.caption = f"{step.name}: {self._how_far(step)}"
+        return table
+
+    def _how_far(self, step: run_pb2.Step) -> str:
+        progress = step.progress
+        if not progress.total:
+            return "at work"
+        start = self._started.setdefault(step.name, time.monotonic())
+        spent, share = time.monotonic() - start, progress.done / progress.total
+        left = f", about {spent / share * (1 - share):.0f} s left" if share > 0.02 and spent > 1 else ""
+        return f"{progress.done}/{progress.total} {progress.unit}{left}"

@@ -1,0 +1,233 @@
+"""`genaug run …` and `genaug evaluation …`."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from genaug.cli.command import Command, FormatOption, client, group, resource
+from genaug.cli.datasets import import_spec, write_file
+from genaug.cli.output import (
+    RunProgress,
+    check_format,
+    evaluation_table,
+    run_table,
+    show,
+    show_list,
+    state_word,
+    stderr,
+)
+from genaug.client import Client
+from genaug.shared.errors import FailedPrecondition, InvalidArgument, NotFound
+from genaug.shared.names import check_id
+from genaug.shared.runfile import apply_overrides, load_yaml, parse_spec
+from genaug.v1 import evaluation_pb2, run_pb2
+
+run_app = group("run", "Run the six steps.")
+evaluation_app = group("evaluation", "Train and score apart from a run.")
+
+RunArgument = Annotated[str, typer.Argument(metavar="ID", help="The run's id.")]
+FileOption = Annotated[Path, typer.Option("--file", "-f", help="YAML file.")]
+SetOption = Annotated[list[str], typer.Option("--set", help="Change one value: path=value.")]
+WaitOption = Annotated[bool, typer.Option(help="Wait for the end; Ctrl-C leaves it at work.")]
+
+
+@run_app.command("create", cls=Command)
+def create(
+    file: FileOption,
+    wait: WaitOption = False,
+    overrides: SetOption = [],  # noqa: B006  # typer's way
+    dry_run: Annotated[bool, typer.Option(help="Check the file, print it with its defaults, start nothing.")] = False,
+    output: FormatOption = "table",
+) -> None:
+    """Start a run from a run file. The same file finds the run that exists, and goes on with it if it had stopped."""
+    check_format(output)
+    spec = parse_spec(_read(file, overrides), run_pb2.RunSpec)
+    with client() as server:
+        _import_first(server, spec, base=file.parent)
+        run = server.create_run(spec, validate_only=dry_run)
+        if wait and not dry_run:
+            run = _follow(server, run.name)
+        _show_run(server, run, output)
+    _end(run, waited=wait and not dry_run)
+
+
+def _import_first(server: Client, spec: run_pb2.RunSpec, *, base: Path) -> None:
+    """Import the run file's own dataset, unless it is there."""
+    if not spec.HasField("import"):
+        return
+    description = getattr(spec, "import")
+    if not spec.dataset:
+        spec.dataset = check_id(spec.name, field="name")
+    for field in ("images", "csv"):
+        path = getattr(description, field)
+        if path:
+            setattr(description, field, str(base / path))
+    try:
+        server.get_dataset(f"datasets/{spec.dataset}")
+    except NotFound:
+        import_spec(server, spec.dataset, description)
+    spec.ClearField("import")
+
+
+@run_app.command("list", cls=Command)
+def list_(output: FormatOption = "table") -> None:
+    """List runs, newest first."""
+    with client() as server:
+        show_list(
+            server.list_runs(),
+            output,
+            columns=("id", "state", "created", "verdict"),
+            cells=lambda run: (
+                run.name.removeprefix("runs/"),
+                state_word(run.state),
+                run.create_time,
+                run.verdict.sentence or run.error,
+            ),
+        )
+
+
+@run_app.command("get", cls=Command)
+def get(name: RunArgument, output: FormatOption = "table") -> None:
+    """Show a run."""
+    with client() as server:
+        _show_run(server, server.get_run(resource(name, "runs")), output)
+
+
+@run_app.command("watch", cls=Command)
+def watch(name: RunArgument, output: FormatOption = "table") -> None:
+    """Follow a run until it ends."""
+    check_format(output)
+    with client() as server:
+        run = _follow(server, resource(name, "runs"))
+        _show_run(server, run, output)
+    _end(run, waited=True)
+
+
+@run_app.command("cancel", cls=Command)
+def cancel(name: RunArgument, output: FormatOption = "table") -> None:
+    """Stop a run; what was finished is kept."""
+    with client() as server:
+        _show_run(server, server.cancel_run(resource(name, "runs")), output)
+
+
+@run_app.command("resume", cls=Command)
+def resume(name: RunArgument, wait: WaitOption = False, output: FormatOption = "table") -> None:
+    """Go on with a run that was cancelled or failed."""
+    check_format(output)
+    with client() as server:
+        run = server.resume_run(resource(name, "runs"))
+        if wait:
+            run = _follow(server, run.name)
+        _show_run(server, run, output)
+    _end(run, waited=wait)
+
+
+@run_app.command("report", cls=Command)
+def report(
+    name: RunArgument, output: Annotated[Path, typer.Option("--output", "-o", help="HTML file to write.")]
+) -> None:
+    """Write a finished run's report."""
+    with client() as server:
+        data = server.get_report(resource(name, "runs"))
+    write_file(output, data)
+    stderr.print(f"{output}: {len(data)} bytes")
+
+
+@evaluation_app.command("create", cls=Command)
+def create_evaluation(
+    file: FileOption,
+    wait: WaitOption = False,
+    overrides: SetOption = [],  # noqa: B006  # typer's way
+    output: FormatOption = "table",
+) -> None:
+    """Train what is missing and score it on the sealed rows."""
+    check_format(output)
+    spec = parse_spec(_read(file, overrides), evaluation_pb2.EvaluationSpec)
+    with client() as server:
+        evaluation = server.create_evaluation(spec)
+        try:
+            while wait and evaluation.state == evaluation_pb2.Evaluation.STATE_RUNNING:
+                time.sleep(0.5)
+                evaluation = server.get_evaluation(evaluation.name)
+        except KeyboardInterrupt:
+            _detached(f"genaug evaluation get {evaluation.name}")
+    _show_evaluation(evaluation, output)
+    if evaluation.state == evaluation_pb2.Evaluation.STATE_FAILED:
+        raise FailedPrecondition(f"{evaluation.name} failed: {evaluation.error}", reason="EVALUATION_FAILED")
+
+
+@evaluation_app.command("list", cls=Command)
+def list_evaluations(output: FormatOption = "table") -> None:
+    """List evaluations, newest first."""
+    with client() as server:
+        show_list(
+            server.list_evaluations(),
+            output,
+            columns=("id", "name", "state", "created", "verdict"),
+            cells=lambda e: (
+                e.name.removeprefix("evaluations/"),
+                e.spec.name,
+                evaluation_pb2.Evaluation.State.Name(e.state).removeprefix("STATE_").lower(),
+                e.create_time,
+                e.verdict.sentence or e.error,
+            ),
+        )
+
+
+@evaluation_app.command("get", cls=Command)
+def get_evaluation(
+    name: Annotated[str, typer.Argument(metavar="ID", help="The evaluation's id.")], output: FormatOption = "table"
+) -> None:
+    """Show an evaluation."""
+    with client() as server:
+        _show_evaluation(server.get_evaluation(resource(name, "evaluations")), output)
+
+
+def _read(file: Path, overrides: list[str]) -> dict[str, Any]:
+    try:
+        text = file.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidArgument(f"-f {file}: cannot be read ({error})", reason="BAD_FILE") from None
+    return apply_overrides(load_yaml(text, source=str(file)), overrides)
+
+
+def _follow(server: Client, name: str) -> run_pb2.Run:
+    """Watch a run to its end. Ctrl-C leaves it at work and says how to come back."""
+    run = run_pb2.Run(name=name)
+    try:
+        with RunProgress() as progress:
+            for run in server.watch_run(name):
+                progress.update(run)
+    except KeyboardInterrupt:
+        _detached(f"genaug run watch {name}")
+    return run
+
+
+def _detached(command: str) -> None:
+    stderr.print(f"\ndetached; the work goes on. To follow it again:\n  {command}", soft_wrap=True)
+    raise SystemExit(1)
+
+
+def _show_run(server: Client, run: run_pb2.Run, output: str) -> None:
+    show(run, output, lambda: run_table(run))
+    if output == "table" and run.evaluation:
+        _show_evaluation(server.get_evaluation(run.evaluation), output)
+
+
+def _show_evaluation(evaluation: evaluation_pb2.Evaluation, output: str) -> None:
+    show(evaluation, output, lambda: evaluation_table(evaluation) if evaluation.scores else evaluation.name)
+    if output == "table" and evaluation.verdict.sentence:
+        typer.echo(f"\n{evaluation.verdict.sentence}")
+
+
+def _end(run: run_pb2.Run, *, waited: bool) -> None:
+    """Fail the command when the run it waited for has not succeeded."""
+    if waited and run.state != run_pb2.Run.STATE_SUCCEEDED:
+        raise FailedPrecondition(
+            f"{run.name} {state_word(run.state)}: {run.error or 'resume it with `genaug run resume`'}",
+            reason=f"RUN_{state_word(run.state).upper()}",
+        )

@@ -1,0 +1,346 @@
+"""The client: one method per thing a person does. Messages are those of `genaug.v1`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from hashlib import sha256
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol
+
+from genaug.client.channel import connect, translated
+from genaug.client.embedded import embedded
+from genaug.shared.runfile import load_yaml, parse_spec
+from genaug.shared.settings import Settings, load_settings
+from genaug.v1 import (
+    assembly_service_pb2,
+    assembly_service_pb2_grpc,
+    classifier_pb2,
+    common_pb2,
+    dataset_pb2,
+    evaluation_pb2,
+    generation_service_pb2,
+    generation_service_pb2_grpc,
+    generator_pb2,
+    labeling_service_pb2,
+    labeling_service_pb2_grpc,
+    orchestrator_service_pb2,
+    orchestrator_service_pb2_grpc,
+    run_pb2,
+)
+
+# Seconds that a call which only reads or starts something may take.
+_SHORT = 60.0
+# Bytes of files in one message of an import.
+_BATCH_BYTES = 2_000_000
+_BATCH_FILES = 500
+
+
+class ImportImage(Protocol):
+    """One image to import, as its source describes it."""
+
+    name: str
+    class_name: str
+    subject: str
+    split: str
+    attributes: dict[str, str]
+
+    def read(self) -> bytes:
+        """The encoded image."""
+
+
+ProgressHook = Callable[[common_pb2.Progress], None]
+
+
+class Client:
+    """Talks to a genaug server; a context manager.
+
+    Args:
+        endpoint: "host:port", "unix:/path" or "https://host:port". Without it, the configured endpoint; without that,
+            a server is started on a private socket over the configured home, and ends when nobody needs it.
+        token: Bearer token; by default the configured one.
+        settings: Configuration; by default what `genaug config show` shows.
+    """
+
+    def __init__(self, endpoint: str = "", *, token: str = "", settings: Settings | None = None) -> None:
+        settings = settings or load_settings()
+        self._exit = ExitStack()
+        self.endpoint = endpoint or settings.endpoint or self._exit.enter_context(embedded(settings))
+        """Where the server is."""
+        channel = connect(self.endpoint, token=token or settings.auth.token.get_secret_value())
+        self._exit.callback(channel.close)
+        self._assembly = assembly_service_pb2_grpc.AssemblyServiceStub(channel)
+        self._generation = generation_service_pb2_grpc.GenerationServiceStub(channel)
+        self._labeling = labeling_service_pb2_grpc.LabelingServiceStub(channel)
+        self._orchestrator = orchestrator_service_pb2_grpc.OrchestratorServiceStub(channel)
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the channel, and let an embedded server end once it has nothing to do."""
+        self._exit.close()
+
+    def _call(self, method: Any, request: Any) -> Any:
+        with translated(self.endpoint):
+            return method(request, timeout=_SHORT)
+
+    def _stream(self, method: Any, request: Any) -> Iterator[Any]:
+        with translated(self.endpoint):
+            call = method(request)
+            try:
+                yield from call
+            finally:
+                call.cancel()
+
+    def _pages(self, method: Any, request: Any, field: str) -> Iterator[Any]:
+        while True:
+            response = self._call(method, request)
+            yield from getattr(response, field)
+            if not response.next_page_token:
+                return
+            request.page_token = response.next_page_token
+
+    # ---- datasets
+
+    def import_dataset(
+        self,
+        name: str,
+        images: Iterable[ImportImage],
+        *,
+        format: str,  # the run file's word
+        split: Iterable[float] = (),
+        folds: int = 0,
+        seed: int = 42,
+        on_progress: ProgressHook | None = None,
+    ) -> dataset_pb2.Dataset:
+        """Import and seal a dataset, sending only contents that the server lacks.
+
+        Args:
+            name: Its id, without "datasets/".
+            images: The images; read twice, so that contents need not be held in memory.
+            format: Where they came from, for the record.
+            split: Shares of training, validation and test; 0.7, 0.15, 0.15 when empty.
+            folds: Outer folds by subject; 5 when 0.
+            seed: Seed of the split.
+            on_progress: Called as the import goes on.
+        """
+        header = assembly_service_pb2.ImportDatasetRequest.Header(
+            name=f"datasets/{name}", format=format, split=list(split), folds=folds, seed=seed
+        )
+        with translated(self.endpoint):
+            for response in self._assembly.ImportDataset(self._import_requests(header, list(images))):
+                if response.WhichOneof("event") == "dataset":
+                    dataset: dataset_pb2.Dataset = response.dataset
+                    return dataset
+                if on_progress:
+                    on_progress(response.progress)
+        raise AssertionError("the server ended an import without a dataset")
+
+    def _import_requests(
+        self, header: assembly_service_pb2.ImportDatasetRequest.Header, images: list[ImportImage]
+    ) -> Iterator[assembly_service_pb2.ImportDatasetRequest]:
+        request = assembly_service_pb2.ImportDatasetRequest
+        yield request(header=header)
+        for start in range(0, len(images), _BATCH_FILES):
+            batch = images[start : start + _BATCH_FILES]
+            digests = [sha256(image.read()).hexdigest() for image in batch]
+            missing = set(
+                self._call(
+                    self._assembly.FindMissingContents,
+                    assembly_service_pb2.FindMissingContentsRequest(content_sha256=sorted(set(digests))),
+                ).content_sha256
+            )
+            files: list[assembly_service_pb2.ImportDatasetRequest.File] = []
+            size = 0
+            for image, digest in zip(batch, digests, strict=True):
+                content = image.read() if digest in missing else b""
+                missing.discard(digest)
+                if files and size + len(content) > _BATCH_BYTES:
+                    yield request(files=request.Files(files=files))
+                    files, size = [], 0
+                size += len(content)
+                files.append(
+                    request.File(
+                        content_sha256=digest,
+                        content=content,
+                        source_name=image.name,
+                        class_name=image.class_name,
+                        subject=image.subject,
+                        split=image.split,
+                        attributes=image.attributes,
+                    )
+                )
+            yield request(files=request.Files(files=files))
+
+    def get_dataset(self, name: str) -> dataset_pb2.Dataset:
+        """Return "datasets/{dataset}"."""
+        dataset: dataset_pb2.Dataset = self._call(
+            self._assembly.GetDataset, assembly_service_pb2.GetDatasetRequest(name=name)
+        )
+        return dataset
+
+    def list_datasets(self) -> Iterator[dataset_pb2.Dataset]:
+        """All datasets, by name."""
+        return self._pages(self._assembly.ListDatasets, assembly_service_pb2.ListDatasetsRequest(), "datasets")
+
+    def delete_dataset(self, name: str) -> None:
+        """Delete "datasets/{dataset}" with its versions and images."""
+        self._call(self._assembly.DeleteDataset, assembly_service_pb2.DeleteDatasetRequest(name=name))
+
+    def list_dataset_versions(self, parent: str) -> Iterator[dataset_pb2.DatasetVersion]:
+        """All versions of "datasets/{dataset}"."""
+        request = assembly_service_pb2.ListDatasetVersionsRequest(parent=parent)
+        return self._pages(self._assembly.ListDatasetVersions, request, "dataset_versions")
+
+    def export_manifest(self, name: str, *, include_sealed: bool = False) -> bytes:
+        """The manifest (Parquet) of "datasets/{dataset}" or one of its versions."""
+        request = assembly_service_pb2.ExportManifestRequest(name=name, include_sealed=include_sealed)
+        return b"".join(response.frame.data for response in self._stream(self._assembly.ExportManifest, request))
+
+    def collect_garbage(self, *, validate_only: bool = False) -> assembly_service_pb2.CollectGarbageResponse:
+        """Remove objects that no manifest names."""
+        with translated(self.endpoint):
+            response: assembly_service_pb2.CollectGarbageResponse = self._assembly.CollectGarbage(
+                assembly_service_pb2.CollectGarbageRequest(validate_only=validate_only)
+            )
+        return response
+
+    # ---- generators, images, classifiers
+
+    def get_generator(self, name: str) -> generator_pb2.Generator:
+        """Return "generators/{digest}"."""
+        generator: generator_pb2.Generator = self._call(
+            self._generation.GetGenerator, generation_service_pb2.GetGeneratorRequest(name=name)
+        )
+        return generator
+
+    def list_generators(self) -> Iterator[generator_pb2.Generator]:
+        """All generators, by name."""
+        request = generation_service_pb2.ListGeneratorsRequest()
+        return self._pages(self._generation.ListGenerators, request, "generators")
+
+    def generate(
+        self,
+        generator: str,
+        class_name: str,
+        *,
+        count: int,
+        seed: int = 0,
+        first_index: int = 0,
+        steps: int = 0,
+        guidance_scale: float = 0.0,
+    ) -> Iterator[generation_service_pb2.GeneratedImage]:
+        """Draw images and yield each, with its receipt, as it is finished. Leaving the loop stops the drawing.
+
+        Args:
+            generator: "generators/{digest}".
+            class_name: One of the generator's classes.
+            count: How many, 1 to 100,000.
+            seed: With class and index, all that an image's noise depends on.
+            first_index: Index of the first image.
+            steps: Sampler steps; 0 for the default.
+            guidance_scale: Classifier-free guidance; 0 for the default.
+        """
+        request = generation_service_pb2.GenerateImagesRequest(
+            generator=generator,
+            counts=[common_pb2.ClassCount(class_name=class_name, count=count)],
+            seed=seed,
+            first_index=first_index,
+            output=generation_service_pb2.GenerateImagesRequest.OUTPUT_INLINE,
+        )
+        if steps or guidance_scale:
+            request.sampler.steps, request.sampler.guidance_scale = steps or 20, guidance_scale or 1.5
+        for response in self._stream(self._generation.GenerateImages, request):
+            if response.WhichOneof("event") == "image":
+                yield response.image
+
+    def regenerate(self, receipt: generator_pb2.Receipt) -> generation_service_pb2.RegenerateImageResponse:
+        """Draw one image again from its receipt."""
+        response: generation_service_pb2.RegenerateImageResponse = self._call(
+            self._generation.RegenerateImage, generation_service_pb2.RegenerateImageRequest(receipt=receipt)
+        )
+        return response
+
+    def get_classifier(self, name: str) -> classifier_pb2.Classifier:
+        """Return "classifiers/{digest}"."""
+        classifier: classifier_pb2.Classifier = self._call(
+            self._labeling.GetClassifier, labeling_service_pb2.GetClassifierRequest(name=name)
+        )
+        return classifier
+
+    def list_classifiers(self) -> Iterator[classifier_pb2.Classifier]:
+        """All classifiers, by name."""
+        request = labeling_service_pb2.ListClassifiersRequest()
+        return self._pages(self._labeling.ListClassifiers, request, "classifiers")
+
+    # ---- runs and evaluations
+
+    def create_run(self, spec: run_pb2.RunSpec | Path | str, *, validate_only: bool = False) -> run_pb2.Run:
+        """Start a run, or return the one that exists.
+
+        Args:
+            spec: The run file as a message, a path, or YAML text.
+            validate_only: Only check it and write out its defaults.
+        """
+        if isinstance(spec, Path):
+            spec = spec.read_text()
+        message = parse_spec(load_yaml(spec), run_pb2.RunSpec) if isinstance(spec, str) else spec
+        return self._run(
+            "CreateRun", orchestrator_service_pb2.CreateRunRequest(spec=message, validate_only=validate_only)
+        )
+
+    def get_run(self, name: str) -> run_pb2.Run:
+        """Return "runs/{run}"."""
+        return self._run("GetRun", orchestrator_service_pb2.GetRunRequest(name=name))
+
+    def list_runs(self) -> Iterator[run_pb2.Run]:
+        """All runs, newest first."""
+        return self._pages(self._orchestrator.ListRuns, orchestrator_service_pb2.ListRunsRequest(), "runs")
+
+    def watch_run(self, name: str) -> Iterator[run_pb2.Run]:
+        """Yield the run as it changes, until it ends. Leaving the loop leaves the run at work."""
+        for response in self._stream(self._orchestrator.WatchRun, orchestrator_service_pb2.WatchRunRequest(name=name)):
+            yield response.run
+
+    def cancel_run(self, name: str) -> run_pb2.Run:
+        """Stop a run; what was finished is kept."""
+        return self._run("CancelRun", orchestrator_service_pb2.CancelRunRequest(name=name))
+
+    def resume_run(self, name: str) -> run_pb2.Run:
+        """Go on with a run that was cancelled or failed."""
+        return self._run("ResumeRun", orchestrator_service_pb2.ResumeRunRequest(name=name))
+
+    def _run(self, method: str, request: Any) -> run_pb2.Run:
+        run: run_pb2.Run = self._call(getattr(self._orchestrator, method), request)
+        return run
+
+    def get_report(self, name: str) -> bytes:
+        """The report (HTML) of a finished run."""
+        request = orchestrator_service_pb2.GetReportRequest(name=name)
+        return b"".join(response.frame.data for response in self._stream(self._orchestrator.GetReport, request))
+
+    def create_evaluation(self, spec: evaluation_pb2.EvaluationSpec) -> evaluation_pb2.Evaluation:
+        """Train and score apart from a run, or return the evaluation that exists."""
+        evaluation: evaluation_pb2.Evaluation = self._call(
+            self._orchestrator.CreateEvaluation, orchestrator_service_pb2.CreateEvaluationRequest(spec=spec)
+        )
+        return evaluation
+
+    def get_evaluation(self, name: str) -> evaluation_pb2.Evaluation:
+        """Return "evaluations/{digest}"."""
+        evaluation: evaluation_pb2.Evaluation = self._call(
+            self._orchestrator.GetEvaluation, orchestrator_service_pb2.GetEvaluationRequest(name=name)
+        )
+        return evaluation
+
+    def list_evaluations(self) -> Iterator[evaluation_pb2.Evaluation]:
+        """All evaluations, newest first."""
+        request = orchestrator_service_pb2.ListEvaluationsRequest()
+        return self._pages(self._orchestrator.ListEvaluations, request, "evaluations")

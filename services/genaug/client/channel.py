@@ -1,0 +1,130 @@
+"""A channel to a server: retries, token, request id; and its errors as ours."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import grpc
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+
+from genaug.shared.errors import BY_CODE, FailedPrecondition, GenaugError, Internal
+
+# Only what never reached a server is sent again.
+_RETRIES = json.dumps(
+    {
+        "methodConfig": [
+            {
+                "name": [{}],
+                "retryPolicy": {
+                    "maxAttempts": 5,
+                    "initialBackoff": "0.2s",
+                    "maxBackoff": "3s",
+                    "backoffMultiplier": 2,
+                    "retryableStatusCodes": ["UNAVAILABLE"],
+                },
+            }
+        ]
+    }
+)
+
+
+class _CallDetails(NamedTuple):
+    method: str
+    timeout: float | None
+    metadata: Sequence[tuple[str, str]] | None
+    credentials: grpc.CallCredentials | None
+    wait_for_ready: bool | None
+    compression: grpc.Compression | None
+
+
+class _Metadata(
+    grpc.UnaryUnaryClientInterceptor,  # type: ignore[type-arg]
+    grpc.UnaryStreamClientInterceptor,  # type: ignore[type-arg]
+    grpc.StreamUnaryClientInterceptor,  # type: ignore[type-arg]
+    grpc.StreamStreamClientInterceptor,  # type: ignore[type-arg]
+):
+    """Sends the token and a request id with each call."""
+
+    def __init__(self, token: str) -> None:
+        self._token = token
+
+    def _call(self, continuation: Callable[[Any, Any], Any], details: Any, request: Any) -> Any:
+        metadata = [*(details.metadata or ()), ("x-request-id", uuid.uuid4().hex[:16])]
+        if self._token:
+            metadata.append(("authorization", f"Bearer {self._token}"))
+        return continuation(
+            _CallDetails(
+                details.method,
+                details.timeout,
+                metadata,
+                details.credentials,
+                details.wait_for_ready,
+                details.compression,
+            ),
+            request,
+        )
+
+    def intercept_unary_unary(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
+        return self._call(continuation, client_call_details, request)
+
+    def intercept_unary_stream(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
+        return self._call(continuation, client_call_details, request)
+
+    def intercept_stream_unary(self, continuation: Any, client_call_details: Any, request_iterator: Any) -> Any:
+        return self._call(continuation, client_call_details, request_iterator)
+
+    def intercept_stream_stream(self, continuation: Any, client_call_details: Any, request_iterator: Any) -> Any:
+        return self._call(continuation, client_call_details, request_iterator)
+
+
+def connect(endpoint: str, *, token: str = "") -> grpc.Channel:
+    """Open a channel. Nothing is sent until the first call.
+
+    Args:
+        endpoint: "host:port" or "unix:/path" in the clear, "https://host:port" with TLS.
+        token: Bearer token, if the server wants one.
+    """
+    options = [
+        ("grpc.service_config", _RETRIES),
+        ("grpc.keepalive_time_ms", 60_000),
+        ("grpc.max_receive_message_length", 8 * 1024 * 1024),
+    ]
+    if endpoint.startswith("https://"):
+        channel = grpc.secure_channel(endpoint.removeprefix("https://"), grpc.ssl_channel_credentials(), options)
+    else:
+        channel = grpc.insecure_channel(endpoint.removeprefix("http://"), options)
+    return grpc.intercept_channel(channel, _Metadata(token))
+
+
+@contextmanager
+def translated(endpoint: str) -> Iterator[None]:
+    """Raise the server's errors as the classes of `genaug.shared.errors`."""
+    try:
+        yield
+    except grpc.RpcError as error:
+        raise _ours(error, endpoint) from None
+
+
+def _ours(error: Any, endpoint: str) -> GenaugError:
+    code: str = error.code().name
+    status = rpc_status.from_call(error)
+    if status is not None:
+        for detail in status.details:
+            info = error_details_pb2.ErrorInfo()
+            if detail.Unpack(info):
+                kind = BY_CODE.get(code, Internal)
+                return kind(status.message, reason=info.reason, **dict(info.metadata))
+    if code == "UNIMPLEMENTED":
+        return FailedPrecondition(
+            f"{endpoint} answers, but does not serve this call; is it genaug, and of this version?",
+            reason="NOT_THIS_SERVICE",
+        )
+    text = error.details() or code
+    if code == "UNAVAILABLE":
+        text = f"{endpoint} cannot be reached ({text}); check --endpoint and that the server runs"
+    return BY_CODE.get(code, Internal)(text)

@@ -1,0 +1,282 @@
+"""The durable engine: workflows that survive `kill -9`, on DBOS (SQLite, or Postgres).
+
+Steps are at-least-once; effects become exactly-once through the store, whose keys are functions of the inputs.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, SetWorkflowID
+from dbos._serialization import DefaultSerializer
+
+from genaug.orchestrator.progress import Live
+from genaug.shared.digests import digest_of
+from genaug.shared.errors import BY_CODE, Cancelled, FailedPrecondition, GenaugError, Internal
+from genaug.shared.settings import Settings
+
+log = logging.getLogger(__name__)
+
+# Bumped when workflow.py changes so that a run begun before cannot be replayed: DBOS would hash the source instead,
+# and every upgrade would leave its runs pending.
+WORKFLOW_VERSION = "1"
+
+OnProgress = Callable[[int, int, str], None]
+Call = Callable[[dict[str, Any], Callable[[], bool], OnProgress], dict[str, Any]]
+"""call(request, until, on_progress) -> result, plain JSON on both sides: one effect, safe to repeat."""
+
+# Waits between attempts at a call whose service is away or full, seconds.
+_PATIENCE = (1, 2, 4, 8, 15, 30, 30, 30)
+_AWAY = ("UNAVAILABLE", "RESOURCE_EXHAUSTED")
+
+
+def _refuse(self: DefaultSerializer, serialized_data: str) -> Any:
+    raise FailedPrecondition("the database holds a pickled value; genaug never writes or reads one", reason="PICKLE")
+
+
+# Choosing JSON does not keep DBOS from unpickling rows that are marked as pickled: a writer to the database would run
+# code here. So its unpickler is taken away.
+setattr(DefaultSerializer, "deserialize", _refuse)  # noqa: B010  # mypy minds an assignment to a method
+
+
+class Work:
+    """What a workflow has at hand: durable calls and chunks on behalf of one owner (a run or an evaluation)."""
+
+    def __init__(self, engine: Engine, owner: str, workflow_id: str) -> None:
+        self._engine = engine
+        self.owner = owner
+        self._workflow_id = workflow_id
+
+    def call(self, call: Call, request: dict[str, Any]) -> dict[str, Any]:
+        """Do one call durably: its result is recorded, and given again when the workflow is replayed.
+
+        Raises:
+            GenaugError: as the call did.
+        """
+        return self._engine.durably(self.owner, call.__name__, request)
+
+    def chunks(self, call: Call, requests: Sequence[dict[str, Any]], *, sizes: Iterable[int]) -> list[dict[str, Any]]:
+        """Do many calls, each in a durable child of its own, several at once.
+
+        Args:
+            call: The call.
+            requests: One per chunk.
+            sizes: Units of progress in each.
+
+        Returns:
+            The results, in order.
+
+        Raises:
+            GenaugError: the first chunk's that failed.
+        """
+        handles = []
+        for request, size in zip(requests, sizes, strict=True):
+            part = digest_of(call.__name__, request)
+            self._engine.live.expect(self.owner, part, size)
+            with SetWorkflowID(f"{self._workflow_id}-{call.__name__}-{part[:16]}"):
+                handles.append(DBOS.enqueue_workflow("chunks", _chunk, self.owner, call.__name__, request))
+        return [_unwrap(handle.get_result(polling_interval_sec=0.1)) for handle in handles]
+
+
+Workflow = Callable[[Work], None]
+
+
+class Engine:
+    """The workflows of one orchestrator.
+
+    Args:
+        settings: Where the database is, and how much may run at once.
+        workflows: By kind, such as "run".
+        calls: The effects that workflows may have.
+        live: Where progress is shown.
+    """
+
+    def __init__(
+        self, settings: Settings, *, workflows: dict[str, Workflow], calls: Iterable[Call], live: Live
+    ) -> None:
+        self._settings = settings
+        self._workflows = workflows
+        self._calls = {call.__name__: call for call in calls}
+        self.live = live
+        self._cancelled: set[str] = set()
+        self._active: set[str] = set()
+        self._lock = threading.Lock()
+
+    def launch(self) -> None:
+        """Open the database and take up what was at work when the orchestrator ended.
+
+        Raises:
+            FailedPrecondition: the database cannot be opened.
+        """
+        global _engine
+        url = self._settings.database.url
+        _engine = self
+        try:
+            if url.startswith("sqlite:///"):
+                with sqlite3.connect(url.removeprefix("sqlite:///"), timeout=30) as connection:
+                    connection.execute("PRAGMA journal_mode=WAL")
+                connection.close()
+            config: DBOSConfig = {
+                "name": "genaug",
+                "system_database_url": url,
+                "serializer": DBOSPortableJSONSerializer(),
+                "executor_id": self._settings.database.executor_id,
+                "application_version": WORKFLOW_VERSION,
+                "sys_db_idle_transaction_timeout_sec": 15,
+                "notification_listener_polling_interval_sec": 0.1,
+                "scheduler_polling_interval_sec": 3600.0,
+                "log_level": "WARNING",
+            }
+            DBOS(config=config)
+            DBOS.launch()
+            DBOS.register_queue(
+                "runs",
+                worker_concurrency=self._settings.jobs.runs,
+                polling_interval_sec=0.2,
+                on_conflict="always_update",
+            )
+            DBOS.register_queue("chunks", worker_concurrency=4, polling_interval_sec=0.1, on_conflict="always_update")
+        except Exception as error:
+            log.error("the database cannot be opened", exc_info=error)
+            raise FailedPrecondition(
+                f"database.url: the database cannot be opened ({type(error).__name__}); check that it is reachable, "
+                "writable, and not of a newer version",
+                reason="DATABASE_UNAVAILABLE",
+            ) from error
+
+    def close(self) -> None:
+        """Stop; what is at work is taken up at the next launch."""
+        for owner in list(self._active):
+            self._cancelled.add(owner)
+        DBOS.destroy()
+
+    def start(self, kind: str, owner: str, workflow_id: str) -> None:
+        """Start a workflow unless `workflow_id` exists."""
+        self._cancelled.discard(owner)
+        with SetWorkflowID(workflow_id):
+            DBOS.enqueue_workflow("runs", _workflow, kind, owner)
+
+    def status(self, workflow_id: str) -> str:
+        """ "" (unknown), ENQUEUED, PENDING (at work), SUCCESS, ERROR or CANCELLED."""
+        status = DBOS.get_workflow_status(workflow_id)
+        return status.status if status else ""
+
+    def outcome(self, workflow_id: str) -> GenaugError | None:
+        """Why a finished workflow failed; None if it succeeded."""
+        status = DBOS.get_workflow_status(workflow_id)
+        output = status.output if status else None
+        return _error(output["error"]) if isinstance(output, dict) and "error" in output else None
+
+    def attempts(self, stem: str) -> int:
+        """How many workflows "{stem}.1", "{stem}.2", … there are."""
+        number = 0
+        while DBOS.get_workflow_status(f"{stem}.{number + 1}") is not None:
+            number += 1
+        return number
+
+    def cancel(self, owner: str, workflow_id: str) -> None:
+        """Stop a workflow with its children; the call at work stops within a unit of its work."""
+        self._cancelled.add(owner)
+        DBOS.cancel_workflow(workflow_id, cancel_children=True)
+
+    def busy(self) -> bool:
+        """Whether a workflow is at work or waits for its turn."""
+        if self._active:
+            return True
+        return bool(DBOS.list_workflows(status=["PENDING", "ENQUEUED"], limit=1, load_input=False, load_output=False))
+
+    def durably(self, owner: str, name: str, request: dict[str, Any]) -> dict[str, Any]:
+        """Do the call `name` as a recorded step of the workflow that this thread runs."""
+
+        def until() -> bool:
+            return owner not in self._cancelled
+
+        def on_progress(done: int, total: int, unit: str) -> None:
+            self.live.update(owner, digest_of(name, request), done, total, unit)
+
+        def attempt() -> dict[str, Any]:
+            return self._attempt(self._calls[name], request, until, on_progress)
+
+        return _unwrap(DBOS.run_step({"name": name}, attempt))
+
+    def _attempt(
+        self, call: Call, request: dict[str, Any], until: Callable[[], bool], on_progress: OnProgress
+    ) -> dict[str, Any]:
+        """The outcome as JSON: an exception would come back from a replay as another type."""
+        for wait in (*_PATIENCE, None):
+            try:
+                return {"result": call(request, until, on_progress)}
+            except GenaugError as error:
+                if error.code not in _AWAY or wait is None:
+                    return {"error": _error_dict(error)}
+                log.warning("a service is away", extra={"call": call.__name__, "reason": error.reason, "retry_s": wait})
+            except Exception as error:
+                log.error("a call failed", exc_info=error, extra={"call": call.__name__})
+                return {
+                    "error": _error_dict(Internal(f"{call.__name__}: an error of ours; see the orchestrator's log"))
+                }
+            ready = time.monotonic() + wait
+            while time.monotonic() < ready:
+                if not until():
+                    return {"error": _error_dict(Cancelled("cancelled", reason="CANCELLED"))}
+                time.sleep(0.1)
+        raise AssertionError("unreachable: the last wait is None")
+
+    def perform(self, kind: str, owner: str) -> dict[str, Any]:
+        """Run a workflow to its end; an error is its result."""
+        workflow_id = DBOS.workflow_id
+        assert workflow_id is not None  # noqa: S101  # only called by a workflow
+        with self._lock:
+            self._active.add(owner)
+        try:
+            self._workflows[kind](Work(self, owner, workflow_id))
+        except GenaugError as error:
+            return {"error": _error_dict(error)}
+        finally:
+            with self._lock:
+                self._active.discard(owner)
+            self.live.forget(owner)
+        return {}
+
+
+# DBOS finds workflows by name in a registry of the process; they find their engine here.
+_engine: Engine | None = None
+
+
+def _current() -> Engine:
+    if _engine is None:
+        raise RuntimeError("no engine is launched")
+    return _engine
+
+
+@DBOS.workflow(name="workflow")
+def _workflow(kind: str, owner: str) -> dict[str, Any]:
+    return _current().perform(kind, owner)
+
+
+@DBOS.workflow(name="chunk")
+def _chunk(owner: str, call: str, request: dict[str, Any]) -> dict[str, Any]:
+    try:
+        return {"result": _current().durably(owner, call, request)}
+    except GenaugError as error:
+        return {"error": _error_dict(error)}
+
+
+def _error_dict(error: GenaugError) -> dict[str, str]:
+    return {"code": error.code, "reason": error.reason, "message": error.message}
+
+
+def _error(found: dict[str, str]) -> GenaugError:
+    return BY_CODE.get(found["code"], Internal)(found["message"], reason=found["reason"])
+
+
+def _unwrap(outcome: dict[str, Any]) -> dict[str, Any]:
+    if "error" in outcome:
+        raise _error(outcome["error"])
+    result: dict[str, Any] = outcome["result"]
+    return result

@@ -1,0 +1,146 @@
+"""Run records: what `genaug run get` shows, kept in the store beside the report."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from genaug.orchestrator.progress import Live
+from genaug.shared.errors import Cancelled, GenaugError, NotFound
+from genaug.shared.provenance import now
+from genaug.shared.store import Store
+
+STEPS = ("view", "finetune", "labeler", "generate", "select", "assemble", "train", "evaluate", "report")
+
+PENDING, RUNNING, SUCCEEDED, FAILED, CANCELLED = (
+    f"STATE_{word}" for word in ("PENDING", "RUNNING", "SUCCEEDED", "FAILED", "CANCELLED")
+)
+UNFINISHED = (PENDING, RUNNING)
+
+Record = dict[str, Any]
+"""A Run as plain JSON (`genaug.shared.protojson`)."""
+
+
+@dataclass
+class Stage:
+    """A step at work; the workflow fills in what it made."""
+
+    results: list[str] = field(default_factory=list)
+    reused: int = 0
+
+
+class Records:
+    """The records of all runs. One orchestrator writes them."""
+
+    def __init__(self, store: Store, live: Live) -> None:
+        self._store = store
+        self._live = live
+        self._lock = threading.RLock()
+
+    def create(self, run_id: str, spec: dict[str, Any]) -> Record:
+        """Write the record of a new run."""
+        record = {
+            "name": f"runs/{run_id}",
+            "spec": spec,
+            "state": PENDING,
+            "steps": [{"name": name, "state": PENDING} for name in STEPS],
+            "create_time": now(),
+        }
+        self._store.put_json(self._key(run_id), record)
+        return record
+
+    def get(self, run_id: str) -> Record:
+        """The record of a run.
+
+        Raises:
+            NotFound: there is no such run.
+        """
+        try:
+            record: Record = self._store.get_json(self._key(run_id))
+        except NotFound:
+            raise NotFound(
+                f"runs/{run_id} does not exist; `genaug run list` shows what does", reason="RUN_NOT_FOUND"
+            ) from None
+        return record
+
+    def now(self, run_id: str) -> Record:
+        """The record, with the progress of the step that is at work."""
+        record = self.get(run_id)
+        for step in record["steps"]:
+            if step["state"] == RUNNING:
+                done, total, unit = self._live.now(run_id)
+                step["progress"] = {"step": step["name"], "done": done, "total": total, "unit": unit}
+        return record
+
+    def ids(self) -> list[str]:
+        """Ids of all runs."""
+        return [name for name in self._store.children("runs/") if self._store.exists(self._key(name))]
+
+    def update(self, run_id: str, **fields: Any) -> Record:
+        """Change fields of a record."""
+        with self._lock:
+            record = self.get(run_id) | fields
+            self._store.put_json(self._key(run_id), record)
+            return record
+
+    def end(self, run_id: str, state: str, *, error: str = "") -> Record:
+        """Say that a run has ended; steps that were at work end with it."""
+        with self._lock:
+            steps = [
+                {**step, "state": state} if step["state"] == RUNNING else step for step in self.get(run_id)["steps"]
+            ]
+            return self.update(run_id, state=state, error=error, end_time=now(), steps=steps)
+
+    @contextmanager
+    def stage(self, run_id: str, name: str) -> Iterator[Stage]:
+        """Around a step: its state, seconds and results. Seconds add up over the attempts of a run."""
+        start = time.monotonic()
+        stage = Stage()
+        self._live.begin(run_id)
+        with self._lock:
+            if self.get(run_id)["state"] == CANCELLED:
+                raise Cancelled("the run was cancelled", reason="CANCELLED")
+            self.update(run_id, state=RUNNING)
+            before = self._step(run_id, name, state=RUNNING)
+        try:
+            yield stage
+        except GenaugError as error:
+            state = CANCELLED if isinstance(error, Cancelled) else FAILED
+            self._step(run_id, name, state=state, seconds=self._seconds(before, start))
+            raise
+        done, total, unit = self._live.now(run_id)
+        # A replay after the step has ended only reads its results again.
+        if before["state"] != SUCCEEDED:
+            self._step(
+                run_id,
+                name,
+                state=SUCCEEDED,
+                seconds=self._seconds(before, start),
+                results=stage.results,
+                reused=stage.reused,
+                progress={"step": name, "done": max(done, total), "total": total, "unit": unit},
+            )
+        else:
+            self._step(run_id, name, state=SUCCEEDED)
+
+    @staticmethod
+    def _seconds(before: dict[str, Any], start: float) -> float:
+        return round(float(before.get("seconds", 0.0)) + time.monotonic() - start, 2)
+
+    def _step(self, run_id: str, name: str, **fields: Any) -> dict[str, Any]:
+        """Change a step; return it as it was."""
+        with self._lock:
+            record = self.get(run_id)
+            index = next(i for i, step in enumerate(record["steps"]) if step["name"] == name)
+            before: dict[str, Any] = record["steps"][index]
+            record["steps"][index] = before | fields
+            self._store.put_json(self._key(run_id), record)
+            return before
+
+    @staticmethod
+    def _key(run_id: str) -> str:
+        return f"runs/{run_id}/run.json"

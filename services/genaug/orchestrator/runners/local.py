@@ -1,0 +1,139 @@
+"""Jobs as subprocesses of the orchestrator."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from genaug.orchestrator.runners import BAD_INPUT, OnProgress
+from genaug.shared.errors import BY_CODE, Cancelled, GenaugError, Internal
+from genaug.shared.requests import JobRequest, read_progress
+from genaug.shared.settings import Settings, environment_of
+from genaug.shared.store import Store
+
+_POLL = 0.1
+# Seconds that a Job has to end after SIGTERM.
+_GRACE = 10.0
+
+
+@dataclass
+class _Process:
+    """One shard: our child, or one that an orchestrator before us has left behind (then `child` is None)."""
+
+    lock: Path
+    child: subprocess.Popen[bytes] | None
+
+    def running(self) -> bool:
+        if self.child is not None:
+            return self.child.poll() is None
+        return _taken(self.lock)
+
+    def stop(self) -> None:
+        if self.child is None:
+            os.kill(int(self.lock.read_text()), signal.SIGTERM)
+            return
+        self.child.terminate()
+        try:
+            self.child.wait(_GRACE)
+        except subprocess.TimeoutExpired:
+            self.child.kill()
+            self.child.wait()
+
+
+def _taken(lock: Path) -> bool:
+    with lock.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        return False
+
+
+class LocalRunner:
+    """Runs `genaug job …` as subprocesses. Each holds a lock, by which a later orchestrator finds it again."""
+
+    def __init__(self, settings: Settings, store: Store) -> None:
+        self._settings = settings
+        self._store = store
+        self._locks = settings.home / "jobs"
+        self._logs = settings.home / "logs"
+        for folder in (self._locks, self._logs):
+            folder.mkdir(parents=True, exist_ok=True)
+
+    def run(self, request: JobRequest, *, shards: int, until: Callable[[], bool], on_progress: OnProgress) -> None:
+        for attempt in range(1, self._settings.jobs.attempts + 1):
+            processes = [self._start(request, attempt, shard, shards) for shard in range(shards)]
+            self._wait(request, processes, until=until, on_progress=on_progress)
+            codes = [process.child.returncode if process.child else 0 for process in processes]
+            if not any(codes):
+                return
+            error = self._error(request, codes)
+            if BAD_INPUT in codes:
+                break
+        raise error
+
+    def _start(self, request: JobRequest, attempt: int, shard: int, shards: int) -> _Process:
+        name = f"genaug-{request.step}-{request.digest[:16]}-{attempt}"
+        lock = self._locks / f"genaug-{request.step}-{request.digest[:16]}-{shard}.lock"
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return _Process(lock, None)
+        environment = {**os.environ, **environment_of(self._settings)}
+        if shards > 1:
+            environment["GENAUG_THREADS"] = "1"
+        command = [sys.executable, "-m", "genaug.cli", "job", request.step, "--request", request.key]
+        with (self._logs / f"{name}.log").open("ab") as sink:
+            child = subprocess.Popen(
+                [*command, "--shard", f"{shard}/{shards}"],
+                stdin=subprocess.DEVNULL,
+                stdout=sink,
+                stderr=sink,
+                env=environment,
+                # The child keeps the lock as long as it lives.
+                pass_fds=[descriptor],
+            )
+        os.truncate(descriptor, 0)
+        os.write(descriptor, str(child.pid).encode())
+        os.close(descriptor)
+        return _Process(lock, child)
+
+    def _wait(
+        self, request: JobRequest, processes: Sequence[_Process], *, until: Callable[[], bool], on_progress: OnProgress
+    ) -> None:
+        try:
+            while any(process.running() for process in processes):
+                if not until():
+                    raise Cancelled("the run was cancelled; `genaug run resume` goes on with it", reason="CANCELLED")
+                found = [read_progress(self._store, request, shard) for shard in range(len(processes))]
+                known = [progress for progress in found if progress is not None]
+                if known:
+                    on_progress(sum(p.done for p in known), sum(p.total for p in known), known[0].unit)
+                time.sleep(_POLL)
+        except BaseException:
+            for process in processes:
+                if process.running():
+                    process.stop()
+            raise
+
+    def _error(self, request: JobRequest, codes: Sequence[int]) -> GenaugError:
+        for shard, code in enumerate(codes):
+            progress = read_progress(self._store, request, shard) if code else None
+            if progress is not None and progress.error is not None:
+                kind = BY_CODE.get(progress.error["code"], Internal)
+                return kind(progress.error["message"], reason=progress.error["reason"])
+        worst = next(code for code in codes if code)
+        return Internal(
+            f"the {request.step} Job ended with status {worst} and no word; its log is "
+            f"{self._logs}/genaug-{request.step}-{request.digest[:16]}-*.log",
+            reason="JOB_DIED",
+        )

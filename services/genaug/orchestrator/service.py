@@ -1,0 +1,276 @@
+"""OrchestratorService: runs, evaluations and reports on the wire."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import grpc
+
+from genaug.orchestrator.engine import Engine
+from genaug.orchestrator.progress import Live
+from genaug.orchestrator.records import CANCELLED, FAILED, SUCCEEDED, UNFINISHED, Record, Records
+from genaug.orchestrator.rooms import Rooms, plan_key
+from genaug.orchestrator.runners.local import LocalRunner
+from genaug.orchestrator.spec import complete, complete_evaluation, is_reference, run_id
+from genaug.orchestrator.workflow import EvaluationApart, SixSteps, evaluation_inputs, training_plan, view_of
+from genaug.shared.errors import FailedPrecondition, InvalidArgument, NotFound
+from genaug.shared.names import check_id, digest_id, version_ids
+from genaug.shared.names import run_id as run_id_of
+from genaug.shared.protojson import from_dict, to_dict
+from genaug.shared.provenance import now
+from genaug.shared.requests import evaluation_name
+from genaug.shared.server import frames, page
+from genaug.shared.settings import Settings
+from genaug.shared.store import Store
+from genaug.v1 import common_pb2, evaluation_pb2, orchestrator_service_pb2_grpc, run_pb2
+from genaug.v1 import orchestrator_service_pb2 as pb
+
+# Seconds between two looks at a run that is watched.
+_WATCH = 0.2
+
+
+class OrchestratorServicer(orchestrator_service_pb2_grpc.OrchestratorServiceServicer):
+    """Starts, watches and stops runs. All state is in the store and in the engine's database."""
+
+    service_name = "genaug.v1.OrchestratorService"
+
+    def __init__(self, settings: Settings) -> None:
+        self._store = Store.open(settings.store, "orchestrator")
+        live = Live()
+        self._records = Records(self._store, live)
+        self._rooms = Rooms(settings, store=self._store, runner=LocalRunner(settings, self._store))
+        self._engine = Engine(
+            settings,
+            workflows={
+                "run": lambda work: self._perform_run(SixSteps(self._rooms, self._records, work), work.owner),
+                "evaluation": lambda work: EvaluationApart(self._rooms, work).perform(),
+            },
+            calls=self._rooms.calls(),
+            live=live,
+        )
+        self._starting = threading.Lock()
+
+    def warm_up(self) -> None:
+        """Open store and database; take up runs that were at work."""
+        self._store.check()
+        self._engine.launch()
+        for run in self._records.ids():
+            record = self._records.get(run)
+            if record["state"] in UNFINISHED and not self._engine.attempts(run):
+                self._start(run)
+
+    def close(self) -> None:
+        """Stop the engine; what is at work is taken up at the next start."""
+        self._engine.close()
+        self._rooms.close()
+
+    def busy(self) -> bool:
+        """Whether a run is at work or waits."""
+        return self._engine.busy()
+
+    def CreateRun(self, request: pb.CreateRunRequest, context: grpc.ServicerContext) -> run_pb2.Run:
+        name = check_id(request.spec.dataset, field="dataset")
+        dataset = self._rooms.get_dataset(f"datasets/{name}")
+        given = to_dict(request.spec)
+        given.pop("import", None)
+        spec = complete(given, dataset)
+        run = run_id(spec, dataset)
+        if request.validate_only:
+            return from_dict(run_pb2.Run, {"name": f"runs/{run}", "spec": spec})
+        with self._starting:
+            try:
+                record = self._records.get(run)
+            except NotFound:
+                self._records.create(run, spec)
+                self._start(run)
+            else:
+                if record["state"] in (FAILED, CANCELLED):
+                    self._resume(run)
+        return self._run(run)
+
+    def GetRun(self, request: pb.GetRunRequest, context: grpc.ServicerContext) -> run_pb2.Run:
+        return self._run(run_id_of(request.name))
+
+    def ListRuns(self, request: pb.ListRunsRequest, context: grpc.ServicerContext) -> pb.ListRunsResponse:
+        records = sorted((self._records.get(run) for run in self._records.ids()), key=_newest_first, reverse=True)
+        found, token = page(records, page_size=request.page_size, page_token=request.page_token)
+        return pb.ListRunsResponse(runs=[from_dict(run_pb2.Run, record) for record in found], next_page_token=token)
+
+    def WatchRun(self, request: pb.WatchRunRequest, context: grpc.ServicerContext) -> Iterator[pb.WatchRunResponse]:
+        run = run_id_of(request.name)
+        last = None
+        while context.is_active():
+            record = self._records.now(run)
+            if record != last:
+                yield pb.WatchRunResponse(run=from_dict(run_pb2.Run, record))
+                last = record
+            if record["state"] not in UNFINISHED:
+                return
+            time.sleep(_WATCH)
+
+    def CancelRun(self, request: pb.CancelRunRequest, context: grpc.ServicerContext) -> run_pb2.Run:
+        run = run_id_of(request.name)
+        if self._records.get(run)["state"] in UNFINISHED:
+            self._engine.cancel(run, f"{run}.{self._engine.attempts(run)}")
+            self._records.end(run, CANCELLED)
+        return self._run(run)
+
+    def ResumeRun(self, request: pb.ResumeRunRequest, context: grpc.ServicerContext) -> run_pb2.Run:
+        run = run_id_of(request.name)
+        with self._starting:
+            if self._records.get(run)["state"] in (FAILED, CANCELLED):
+                self._resume(run)
+        return self._run(run)
+
+    def GetReport(self, request: pb.GetReportRequest, context: grpc.ServicerContext) -> Iterator[pb.GetReportResponse]:
+        run = run_id_of(request.name)
+        if self._records.get(run)["state"] != SUCCEEDED:
+            raise FailedPrecondition(
+                f"runs/{run} has no report yet; `genaug run watch runs/{run}` follows it", reason="NO_REPORT"
+            )
+        for data in frames(self._store.get(f"runs/{run}/report.html")):
+            yield pb.GetReportResponse(frame=common_pb2.FileFrame(data=data))
+
+    def CreateEvaluation(
+        self, request: pb.CreateEvaluationRequest, context: grpc.ServicerContext
+    ) -> evaluation_pb2.Evaluation:
+        plan = self._plan(request.spec)
+        name = evaluation_name(plan["inputs"])
+        with self._starting:
+            self._store.put_new_json(plan_key(name), plan)
+            attempts = self._engine.attempts(name)
+            unstarted = not attempts and not self._store.exists(f"{name}/evaluation.json")
+            if unstarted or (attempts and self._engine.outcome(f"{name}.{attempts}") is not None):
+                self._engine.start("evaluation", name, f"{name}.{attempts + 1}")
+        return self._evaluation(name)
+
+    def GetEvaluation(
+        self, request: pb.GetEvaluationRequest, context: grpc.ServicerContext
+    ) -> evaluation_pb2.Evaluation:
+        return self._evaluation(f"evaluations/{digest_id(request.name, 'evaluations')}")
+
+    def ListEvaluations(
+        self, request: pb.ListEvaluationsRequest, context: grpc.ServicerContext
+    ) -> pb.ListEvaluationsResponse:
+        planned = {key.rsplit("/", 1)[-1].removesuffix(".json") for key, _ in self._store.list("requests/evaluation/")}
+        digests = planned | set(self._store.children("evaluations/"))
+        listed = sorted(
+            (self._evaluation(f"evaluations/{digest}") for digest in digests),
+            key=lambda evaluation: (evaluation.create_time, evaluation.name),
+            reverse=True,
+        )
+        found, token = page(listed, page_size=request.page_size, page_token=request.page_token)
+        return pb.ListEvaluationsResponse(evaluations=found, next_page_token=token)
+
+    def _run(self, run: str) -> run_pb2.Run:
+        return from_dict(run_pb2.Run, self._records.now(run))
+
+    def _start(self, run: str) -> None:
+        self._engine.start("run", run, f"{run}.{self._engine.attempts(run) + 1}")
+
+    def _resume(self, run: str) -> None:
+        """A new attempt: all that was finished is found in the store."""
+        self._records.update(run, state="STATE_PENDING", error="", end_time="")
+        self._start(run)
+
+    def _perform_run(self, steps: SixSteps, run: str) -> None:
+        try:
+            steps.perform()
+        except Exception as error:
+            reason = getattr(error, "reason", "INTERNAL")
+            if reason != CANCELLED.removeprefix("STATE_"):
+                message = getattr(error, "message", "an error of ours; see the orchestrator's log")
+                self._records.end(run, FAILED, error=f"{reason}: {message}")
+            raise
+
+    def _plan(self, spec: evaluation_pb2.EvaluationSpec) -> dict[str, Any]:
+        """What an evaluation does: its trainings and its inputs, with every default written out."""
+        given = to_dict(spec)
+        check_id(spec.name, field="name")
+        if bool(spec.run) == bool(spec.dataset_versions):
+            raise InvalidArgument("say either `run` or `dataset_versions`", reason="BAD_EVALUATION")
+        entries, dataset_name, view = self._of_run(spec.run) if spec.run else self._of_versions(spec.dataset_versions)
+        dataset = self._rooms.get_dataset(dataset_name)
+        settings = complete_evaluation(given.get("evaluation", {}), dataset)
+        return {
+            "items": training_plan(entries, settings, dataset["channels"], view["classes"]),
+            "inputs": evaluation_inputs(
+                entries,
+                settings,
+                channels=dataset["channels"],
+                dataset=dataset_name,
+                view=view,
+                spec=given | {"evaluation": settings},
+            ),
+            "create_time": now(),
+        }
+
+    def _of_run(self, name: str) -> tuple[list[dict[str, Any]], str, dict[str, Any]]:
+        record = self._records.get(run_id_of(name if name.startswith("runs/") else f"runs/{name}"))
+        versions = next(step for step in record["steps"] if step["name"] == "assemble").get("results", [])
+        if len(versions) != len(record["spec"]["scenarios"]):
+            raise FailedPrecondition(f"{record['name']} has not assembled its scenarios", reason="RUN_NOT_FINISHED")
+        entries = [
+            {"scenario": scenario, "version": self._rooms.get_version(version)}
+            for scenario, version in zip(record["spec"]["scenarios"], versions, strict=True)
+        ]
+        return entries, f"datasets/{record['spec']['dataset']}", view_of(record["spec"])
+
+    def _of_versions(self, names: Any) -> tuple[list[dict[str, Any]], str, dict[str, Any]]:
+        """Scenarios from versions alone: the first is the reference, and must hold no made rows."""
+        versions = [self._rooms.get_version(name) for name in names]
+        parents = {version_ids(name)[0] for name in names}
+        if len(parents) != 1:
+            raise InvalidArgument(
+                "dataset_versions: of several datasets; one seal can judge only its own", reason="BAD_EVALUATION"
+            )
+        entries = []
+        for version in versions:
+            real = sum(int(c["count"]) for c in version["real"])
+            doses = {
+                source: sum(int(c["count"]) for c in version.get(source, [])) / real
+                for source in ("synthetic", "transformed")
+            }
+            scenario = {"name": version_ids(version["name"])[1][:12], "sampling": "SAMPLING_NATURAL", **doses}
+            entries.append({"scenario": scenario, "version": version})
+        if not is_reference(entries[0]["scenario"]):
+            raise InvalidArgument(
+                "dataset_versions[0]: the reference must hold real rows alone", reason="BAD_EVALUATION"
+            )
+        classes = sorted({c["class_name"] for c in versions[0]["real"]})
+        view = {"classes": classes, "multi_disease": "MULTI_DISEASE_KEEP"}
+        return entries, f"datasets/{parents.pop()}", view
+
+    def _evaluation(self, name: str) -> evaluation_pb2.Evaluation:
+        """What is known of an evaluation: its result, or where it is."""
+        if self._store.exists(f"{name}/evaluation.json"):
+            found = self._store.get_json(f"{name}/evaluation.json") | {"state": "STATE_SUCCEEDED"}
+            return from_dict(evaluation_pb2.Evaluation, found)
+        try:
+            plan = self._rooms.get_plan(name)
+        except NotFound:
+            raise NotFound(
+                f"{name} does not exist; `genaug evaluation list` shows what does", reason="EVALUATION_NOT_FOUND"
+            ) from None
+        error = self._engine.outcome(f"{name}.{self._engine.attempts(name)}")
+        return evaluation_pb2.Evaluation(
+            name=name,
+            spec=from_dict(evaluation_pb2.EvaluationSpec, plan["inputs"]["spec"]),
+            state=evaluation_pb2.Evaluation.STATE_FAILED if error else evaluation_pb2.Evaluation.STATE_RUNNING,
+            error=f"{error.reason}: {error.message}" if error else "",
+            create_time=plan["create_time"],
+        )
+
+
+def _newest_first(record: Record) -> tuple[str, str]:
+    return record["create_time"], record["name"]
+
+
+def register(server: grpc.Server, settings: Settings) -> OrchestratorServicer:
+    """Add the orchestrator to a server."""
+    servicer = OrchestratorServicer(settings)
+    orchestrator_service_pb2_grpc.add_OrchestratorServiceServicer_to_server(servicer, server)
+    return servicer
