@@ -1,0 +1,191 @@
+"""A real server on a free port, with a room that misbehaves on demand."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from genaug.client import connect, translated
+from genaug.shared.errors import (
+    FailedPrecondition,
+    GenaugError,
+    Internal,
+    InvalidArgument,
+    NotFound,
+    Unauthenticated,
+    Unavailable,
+)
+from genaug.shared.server import Server, frames, is_local, page
+from genaug.shared.settings import load_settings
+from genaug.v1 import classifier_pb2, labeling_service_pb2, labeling_service_pb2_grpc
+
+
+class Room(labeling_service_pb2_grpc.LabelingServiceServicer):
+    service_name = "genaug.v1.LabelingService"
+
+    def __init__(self, warm: Exception | None = None) -> None:
+        self._warm = warm
+
+    def warm_up(self) -> None:
+        if self._warm:
+            raise self._warm
+
+    def close(self) -> None:
+        pass
+
+    def GetClassifier(self, request, context):
+        if request.name == "secret":
+            raise ValueError("patient 4711 in /data/x.jpg")
+        if request.name == "missing":
+            raise NotFound("classifiers/x does not exist", reason="CLASSIFIER_NOT_FOUND", name="x")
+        return classifier_pb2.Classifier(name=request.name)
+
+    def LabelBatch(self, request, context):
+        yield labeling_service_pb2.LabelBatchResponse()
+        raise InvalidArgument("halfway", reason="HALFWAY")
+
+
+@pytest.fixture
+def start(tmp_path, monkeypatch) -> Iterator:
+    monkeypatch.chdir(tmp_path)
+    servers = []
+
+    def run(warm: Exception | None = None, **flags) -> str:
+        settings = load_settings(**({"server": {"address": "127.0.0.1:0"}} | flags))
+
+        def register(server, settings):
+            room = Room(warm)
+            labeling_service_pb2_grpc.add_LabelingServiceServicer_to_server(room, server)
+            return room
+
+        server = Server(settings, [register])
+        server.start()
+        servers.append(server)
+        return server.address
+
+    yield run
+    for server in servers:
+        server.stop(0)
+
+
+def call(address: str, name: str, token: str = ""):
+    with connect(address, token=token) as channel, translated(address):
+        stub = labeling_service_pb2_grpc.LabelingServiceStub(channel)
+        return stub.GetClassifier(labeling_service_pb2.GetClassifierRequest(name=name), timeout=10)
+
+
+def health(address: str, service: str = "") -> int:
+    with grpc.insecure_channel(address) as channel:
+        return (
+            health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service=service), timeout=10).status
+        )
+
+
+def test_answers_and_says_it_is_serving(start) -> None:
+    address = start()
+    assert call(address, "x").name == "x"
+    assert health(address) == health_pb2.HealthCheckResponse.SERVING
+    assert health(address, Room.service_name) == health_pb2.HealthCheckResponse.SERVING
+
+
+def test_an_error_arrives_as_it_was_raised(start) -> None:
+    with pytest.raises(NotFound, match="classifiers/x does not exist") as caught:
+        call(start(), "missing")
+    assert caught.value.reason == "CLASSIFIER_NOT_FOUND"
+    assert caught.value.metadata == {"name": "x"}
+
+
+def test_an_unexpected_error_keeps_its_text_to_itself(start, caplog) -> None:
+    with caplog.at_level(logging.ERROR), pytest.raises(Internal) as caught:
+        call(start(), "secret")
+    assert "4711" not in str(caught.value)
+    assert caught.value.metadata["request_id"] in str(caught.value)
+    assert caught.value.metadata["request_id"] in [getattr(record, "request_id", "") for record in caplog.records]
+
+
+def test_a_stream_can_fail_halfway(start) -> None:
+    address = start()
+    with connect(address) as channel:
+        stream = labeling_service_pb2_grpc.LabelingServiceStub(channel).LabelBatch(
+            labeling_service_pb2.LabelBatchRequest(), timeout=10
+        )
+        next(stream)
+        with pytest.raises(InvalidArgument, match="halfway"), translated(address):
+            next(stream)
+
+
+def test_a_room_that_cannot_work_is_not_serving(start) -> None:
+    address = start(warm=FailedPrecondition("no store"))
+    assert health(address) == health_pb2.HealthCheckResponse.NOT_SERVING
+    assert health(address, Room.service_name) == health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+def test_a_token_is_wanted_when_one_is_set(start) -> None:
+    address = start(auth={"token": "right"})
+    assert call(address, "x", token="right").name == "x"
+    for token, reason in (("", "NO_TOKEN"), ("wrong", "BAD_TOKEN")):
+        with pytest.raises(Unauthenticated) as caught:
+            call(address, "x", token=token)
+        assert caught.value.reason == reason
+    assert health(address) == health_pb2.HealthCheckResponse.SERVING
+
+
+def test_other_machines_need_a_token_or_a_word(start) -> None:
+    with pytest.raises(FailedPrecondition, match="GENAUG_AUTH__TOKEN"):
+        start(server={"address": "0.0.0.0:0"})
+    start(server={"address": "0.0.0.0:0"}, auth={"mode": "none"})
+
+
+def test_a_taken_address_is_named(start) -> None:
+    address = start()
+    with pytest.raises(FailedPrecondition, match=address):
+        start(server={"address": address})
+
+
+def test_nobody_there() -> None:
+    with pytest.raises(Unavailable, match="cannot be reached"):
+        call("127.0.0.1:9", "x")
+
+
+def test_a_server_that_is_not_genaug(start) -> None:
+    from genaug.v1 import assembly_service_pb2, assembly_service_pb2_grpc
+
+    address = start()
+    with connect(address) as channel, pytest.raises(FailedPrecondition, match="is it genaug"), translated(address):
+        assembly_service_pb2_grpc.AssemblyServiceStub(channel).GetDataset(assembly_service_pb2.GetDatasetRequest())
+
+
+def test_pages_cover_everything_once() -> None:
+    token, seen = "", []
+    while True:
+        found, token = page(range(7), page_size=3, page_token=token)
+        seen += found
+        if not token:
+            break
+    assert seen == list(range(7))
+    for bad in ({"page_size": -1, "page_token": ""}, {"page_size": 1, "page_token": "x"}):
+        with pytest.raises(InvalidArgument):
+            page(range(7), **bad)
+
+
+def test_frames_are_the_file() -> None:
+    data = bytes(range(256)) * 10_000
+    assert b"".join(frames(data)) == data
+    assert max(map(len, frames(data))) <= 1024 * 1024
+
+
+@pytest.mark.parametrize(
+    ("address", "local"),
+    [("unix:/x", True), ("127.0.0.1:1", True), ("[::1]:1", True), ("0.0.0.0:1", False), ("[::]:1", False)],
+)
+def test_local_addresses(address: str, local: bool) -> None:
+    assert is_local(address) is local
+
+
+def test_every_code_has_its_class() -> None:
+    for kind in GenaugError.__subclasses__():
+        assert hasattr(grpc.StatusCode, kind.code)
