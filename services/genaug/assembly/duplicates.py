@@ -1,0 +1,108 @@
+"""Near-identical photographs: a perceptual hash proposes, the correlation of aligned pixels confirms.
+
+Measured on 4,801 fundus photographs (ODIR), which all look alike: hashes within 8 bits propose 28,544 pairs of
+different patients, of which the correlation keeps 5: four identical photographs, and a second exposure of one eye.
+Unrelated photographs reach 0.9979 (two blurred eyes with cataract, hashes 16 bits apart; 0.9965 within 8 bits). The
+same photograph as JPEG of quality 60, at half, 1.37 or twice its size keeps at least 0.9982 and 4 bits. A crop of one
+pixel in 256 does not: such a pair is not found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from genaug.vision.images import Pixels, with_channels
+
+Thumbnail = NDArray[np.uint8]
+"""The whole image as grey, uint8 [64, 64]: in this frame two copies are aligned, whatever their size."""
+
+SIDE = 64
+MIN_CORRELATION = 0.998
+MAX_DISTANCE = 8
+
+_LOW = 8
+_BLOCK = 1 << 22
+_CHUNK = 2048
+
+
+@dataclass(frozen=True)
+class NearPair:
+    """Two images that show the same photograph, by their places in the list."""
+
+    first: int
+    second: int
+    correlation: float
+
+
+def thumbnail(pixels: Pixels) -> Thumbnail:
+    """The whole image as grey, uint8 [64, 64]."""
+    grey = Image.fromarray(with_channels(pixels, 1)[:, :, 0])
+    filter = Image.Resampling.BOX if min(grey.size) >= SIDE else Image.Resampling.BILINEAR
+    return np.asarray(grey.resize((SIDE, SIDE), filter))
+
+
+def perceptual_hashes(thumbnails: NDArray[np.uint8]) -> NDArray[np.uint64]:
+    """Hashes of thumbnails, uint8 [n, 64, 64] -> uint64 [n].
+
+    One bit for each of the 8×8 lowest frequencies of the DCT-II: whether it lies above their median (pHash; Zauner
+    2010). The mean brightness has no bit.
+    """
+    frequency, place = np.arange(_LOW)[:, None], np.arange(SIDE)[None]
+    basis = np.cos(np.pi * (2 * place + 1) * frequency / (2 * SIDE))
+    spectra = (basis @ thumbnails.astype(np.float64) @ basis.T).reshape(len(thumbnails), _LOW * _LOW)
+    bits = spectra > np.median(spectra[:, 1:], axis=1, keepdims=True)
+    bits[:, 0] = False
+    return np.packbits(bits, axis=1).view(">u8").astype(np.uint64).ravel()
+
+
+def correlations(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Pearson correlation of each pair of thumbnails, uint8 [n, 64, 64] twice -> float64 [n]; 0 where one is flat.
+
+    The sums are integers, so that the result is the same on every machine.
+    """
+    a, b = (part.reshape(len(part), -1).astype(np.int64) for part in (first, second))
+    size = SIDE * SIDE
+    sum_a, sum_b = a.sum(axis=1), b.sum(axis=1)
+    covariance = size * np.einsum("ij,ij->i", a, b) - sum_a * sum_b
+    variance_a = size * np.einsum("ij,ij->i", a, a) - sum_a**2
+    variance_b = size * np.einsum("ij,ij->i", b, b) - sum_b**2
+    scale = np.sqrt(variance_a.astype(np.float64)) * np.sqrt(variance_b.astype(np.float64))
+    values: NDArray[np.float64] = np.divide(covariance, scale, out=np.zeros(len(a)), where=scale > 0)
+    return values
+
+
+def near_pairs(thumbnails: NDArray[np.uint8], subjects: Sequence[str]) -> list[NearPair]:
+    """Near-identical images of different subjects, most alike first.
+
+    Args:
+        thumbnails: uint8 [n, 64, 64].
+        subjects: n subjects; an image whose subject is "" is its own.
+    """
+    names = {name: number for number, name in enumerate(dict.fromkeys(subjects))}
+    numbers = np.array([names[name] if name else -1 - place for place, name in enumerate(subjects)], dtype=np.int64)
+    found = []
+    for first, second in _proposed(perceptual_hashes(thumbnails), numbers):
+        for start in range(0, len(first), _CHUNK):
+            one, two = first[start : start + _CHUNK], second[start : start + _CHUNK]
+            values = correlations(thumbnails[one], thumbnails[two])
+            keep = np.flatnonzero(values >= MIN_CORRELATION)
+            found += [NearPair(int(one[k]), int(two[k]), min(float(values[k]), 1.0)) for k in keep]
+    return sorted(found, key=lambda pair: (-pair.correlation, pair.first, pair.second))
+
+
+def _proposed(
+    hashes: NDArray[np.uint64], subjects: NDArray[np.int64]
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Places of all pairs within `MAX_DISTANCE` bits and of different subjects, block by block to bound memory."""
+    height = max(1, _BLOCK // max(1, len(hashes)))
+    for start in range(0, len(hashes), height):
+        block = slice(start, start + height)
+        close = np.bitwise_count(hashes[block, None] ^ hashes[None, start:]) <= MAX_DISTANCE
+        close &= subjects[block, None] != subjects[None, start:]
+        first, second = np.nonzero(np.triu(close, 1))
+        yield first + start, second + start

@@ -1,0 +1,43 @@
+"""Removing objects that no manifest names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from genaug.assembly.datasets import SEALED_IMAGES, manifests, named_images
+from genaug.shared.store import Store
+
+GRACE = timedelta(hours=1)
+"""Objects younger than this stay: an import or a generation under way may be about to name them."""
+
+_PREFIXES = ("uploads/", "draws/", "images/", f"{SEALED_IMAGES}/")
+_MADE = ("batches/", "labels/")
+
+
+@dataclass(frozen=True)
+class Garbage:
+    """What was removed, or would be."""
+
+    objects: int
+    size_bytes: int
+
+
+def collect_garbage(store: Store, *, validate_only: bool, grace: timedelta = GRACE) -> Garbage:
+    """Remove staged files, draws and images that are older than `grace` and that no manifest names.
+
+    Args:
+        store: The store, as "assembly".
+        validate_only: Only say what would be removed.
+        grace: How old they must be.
+    """
+    # Listed before the manifests are read: what is named meanwhile is seen.
+    before = datetime.now(UTC) - grace
+    old = [entry for prefix in _PREFIXES for entry in store.entries(prefix) if entry.modified < before]
+    made = [key for prefix in _MADE for key, _ in store.list(prefix) if key.endswith("/manifest.parquet")]
+    named = named_images(store, [*manifests(store), *made])
+    unnamed = [entry for entry in old if entry.key not in named]
+    if not validate_only:
+        for entry in unnamed:
+            store.delete(entry.key)
+    return Garbage(len(unnamed), sum(entry.size for entry in unnamed))

@@ -1,0 +1,81 @@
+"""Kaggle's layout of ODIR-5K: `full_df.csv`, one row per eye, and a folder of photographs.
+
+Traps, each of which has broken a study: the columns N, D, G, C, A, H, M, O are per patient (both eyes), the image's own
+class is in `labels`; that single label hides second diseases, which only the eye's keywords name; rows list all right
+eyes, then all left ones; `filepath` is a path on Kaggle's machines.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+from genaug.assembly.importers import ImportOptions, SourceImage
+from genaug.assembly.importers.keywords import NORMAL, disease_classes, split_keywords
+from genaug.assembly.importers.table import Line, check_folder, find_images, read_table, refuse_lines
+from genaug.shared.errors import InvalidArgument
+
+CLASSES = "NDGCAHMO"
+
+_KEYWORDS = {"left": "Left-Diagnostic Keywords", "right": "Right-Diagnostic Keywords"}
+_COLUMNS = ("ID", "Patient Age", "Patient Sex", *_KEYWORDS.values(), "labels", "filename")
+_LETTERS = re.compile("[a-zA-Z]+")
+_SIDE = re.compile(r"_(left|right)\b", re.IGNORECASE)
+
+
+def read(options: ImportOptions) -> Iterator[SourceImage]:
+    """Yield ODIR's eyes in the table's order: the class is the image's own label letter, the subject is `ID`.
+
+    Attributes: laterality ("left", "right"), age, sex, keywords (that eye's own, separated by "; "), multi_disease
+    ("true" when they name diseases of two classes or more, else "false") and primary_class (letter of the disease
+    named first, N where none is named but the fundus is normal; absent where neither).
+
+    Raises:
+        InvalidArgument: table, column, folder or images are missing; a label is not one letter of N D G C A H M O, a
+            file name does not say which eye, or an ID is empty.
+    """
+    if not options.csv:
+        raise InvalidArgument("csv: say where full_df.csv is", reason="NO_TABLE")
+    lines = read_table(Path(options.csv).expanduser(), _COLUMNS)
+    refuse_lines([line for line in lines if not line.cells["ID"]], "ID is empty")
+    refuse_lines([line for line in lines if not _label(line)], f"labels is not one letter of {CLASSES}")
+    refuse_lines([line for line in lines if not _laterality(line)], "filename does not say left or right")
+    paths = find_images(check_folder(options.images), lines, "filename")
+    for line, path in zip(lines, paths, strict=True):
+        yield SourceImage(
+            line.cells["filename"],
+            _label(line),
+            line.cells["ID"],
+            "",
+            _attributes(line),
+            partial(Path.read_bytes, path),
+        )
+
+
+def _label(line: Line) -> str:
+    """The single class letter in a cell such as "['G']"; empty when it is anything else."""
+    found = _LETTERS.findall(line.cells["labels"])
+    return found[0] if len(found) == 1 and len(found[0]) == 1 and found[0] in CLASSES else ""
+
+
+def _laterality(line: Line) -> str:
+    found = _SIDE.search(line.cells["filename"])
+    return found.group(1).lower() if found else ""
+
+
+def _attributes(line: Line) -> dict[str, str]:
+    side = _laterality(line)
+    keywords = split_keywords(line.cells[_KEYWORDS[side]])
+    diseases = disease_classes(keywords)
+    primary = diseases[0] if diseases else NORMAL if "normal fundus" in keywords else ""
+    attributes = {
+        "laterality": side,
+        "age": line.cells["Patient Age"],
+        "sex": line.cells["Patient Sex"].lower(),
+        "keywords": "; ".join(keywords),
+        "multi_disease": "true" if len(diseases) > 1 else "false",
+        "primary_class": primary,
+    }
+    return {key: value for key, value in attributes.items() if value}

@@ -1,0 +1,194 @@
+"""AssemblyService: datasets and their versions on the wire."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import grpc
+from google.protobuf import empty_pb2
+
+from genaug.assembly import datasets
+from genaug.assembly.assemble import Assembly, assemble
+from genaug.assembly.garbage import collect_garbage
+from genaug.assembly.import_dataset import Sent, import_dataset
+from genaug.assembly.intake import missing_contents
+from genaug.assembly.source import Plan, Progress, SourceRow, check_plan, check_row, check_sha256
+from genaug.shared.errors import Cancelled, InvalidArgument
+from genaug.shared.manifest import MultiDisease
+from genaug.shared.names import dataset_id, version_ids
+from genaug.shared.protojson import from_dict
+from genaug.shared.server import frames, page
+from genaug.shared.settings import Settings
+from genaug.shared.store import Store
+from genaug.v1 import assembly_service_pb2 as pb
+from genaug.v1 import assembly_service_pb2_grpc, common_pb2, dataset_pb2
+
+_MAX_CONTENTS = 10_000
+
+_POLICIES: dict[int, MultiDisease] = {
+    dataset_pb2.View.MULTI_DISEASE_UNSPECIFIED: "KEEP",
+    dataset_pb2.View.MULTI_DISEASE_KEEP: "KEEP",
+    dataset_pb2.View.MULTI_DISEASE_EXCLUDE: "EXCLUDE",
+    dataset_pb2.View.MULTI_DISEASE_PRIMARY: "PRIMARY",
+}
+
+
+class AssemblyServicer(assembly_service_pb2_grpc.AssemblyServiceServicer):
+    """Import and seal, assembly, export, deletion. All state is in the store."""
+
+    service_name = "genaug.v1.AssemblyService"
+
+    def __init__(self, settings: Settings) -> None:
+        self._store = Store.open(settings.store, "assembly")
+
+    def warm_up(self) -> None:
+        """Check the store."""
+        self._store.check()
+
+    def close(self) -> None:
+        """Nothing is left half-done: what is in the store is whole."""
+
+    def FindMissingContents(
+        self, request: pb.FindMissingContentsRequest, context: grpc.ServicerContext
+    ) -> pb.FindMissingContentsResponse:
+        if len(request.content_sha256) > _MAX_CONTENTS:
+            raise InvalidArgument(f"content_sha256: more than {_MAX_CONTENTS}; ask in parts", reason="TOO_MANY")
+        asked = [check_sha256(value, field="content_sha256") for value in request.content_sha256]
+        return pb.FindMissingContentsResponse(content_sha256=missing_contents(self._store, asked))
+
+    def ImportDataset(
+        self, request_iterator: Iterator[pb.ImportDatasetRequest], context: grpc.ServicerContext
+    ) -> Iterator[pb.ImportDatasetResponse]:
+        requests = _arriving(request_iterator)
+        first = next(requests, None)
+        if first is None or first.WhichOneof("part") != "header":
+            raise InvalidArgument("the first message of an import is its header", reason="NO_HEADER")
+        for event in import_dataset(_to_plan(first.header), _to_batches(requests), self._store):
+            if isinstance(event, Progress):
+                progress = common_pb2.Progress(step=event.step, done=event.done, total=event.total, unit=event.unit)
+                yield pb.ImportDatasetResponse(progress=progress)
+            else:
+                yield pb.ImportDatasetResponse(dataset=_to_dataset(event))
+
+    def GetDataset(self, request: pb.GetDatasetRequest, context: grpc.ServicerContext) -> dataset_pb2.Dataset:
+        return _to_dataset(datasets.get_dataset(self._store, dataset_id(request.name)))
+
+    def ListDatasets(self, request: pb.ListDatasetsRequest, context: grpc.ServicerContext) -> pb.ListDatasetsResponse:
+        names, token = page(
+            datasets.list_datasets(self._store), page_size=request.page_size, page_token=request.page_token
+        )
+        found = [_to_dataset(datasets.get_dataset(self._store, name)) for name in names]
+        return pb.ListDatasetsResponse(datasets=found, next_page_token=token)
+
+    def DeleteDataset(self, request: pb.DeleteDatasetRequest, context: grpc.ServicerContext) -> empty_pb2.Empty:
+        datasets.delete_dataset(self._store, dataset_id(request.name))
+        return empty_pb2.Empty()
+
+    def GetDatasetVersion(
+        self, request: pb.GetDatasetVersionRequest, context: grpc.ServicerContext
+    ) -> dataset_pb2.DatasetVersion:
+        return _to_version(datasets.get_version(self._store, *version_ids(request.name)))
+
+    def ListDatasetVersions(
+        self, request: pb.ListDatasetVersionsRequest, context: grpc.ServicerContext
+    ) -> pb.ListDatasetVersionsResponse:
+        dataset = dataset_id(request.parent)
+        names, token = page(
+            datasets.list_versions(self._store, dataset), page_size=request.page_size, page_token=request.page_token
+        )
+        found = [_to_version(datasets.get_version(self._store, dataset, name)) for name in names]
+        return pb.ListDatasetVersionsResponse(dataset_versions=found, next_page_token=token)
+
+    def AssembleDatasetVersion(
+        self, request: pb.AssembleDatasetVersionRequest, context: grpc.ServicerContext
+    ) -> dataset_pb2.DatasetVersion:
+        return _to_version(assemble(_to_assembly(request), self._store))
+
+    def ExportManifest(
+        self, request: pb.ExportManifestRequest, context: grpc.ServicerContext
+    ) -> Iterator[pb.ExportManifestResponse]:
+        dataset, version = (
+            version_ids(request.name) if "/versions/" in request.name else (dataset_id(request.name), datasets.REAL)
+        )
+        data = datasets.export_manifest(self._store, dataset, version, include_sealed=request.include_sealed)
+        for part in frames(data):
+            yield pb.ExportManifestResponse(frame=common_pb2.FileFrame(data=part))
+
+    def CollectGarbage(
+        self, request: pb.CollectGarbageRequest, context: grpc.ServicerContext
+    ) -> pb.CollectGarbageResponse:
+        found = collect_garbage(self._store, validate_only=request.validate_only)
+        return pb.CollectGarbageResponse(objects=found.objects, size_bytes=found.size_bytes)
+
+
+def register(server: grpc.Server, settings: Settings) -> AssemblyServicer:
+    """Add the service to a server."""
+    servicer = AssemblyServicer(settings)
+    assembly_service_pb2_grpc.add_AssemblyServiceServicer_to_server(servicer, server)
+    return servicer
+
+
+def _arriving(requests: Iterator[pb.ImportDatasetRequest]) -> Iterator[pb.ImportDatasetRequest]:
+    """The requests; a client that goes away is a cancellation, not an error of ours."""
+    while True:
+        try:
+            request = next(requests, None)
+        except grpc.RpcError:
+            raise Cancelled("the import was broken off by its client; ask again to go on") from None
+        if request is None:
+            return
+        yield request
+
+
+def _to_plan(header: Any) -> Plan:
+    return check_plan(dataset_id(header.name), header.format, split=header.split, folds=header.folds, seed=header.seed)
+
+
+def _to_batches(requests: Iterator[pb.ImportDatasetRequest]) -> Iterator[list[Sent]]:
+    number = 0
+    for request in requests:
+        if request.WhichOneof("part") != "files":
+            raise InvalidArgument("after its header an import sends files", reason="SECOND_HEADER")
+        batch = []
+        for file in request.files.files:
+            batch.append((check_row(_to_row(file), number=number), file.content))
+            number += 1
+        yield batch
+
+
+def _to_row(file: Any) -> SourceRow:
+    return SourceRow(
+        content_sha256=file.content_sha256,
+        source_name=file.source_name,
+        class_name=file.class_name,
+        subject=file.subject,
+        split=file.split or None,
+        attributes=dict(file.attributes),
+    )
+
+
+def _to_assembly(request: pb.AssembleDatasetVersionRequest) -> Assembly:
+    view, scenario = request.view, request.scenario
+    if view.multi_disease not in _POLICIES:
+        raise InvalidArgument(f"view.multi_disease: {view.multi_disease} is no policy", reason="BAD_VIEW")
+    return Assembly(
+        dataset=dataset_id(request.parent),
+        classes=tuple(view.classes),
+        multi_disease=_POLICIES[view.multi_disease],
+        selections=tuple(request.selections),
+        synthetic=scenario.synthetic,
+        transformed=scenario.transformed,
+        augmented=tuple(request.augmented_classes),
+        labelled_manifests=tuple(request.labelled_manifests),
+        transformed_manifests=tuple(request.transformed_manifests),
+        seed=request.seed,
+    )
+
+
+def _to_dataset(found: datasets.Json) -> dataset_pb2.Dataset:
+    return from_dict(dataset_pb2.Dataset, found)
+
+
+def _to_version(found: datasets.Json) -> dataset_pb2.DatasetVersion:
+    return from_dict(dataset_pb2.DatasetVersion, found)
