@@ -86,8 +86,15 @@ class Estimate(_message.Message):
     def __init__(self, value: _Optional[float] = ..., lower: _Optional[float] = ..., upper: _Optional[float] = ...) -> None: ...
 
 class ScenarioScore(_message.Message):
-    __slots__ = ("scenario", "dataset_version", "training_images", "macro_recall", "macro_precision", "macro_f1", "accuracy", "macro_auc", "recalls", "confusion", "seeds")
+    __slots__ = ("scenario", "dataset_version", "training_images", "macro_recall", "macro_precision", "macro_f1", "accuracy", "macro_auc", "recalls", "confusion", "seeds", "seed_macro_recalls", "specificities", "weighted_precision", "weighted_f1", "calibration_error")
     class RecallsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    class SpecificitiesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
         VALUE_FIELD_NUMBER: _ClassVar[int]
@@ -105,6 +112,11 @@ class ScenarioScore(_message.Message):
     RECALLS_FIELD_NUMBER: _ClassVar[int]
     CONFUSION_FIELD_NUMBER: _ClassVar[int]
     SEEDS_FIELD_NUMBER: _ClassVar[int]
+    SEED_MACRO_RECALLS_FIELD_NUMBER: _ClassVar[int]
+    SPECIFICITIES_FIELD_NUMBER: _ClassVar[int]
+    WEIGHTED_PRECISION_FIELD_NUMBER: _ClassVar[int]
+    WEIGHTED_F1_FIELD_NUMBER: _ClassVar[int]
+    CALIBRATION_ERROR_FIELD_NUMBER: _ClassVar[int]
     scenario: str
     dataset_version: str
     training_images: int
@@ -116,7 +128,12 @@ class ScenarioScore(_message.Message):
     recalls: _containers.ScalarMap[str, float]
     confusion: _containers.RepeatedScalarFieldContainer[int]
     seeds: int
-    def __init__(self, scenario: _Optional[str] = ..., dataset_version: _Optional[str] = ..., training_images: _Optional[int] = ..., macro_recall: _Optional[_Union[Estimate, _Mapping]] = ..., macro_precision: _Optional[_Union[Estimate, _Mapping]] = ..., macro_f1: _Optional[_Union[Estimate, _Mapping]] = ..., accuracy: _Optional[_Union[Estimate, _Mapping]] = ..., macro_auc: _Optional[_Union[Estimate, _Mapping]] = ..., recalls: _Optional[_Mapping[str, float]] = ..., confusion: _Optional[_Iterable[int]] = ..., seeds: _Optional[int] = ...) -> None: ...
+    seed_macro_recalls: _containers.RepeatedScalarFieldContainer[float]
+    specificities: _containers.ScalarMap[str, float]
+    weighted_precision: float
+    weighted_f1: float
+    calibration_error: float
+    def __init__(self, scenario: _Optional[str] = ..., dataset_version: _Optional[str] = ..., training_images: _Optional[int] = ..., macro_recall: _Optional[_Union[Estimate, _Mapping]] = ..., macro_precision: _Optional[_Union[Estimate, _Mapping]] = ..., macro_f1: _Optional[_Union[Estimate, _Mapping]] = ..., accuracy: _Optional[_Union[Estimate, _Mapping]] = ..., macro_auc: _Optional[_Union[Estimate, _Mapping]] = ..., recalls: _Optional[_Mapping[str, float]] = ..., confusion: _Optional[_Iterable[int]] = ..., seeds: _Optional[int] = ..., seed_macro_recalls: _Optional[_Iterable[float]] = ..., specificities: _Optional[_Mapping[str, float]] = ..., weighted_precision: _Optional[float] = ..., weighted_f1: _Optional[float] = ..., calibration_error: _Optional[float] = ...) -> None: ...
 
 class Comparison(_message.Message):
     __slots__ = ("scenario", "reference", "difference", "outcome")
