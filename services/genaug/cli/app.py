@@ -12,7 +12,7 @@ from rich.console import Console
 
 import genaug
 from genaug.cli import datasets, images, runs
-from genaug.cli.command import Command, FormatOption, client, errors_told, group, settings
+from genaug.cli.command import FormatOption, client, command, errors_told, group, settings
 from genaug.cli.doctor import examine
 from genaug.cli.output import check_format, make_table, stderr
 from genaug.jobs import run_job
@@ -42,7 +42,7 @@ for noun in (
     app.add_typer(noun)
 
 
-@app.command("serve", cls=Command)
+@command(app, "serve")
 def serve_command(
     service: Annotated[str, typer.Argument(metavar="SERVICE", help=f"all, {', '.join(SERVICES)}")],
     address: Annotated[str, typer.Option(help="host:port or unix:/path.")] = "",
@@ -61,7 +61,7 @@ def serve_command(
         serve(found, service)
 
 
-@app.command("job", cls=Command)
+@command(app, "job")
 def job_command(
     step: Annotated[str, typer.Argument(metavar="STEP", help=", ".join(STEPS))],
     request: Annotated[str, typer.Option(help="Key of the request in the store.")],
@@ -77,7 +77,7 @@ def job_command(
     raise typer.Exit(run_job(found, known, request, shard=int(number), shards=int(shards)))
 
 
-@app.command("doctor", cls=Command)
+@command(app, "doctor")
 def doctor(output: FormatOption = "table") -> None:
     """Check what is installed and reachable: packages, device, store, database."""
     check_format(output)
@@ -92,14 +92,14 @@ def doctor(output: FormatOption = "table") -> None:
         raise typer.Exit(1)
 
 
-@config_app.command("show", cls=Command)
+@command(config_app, "show")
 def config_show(output: Annotated[str, typer.Option("--output", "-o", help="yaml or json")] = "yaml") -> None:
     """Show the configuration in force; secrets as asterisks."""
     value = settings().model_dump(mode="json")
     typer.echo(json.dumps(value, indent=2) if output == "json" else yaml.safe_dump(value, sort_keys=False).rstrip())
 
 
-@app.command("version", cls=Command)
+@command(app, "version")
 def version(output: FormatOption = "table") -> None:
     """Show the version, the code revision, and the libraries that shape results."""
     check_format(output)
@@ -110,7 +110,7 @@ def version(output: FormatOption = "table") -> None:
         typer.echo(json.dumps(value, indent=2) if output == "json" else yaml.safe_dump(value, sort_keys=False).rstrip())
 
 
-@app.command("gc", cls=Command)
+@command(app, "gc")
 def gc(dry_run: Annotated[bool, typer.Option(help="Only say what would go.")] = False) -> None:
     """Remove objects from the store that no manifest names."""
     with client() as server:

@@ -2,46 +2,52 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand, TyperOption
 
 from genaug.client import Client
 from genaug.shared.errors import GenaugError
 from genaug.shared.settings import Settings, load_settings
 
+EndpointOption = Annotated[
+    str | None,
+    typer.Option("--endpoint", help="Server to call; without it, one is started over --home. [env: GENAUG_ENDPOINT]"),
+]
+HomeOption = Annotated[
+    str | None, typer.Option("--home", help="Folder of store, database and logs. [env: GENAUG_HOME]")
+]
+
 _flags: dict[str, str] = {}
 
 
-def _remember(context: Any, option: Any, value: str | None) -> None:
-    if value is not None:
-        _flags[option.name] = value
+def command(app: typer.Typer, name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Add a function to `app` as the command `name`, with the options `--endpoint` and `--home` besides its own."""
 
+    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+        @wraps(function)
+        def call(*args: Any, endpoint: str | None, home: str | None, **kwargs: Any) -> None:
+            _flags.update({key: value for key, value in (("endpoint", endpoint), ("home", home)) if value is not None})
+            function(*args, **kwargs)
 
-class Command(TyperCommand):
-    """A command that takes `--endpoint` and `--home`."""
+        shared = {"endpoint": EndpointOption, "home": HomeOption}
+        own = inspect.signature(function, eval_str=True).parameters.values()
+        more = [
+            inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=option)
+            for key, option in shared.items()
+        ]
+        # What typer reads to make its options.
+        call.__signature__ = inspect.Signature([*own, *more])  # type: ignore[attr-defined]
+        call.__annotations__ = function.__annotations__ | shared
+        app.command(name)(call)
+        return function
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        for name, text in (
-            ("endpoint", "Server to call; without it, one is started over --home. [env: GENAUG_ENDPOINT]"),
-            ("home", "Folder of store, database and logs. [env: GENAUG_HOME]"),
-        ):
-            self.params.append(
-                TyperOption(
-                    param_decls=[f"--{name}"],
-                    required=False,
-                    default=None,
-                    help=text,
-                    expose_value=False,
-                    callback=_remember,
-                    rich_help_panel="Where",
-                )
-            )
+    return decorate
 
 
 def group(name: str, text: str) -> typer.Typer:

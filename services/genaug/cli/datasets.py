@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 from genaug.assembly.importers import ImportOptions, open_source
-from genaug.cli.command import Command, FormatOption, client, group, resource
-from genaug.cli.output import check_format, counts_text, make_table, show, show_list, stderr
+from genaug.cli.command import FormatOption, client, command, group, resource
+from genaug.cli.output import check_format, counts_text, make_table, show, show_list, stderr, titled
 from genaug.client import Client
 from genaug.shared.errors import InvalidArgument
 from genaug.v1 import common_pb2, dataset_pb2, run_pb2
@@ -21,7 +21,7 @@ app = group("dataset", "Import and look at sealed datasets.")
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The dataset's name.")]
 
 
-@app.command("import", cls=Command)
+@command(app, "import")
 def import_(
     name: NameArgument,
     format: Annotated[str, typer.Option("--format", help="digits, folder, csv or odir")],
@@ -90,7 +90,7 @@ def import_spec(server: Client, name: str, spec: run_pb2.ImportSpec) -> dataset_
         )
 
 
-@app.command("list", cls=Command)
+@command(app, "list")
 def list_(output: FormatOption = "table") -> None:
     """List datasets."""
     with client() as server:
@@ -108,7 +108,7 @@ def list_(output: FormatOption = "table") -> None:
         )
 
 
-@app.command("get", cls=Command)
+@command(app, "get")
 def get(name: NameArgument, output: FormatOption = "table") -> None:
     """Show a dataset: its split, its subjects, what was dropped."""
     with client() as server:
@@ -116,7 +116,7 @@ def get(name: NameArgument, output: FormatOption = "table") -> None:
     show(dataset, output, lambda: _dataset_table(dataset))
 
 
-@app.command("versions", cls=Command)
+@command(app, "versions")
 def versions(name: NameArgument, output: FormatOption = "table") -> None:
     """List a dataset's versions."""
     with client() as server:
@@ -135,7 +135,7 @@ def versions(name: NameArgument, output: FormatOption = "table") -> None:
         )
 
 
-@app.command("manifest", cls=Command)
+@command(app, "manifest")
 def manifest(
     name: Annotated[str, typer.Argument(metavar="NAME[@VERSION]")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Parquet file to write.")],
@@ -152,7 +152,7 @@ def manifest(
     stderr.print(f"{output}: {len(data)} bytes")
 
 
-@app.command("delete", cls=Command)
+@command(app, "delete")
 def delete(name: NameArgument, yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False) -> None:
     """Delete a dataset with its versions and images."""
     if not yes:
@@ -184,7 +184,7 @@ def _keep(text: str) -> dict[str, int]:
         raise InvalidArgument(f"--keep {text!r}: pairs such as 0=40,1=300", reason="BAD_KEEP") from None
 
 
-def _dataset_table(dataset: dataset_pb2.Dataset) -> Table:
+def _dataset_table(dataset: dataset_pb2.Dataset) -> RenderableType:
     rows = []
     sides = {
         side: {count.class_name: count.count for count in getattr(dataset, side)}
@@ -197,10 +197,8 @@ def _dataset_table(dataset: dataset_pb2.Dataset) -> Table:
         f"{dataset.name}  {dataset.subjects} subjects, {dataset.subjects_on_two_sides} on two sides, "
         f"{dataset.joined_groups} groups joined, {len(dataset.dropped)} images dropped"
     )
-    table = make_table(("class", *sides), rows, title=title)
     dropped: dict[str, int] = {}
     for image in dataset.dropped:
         dropped[image.reason] = dropped.get(image.reason, 0) + 1
-    if dropped:
-        table.caption = "dropped: " + ", ".join(f"{count} {reason}" for reason, count in sorted(dropped.items()))
-    return table
+    below = ", ".join(f"{count} {reason}" for reason, count in sorted(dropped.items()))
+    return titled(title, make_table(("class", *sides), rows), below=f"dropped: {below}" if below else "")

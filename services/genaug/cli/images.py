@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 from google.protobuf import json_format
 
-from genaug.cli.command import Command, FormatOption, client, group, resource
+from genaug.cli.command import FormatOption, client, command, group, resource
 from genaug.cli.datasets import write_file
-from genaug.cli.output import counts_text, make_table, show, show_list, stderr
+from genaug.cli.output import counts_text, make_table, show, show_list, stderr, titled
 from genaug.shared.errors import InvalidArgument
 from genaug.v1 import classifier_pb2, generator_pb2, run_pb2
 
@@ -21,7 +21,7 @@ images_app = group("images", "Draw images.")
 IdArgument = Annotated[str, typer.Argument(metavar="ID")]
 
 
-@generator_app.command("list", cls=Command)
+@command(generator_app, "list")
 def list_generators(output: FormatOption = "table") -> None:
     """List generators."""
     with client() as server:
@@ -39,7 +39,7 @@ def list_generators(output: FormatOption = "table") -> None:
         )
 
 
-@generator_app.command("get", cls=Command)
+@command(generator_app, "get")
 def get_generator(name: IdArgument, output: FormatOption = "table") -> None:
     """Show a generator."""
     with client() as server:
@@ -51,10 +51,10 @@ def get_generator(name: IdArgument, output: FormatOption = "table") -> None:
         ("image size", f"{generator.image_size}×{generator.image_size}×{generator.channels}"),
         ("last loss", f"{generator.losses[-1]:.4f}" if generator.losses else ""),
     ]
-    show(generator, output, lambda: make_table(("field", "value"), rows, title=generator.name))
+    show(generator, output, lambda: titled(generator.name, make_table(("field", "value"), rows)))
 
 
-@classifier_app.command("list", cls=Command)
+@command(classifier_app, "list")
 def list_classifiers(output: FormatOption = "table") -> None:
     """List classifiers."""
     with client() as server:
@@ -74,7 +74,7 @@ def list_classifiers(output: FormatOption = "table") -> None:
         )
 
 
-@classifier_app.command("get", cls=Command)
+@command(classifier_app, "get")
 def get_classifier(name: IdArgument, output: FormatOption = "table") -> None:
     """Show a classifier."""
     with client() as server:
@@ -88,10 +88,10 @@ def get_classifier(name: IdArgument, output: FormatOption = "table") -> None:
         ("macro recall", f"{classifier.macro_recall:.3f}"),
         ("temperature", f"{classifier.temperature:.3f}"),
     ]
-    show(classifier, output, lambda: make_table(("field", "value"), rows, title=classifier.name))
+    show(classifier, output, lambda: titled(classifier.name, make_table(("field", "value"), rows)))
 
 
-@images_app.command("generate", cls=Command)
+@command(images_app, "generate")
 def generate(
     generator: Annotated[str, typer.Option(help="The generator's id.")],
     class_name: Annotated[str, typer.Option("--class", help="One of its classes.")],
@@ -126,7 +126,7 @@ def generate(
     stderr.print(f"{output}: {drawn} images with receipts")
 
 
-@images_app.command("regenerate", cls=Command)
+@command(images_app, "regenerate")
 def regenerate(
     receipt: Annotated[Path, typer.Argument(metavar="RECEIPT.json")],
     output: Annotated[Path, typer.Option("--output", "-o", help="PNG file to write.")],

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 from google.protobuf.message import Message
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -32,7 +32,7 @@ def check_format(output: str) -> None:
         raise InvalidArgument(f"-o {output!r}: choose {', '.join(FORMATS)}", reason="BAD_FORMAT")
 
 
-def show(message: Message, output: str, table: Callable[[], Table | str]) -> None:
+def show(message: Message, output: str, table: Callable[[], RenderableType]) -> None:
     """Print one message."""
     check_format(output)
     if output == "table":
@@ -58,9 +58,9 @@ def _plain(value: Any, output: str) -> None:
     sys.stdout.write(text.rstrip() + "\n")
 
 
-def make_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str = "") -> Table:
+def make_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
     """A table without frames; numbers to the right."""
-    table = Table(box=None, pad_edge=False, title=title or None, title_justify="left", header_style="bold")
+    table = Table(box=None, pad_edge=False, header_style="bold")
     listed = [list(row) for row in rows]
     for index, column in enumerate(columns):
         numbers = bool(listed) and all(row[index][:1] in "+-0123456789" for row in listed if row[index])
@@ -68,6 +68,11 @@ def make_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: 
     for row in listed:
         table.add_row(*(Text(cell) for cell in row))
     return table
+
+
+def titled(title: str, table: Table, *, below: str = "") -> RenderableType:
+    """A table under a line of its own width, which would else be folded to the table's."""
+    return Group(Text(title, style="bold"), table, *([Text(below)] if below else []))
 
 
 def state_word(state: int) -> str:
@@ -86,7 +91,7 @@ def estimate_text(estimate: evaluation_pb2.Estimate, *, sign: bool = False) -> s
     return f"{estimate.value:{form}} ({estimate.lower:{form}} to {estimate.upper:{form}})"
 
 
-def evaluation_table(evaluation: evaluation_pb2.Evaluation) -> Table:
+def evaluation_table(evaluation: evaluation_pb2.Evaluation) -> RenderableType:
     """Scenarios with their intervals."""
     differences = {c.scenario: c for c in evaluation.comparisons if c.reference == evaluation.scores[0].scenario}
     rows = []
@@ -104,7 +109,7 @@ def evaluation_table(evaluation: evaluation_pb2.Evaluation) -> Table:
         )
     columns = ("scenario", "images", "macro recall (95 %)", "accuracy (95 %)", "difference (adjusted)", "outcome")
     title = f"{evaluation.test_images} sealed images of {evaluation.test_subjects} subjects"
-    return make_table(columns, rows, title=title)
+    return titled(title, make_table(columns, rows))
 
 
 def _outcome(outcome: int) -> str:
@@ -112,7 +117,7 @@ def _outcome(outcome: int) -> str:
     return word.removeprefix("OUTCOME_").replace("_", " ").lower()
 
 
-def run_table(run: run_pb2.Run) -> Table:
+def run_table(run: run_pb2.Run, *, below: str = "") -> RenderableType:
     """A run's steps."""
     rows = []
     for step in run.steps:
@@ -120,7 +125,7 @@ def run_table(run: run_pb2.Run) -> Table:
         seconds = f"{step.seconds:.1f}" if step.seconds else ""
         rows.append((step.name, state_word(step.state), done, seconds, str(step.reused) if step.reused else ""))
     title = f"{run.name}  {state_word(run.state)}"
-    return make_table(("step", "state", "progress", "seconds", "reused"), rows, title=title)
+    return titled(title, make_table(("step", "state", "progress", "seconds", "reused"), rows), below=below)
 
 
 class RunProgress:
@@ -155,12 +160,9 @@ class RunProgress:
                 self._last = time.monotonic()
                 stderr.print(f"{run.name}: {step.name} {self._how_far(step)}", soft_wrap=True)
 
-    def _table(self, run: run_pb2.Run) -> Table:
-        table = run_table(run)
-        for step in run.steps:
-            if step.state == run_pb2.Run.STATE_RUNNING:
-                table.caption = f"{step.name}: {self._how_far(step)}"
-        return table
+    def _table(self, run: run_pb2.Run) -> RenderableType:
+        at_work = [step for step in run.steps if step.state == run_pb2.Run.STATE_RUNNING]
+        return run_table(run, below="".join(f"{step.name}: {self._how_far(step)}" for step in at_work))
 
     def _how_far(self, step: run_pb2.Step) -> str:
         progress = step.progress

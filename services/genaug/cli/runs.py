@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from genaug.cli.command import Command, FormatOption, client, group, resource
+from genaug.cli.command import FormatOption, client, command, group, resource
 from genaug.cli.datasets import import_spec, write_file
 from genaug.cli.output import (
     RunProgress,
@@ -35,7 +35,7 @@ SetOption = Annotated[list[str], typer.Option("--set", help="Change one value: p
 WaitOption = Annotated[bool, typer.Option(help="Wait for the end; Ctrl-C leaves it at work.")]
 
 
-@run_app.command("create", cls=Command)
+@command(run_app, "create")
 def create(
     file: FileOption,
     wait: WaitOption = False,
@@ -73,7 +73,7 @@ def _import_first(server: Client, spec: run_pb2.RunSpec, *, base: Path) -> None:
     spec.ClearField("import")
 
 
-@run_app.command("list", cls=Command)
+@command(run_app, "list")
 def list_(output: FormatOption = "table") -> None:
     """List runs, newest first."""
     with client() as server:
@@ -90,14 +90,14 @@ def list_(output: FormatOption = "table") -> None:
         )
 
 
-@run_app.command("get", cls=Command)
+@command(run_app, "get")
 def get(name: RunArgument, output: FormatOption = "table") -> None:
     """Show a run."""
     with client() as server:
         _show_run(server, server.get_run(resource(name, "runs")), output)
 
 
-@run_app.command("watch", cls=Command)
+@command(run_app, "watch")
 def watch(name: RunArgument, output: FormatOption = "table") -> None:
     """Follow a run until it ends."""
     check_format(output)
@@ -107,14 +107,14 @@ def watch(name: RunArgument, output: FormatOption = "table") -> None:
     _end(run, waited=True)
 
 
-@run_app.command("cancel", cls=Command)
+@command(run_app, "cancel")
 def cancel(name: RunArgument, output: FormatOption = "table") -> None:
     """Stop a run; what was finished is kept."""
     with client() as server:
         _show_run(server, server.cancel_run(resource(name, "runs")), output)
 
 
-@run_app.command("resume", cls=Command)
+@command(run_app, "resume")
 def resume(name: RunArgument, wait: WaitOption = False, output: FormatOption = "table") -> None:
     """Go on with a run that was cancelled or failed."""
     check_format(output)
@@ -126,7 +126,7 @@ def resume(name: RunArgument, wait: WaitOption = False, output: FormatOption = "
     _end(run, waited=wait)
 
 
-@run_app.command("report", cls=Command)
+@command(run_app, "report")
 def report(
     name: RunArgument, output: Annotated[Path, typer.Option("--output", "-o", help="HTML file to write.")]
 ) -> None:
@@ -137,7 +137,7 @@ def report(
     stderr.print(f"{output}: {len(data)} bytes")
 
 
-@evaluation_app.command("create", cls=Command)
+@command(evaluation_app, "create")
 def create_evaluation(
     file: FileOption,
     wait: WaitOption = False,
@@ -160,7 +160,7 @@ def create_evaluation(
         raise FailedPrecondition(f"{evaluation.name} failed: {evaluation.error}", reason="EVALUATION_FAILED")
 
 
-@evaluation_app.command("list", cls=Command)
+@command(evaluation_app, "list")
 def list_evaluations(output: FormatOption = "table") -> None:
     """List evaluations, newest first."""
     with client() as server:
@@ -178,7 +178,7 @@ def list_evaluations(output: FormatOption = "table") -> None:
         )
 
 
-@evaluation_app.command("get", cls=Command)
+@command(evaluation_app, "get")
 def get_evaluation(
     name: Annotated[str, typer.Argument(metavar="ID", help="The evaluation's id.")], output: FormatOption = "table"
 ) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from hashlib import sha256
 from pathlib import Path
@@ -40,14 +40,29 @@ _BATCH_FILES = 500
 class ImportImage(Protocol):
     """One image to import, as its source describes it."""
 
-    name: str
-    class_name: str
-    subject: str
-    split: str
-    attributes: dict[str, str]
+    @property
+    def name(self) -> str:
+        """Its name in the source; kept apart from manifests."""
 
-    def read(self) -> bytes:
-        """The encoded image."""
+    @property
+    def class_name(self) -> str:
+        """Its class."""
+
+    @property
+    def subject(self) -> str:
+        """Who it is of, as the source says; empty when each image is its own subject."""
+
+    @property
+    def split(self) -> str:
+        """The user's own split, or empty."""
+
+    @property
+    def attributes(self) -> Mapping[str, str]:
+        """Further facts."""
+
+    @property
+    def read(self) -> Callable[[], bytes]:
+        """Returns the encoded image."""
 
 
 ProgressHook = Callable[[common_pb2.Progress], None]
