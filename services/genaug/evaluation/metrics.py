@@ -1,0 +1,116 @@
+"""Figures of merit of a classifier, from truth and probabilities: numpy in, numpy out.
+
+Counts may carry leading axes (scenarios, seeds, resamples); the last axis is the class, in the label map's order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+
+Floats = NDArray[np.floating]
+Ints = NDArray[np.integer]
+
+
+@dataclass(frozen=True)
+class Tallies:
+    """What recall, precision and F1 need to know of a confusion matrix. Weights may be fractional."""
+
+    actual: Floats
+    """[..., k]: images of each class."""
+    predicted: Floats
+    """[..., k]: images labelled as each class."""
+    hits: Floats
+    """[..., k]: images of each class labelled as it."""
+
+
+def confusion(truth: Ints, labels: Ints, classes: int) -> NDArray[np.int64]:
+    """Counts [k, k], class first, label second, of truth and labels [n], each 0 to k-1."""
+    flat = np.bincount(truth * classes + labels, minlength=classes * classes)
+    return flat.reshape(classes, classes).astype(np.int64)
+
+
+def tallies(matrix: Ints) -> Tallies:
+    """Tallies of confusion matrices [..., k, k]."""
+    counts = np.asarray(matrix, np.float64)
+    return Tallies(counts.sum(-1), counts.sum(-2), np.diagonal(counts, axis1=-2, axis2=-1))
+
+
+def recalls(t: Tallies) -> Floats:
+    """Share of each class that is labelled right, [..., k]; NaN for a class that is not there."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(t.actual > 0, t.hits / t.actual, np.nan)
+
+
+def precisions(t: Tallies) -> Floats:
+    """Share of each label that is right, [..., k]; 0 for a label that is never given."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(t.predicted > 0, t.hits / t.predicted, 0.0)
+
+
+def f1s(t: Tallies) -> Floats:
+    """Harmonic mean of precision and recall, [..., k]; 0 where there is neither class nor label."""
+    both = t.actual + t.predicted
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(both > 0, 2.0 * t.hits / both, 0.0)
+
+
+def specificities(t: Tallies) -> Floats:
+    """Share of the other classes' images that do not get the label, [..., k]; NaN when there are no others."""
+    others = t.actual.sum(-1, keepdims=True) - t.actual
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(others > 0, 1.0 - (t.predicted - t.hits) / others, np.nan)
+
+
+def accuracy(t: Tallies) -> Floats:
+    """Trace of the confusion matrix over n, [...]."""
+    total: Floats = t.hits.sum(-1) / t.actual.sum(-1)
+    return total
+
+
+def macro(per_class: Floats) -> Floats:
+    """Mean over classes, each alike. The macro recall is also called balanced accuracy."""
+    mean: Floats = per_class.mean(-1)
+    return mean
+
+
+def weighted(per_class: Floats, t: Tallies) -> Floats:
+    """Mean over classes by their images."""
+    mean: Floats = (per_class * t.actual).sum(-1) / t.actual.sum(-1)
+    return mean
+
+
+def aucs(truth: Ints, probabilities: Floats) -> Floats:
+    """Area under the ROC curve of each class against the rest, [k]; ties count one half.
+
+    The Mann-Whitney form: mean rank of the class's images, less the least it could be (Hanley & McNeil 1982).
+
+    Args:
+        truth: [n], 0 to k-1; every class and its rest must be there, else its area is NaN.
+        probabilities: [n, k].
+    """
+    ranks = rankdata(probabilities, axis=0)
+    member = truth[:, None] == np.arange(probabilities.shape[1])
+    inside = member.sum(0)
+    outside = len(truth) - inside
+    with np.errstate(invalid="ignore", divide="ignore"):
+        areas: Floats = ((ranks * member).sum(0) - inside * (inside + 1) / 2) / (inside * outside)
+    return areas
+
+
+def calibration_error(truth: Ints, probabilities: Floats, *, bins: int = 15) -> float:
+    """Expected calibration error, 0 to 1: gap between confidence and accuracy, by equal bins of confidence (Guo 2017).
+
+    Args:
+        truth: [n], 0 to k-1.
+        probabilities: [n, k].
+        bins: Bins of confidence over 0 to 1.
+    """
+    confidence = probabilities.max(1).astype(np.float64)
+    right = probabilities.argmax(1) == truth
+    place = np.minimum((confidence * bins).astype(np.int64), bins - 1)
+    gaps = np.bincount(place, weights=confidence - right, minlength=bins)
+    return float(np.abs(gaps).sum() / len(truth))

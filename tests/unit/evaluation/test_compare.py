@@ -1,0 +1,239 @@
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import t as student
+
+from genaug.evaluation.compare import Predictions, Sealed, Study, compare
+from genaug.evaluation.intervals import (
+    Estimate,
+    Spread,
+    interval,
+    outcome_of,
+    paired_seed_spread,
+    seed_spread,
+)
+from genaug.evaluation.metrics import aucs
+from genaug.evaluation.resampling import resample, strata
+
+
+def simulate(
+    rng: np.random.Generator, *, sizes: list[int], scenarios: int = 3, seeds: int = 3, gain: float = 0.0
+) -> tuple[Sealed, list[Predictions]]:
+    """Subjects with one or two images whose difficulty they share; `gain` lifts all scenarios but the first."""
+    images = [1 + int(rng.random() < 0.5) for _ in range(sum(sizes))]
+    groups = np.repeat(np.arange(len(images)), images)
+    truth = np.repeat(np.arange(len(sizes)), sizes)[groups]
+    n, k = len(truth), len(sizes)
+    ease = 1.5 + rng.normal(0, 1, len(images))[groups] + rng.normal(0, 1, n)
+    predictions = []
+    for scenario in range(scenarios):
+        own = ease + rng.normal(0, 0.4, n) + (gain if scenario else 0.0)
+        trainings = own + rng.normal(0, 0.25, (seeds, k))[:, truth] + rng.normal(0, 0.3, (seeds, n))
+        labels = np.where(trainings > 0, truth, (truth + rng.integers(1, k, (seeds, n))) % k)
+        probabilities = np.full((seeds, n, k), 0.1, np.float32)
+        np.put_along_axis(probabilities, labels[..., None], 0.9, axis=2)
+        predictions.append(Predictions(f"s{scenario}", scenario > 0, probabilities))
+    return Sealed(tuple(map(str, range(k))), truth, groups), predictions
+
+
+def study_of(seed: int, **kwargs: object) -> tuple[Study, list[Predictions]]:
+    sealed, predictions = simulate(np.random.default_rng(seed), **kwargs)  # type: ignore[arg-type]
+    return Study(sealed, predictions, resamples=120, seed=seed), predictions
+
+
+@pytest.mark.parametrize(("sizes", "seeds"), [([60, 40, 15], 3), ([25] * 6, 2), ([80, 50, 25], 4)])
+def test_no_gain_is_invented_and_intervals_hold_the_truth(sizes: list[int], seeds: int) -> None:
+    covered, invented, studies = 0, 0, 80
+    for seed in range(studies):
+        study, predictions = study_of(seed, sizes=sizes, seeds=seeds)
+        single = study.difference("s1", "s0", comparisons=1).difference
+        covered += single.lower <= 0 <= single.upper
+        invented += any(c.outcome == "HELPS" for c in compare(study, predictions, reference="s0"))
+    # Nominal 95 % and 2.5 %; three standard errors of 80 studies are 7 and 5 points.
+    assert covered / studies >= 0.88
+    assert invented / studies <= 0.05
+
+
+def test_a_large_gain_is_found() -> None:
+    found = [
+        study_of(seed, sizes=[60, 40, 25], gain=1.2)[0].difference("s1", "s0", comparisons=2) for seed in range(40)
+    ]
+    assert np.mean([c.outcome == "HELPS" for c in found]) > 0.8
+    assert not any(c.outcome == "HURTS" for c in found)
+
+
+def test_a_large_loss_is_found() -> None:
+    study, _ = study_of(1, sizes=[60, 40, 25], gain=-2.0)
+    assert study.difference("s1", "s0", comparisons=2).outcome == "HURTS"
+
+
+def test_intervals_are_not_needlessly_wide() -> None:
+    # The spread of the estimates over studies is what the interval's half width, 1.96 of it or more, stands for.
+    found = [study_of(seed, sizes=[40] * 5)[0].difference("s1", "s0", comparisons=1).difference for seed in range(60)]
+    spread = np.std([e.value for e in found])
+    half = np.mean([(e.upper - e.lower) / 2 for e in found])
+    assert 1.9 * spread < half < 3.5 * spread
+
+
+def test_identical_predictions_are_no_evidence() -> None:
+    sealed, predictions = simulate(np.random.default_rng(0), sizes=[30, 20, 10], scenarios=1)
+    twin = Predictions("twin", True, predictions[0].probabilities)
+    study = Study(sealed, [*predictions, twin], resamples=300, seed=0)
+    found = study.difference("twin", "s0", comparisons=1)
+    assert found.difference.value == 0
+    # Being alike on these subjects does not prove being alike on others.
+    assert found.difference.lower < 0 < found.difference.upper
+    assert found.outcome == "NO_EVIDENCE"
+
+
+def test_four_lucky_subjects_are_no_gain() -> None:
+    truth = np.repeat([0, 1, 2], 30)
+    right = np.eye(3, dtype=np.float32)[truth]
+    unlucky = right.copy()
+    unlucky[:4] = np.eye(3, dtype=np.float32)[1]
+    sealed = Sealed(("a", "b", "c"), truth, np.arange(90))
+    pair = [Predictions("real", False, np.stack([unlucky] * 3)), Predictions("made", True, np.stack([right] * 3))]
+    study = Study(sealed, pair, resamples=500, seed=0)
+    # Four subjects won and none lost: one in sixteen by chance, yet a plain Wald interval lies above zero.
+    assert study.difference("made", "real", comparisons=1).outcome == "NO_EVIDENCE"
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 10_000))
+def test_the_order_of_rows_does_not_matter(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    sealed, predictions = simulate(rng, sizes=[12, 8, 5], scenarios=2)
+    order = rng.permutation(len(sealed.truth))
+    shuffled = Sealed(sealed.classes, sealed.truth[order], sealed.groups[order])
+    moved = [Predictions(p.scenario, p.synthetic, p.probabilities[:, order]) for p in predictions]
+    one = Study(sealed, predictions, resamples=100, seed=1)
+    other = Study(shuffled, moved, resamples=100, seed=1)
+    a, b = one.score("s1"), other.score("s1")
+    assert a.confusion == b.confusion
+    for figure in ("macro_recall", "macro_precision", "macro_f1", "accuracy", "macro_auc"):
+        left, right = getattr(a, figure), getattr(b, figure)
+        assert (left.value, left.lower, left.upper) == pytest.approx((right.value, right.lower, right.upper), abs=1e-5)
+
+
+def test_subjects_are_resampled_whole() -> None:
+    # The same images seen as many subjects or as few: fewer subjects, wider interval.
+    truth = np.repeat([0, 1], 60)
+    rng = np.random.default_rng(0)
+    hit = np.repeat(rng.random(12) < 0.7, 10)
+    labels = np.where(hit, truth, 1 - truth)
+    probabilities = np.stack([np.eye(2, dtype=np.float32)[labels]] * 2)
+    widths = []
+    for groups in (np.arange(120), np.repeat(np.arange(12), 10)):
+        study = Study(
+            Sealed(("a", "b"), truth, groups), [Predictions("s", False, probabilities)], resamples=500, seed=0
+        )
+        figure = study.score("s").macro_recall
+        widths.append(figure.upper - figure.lower)
+    assert widths[1] > 2 * widths[0]
+
+
+def test_a_class_with_one_subject_leaves_no_interval() -> None:
+    truth = np.array([0, 0, 0, 1])
+    probabilities = np.stack([np.eye(2, dtype=np.float32)[truth]] * 2)
+    sealed = Sealed(("a", "b"), truth, np.arange(4))
+    study = Study(
+        sealed, [Predictions("s", False, probabilities), Predictions("t", True, probabilities)], resamples=50, seed=0
+    )
+    assert study.score("s").macro_recall == Estimate(1.0, 0.0, 1.0)
+    assert study.difference("t", "s", comparisons=1).difference == Estimate(0.0, -1.0, 1.0)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 4), st.integers(3, 40))
+def test_every_resample_holds_every_class_that_has_subjects_of_its_own(seed: int, classes: int, groups: int) -> None:
+    rng = np.random.default_rng(seed)
+    membership = np.eye(classes)[rng.integers(0, classes, groups)] * rng.integers(1, 3, (groups, 1))
+    stratum = strata(membership)
+    weights = resample(stratum, resamples=20, seed=seed)
+    for level in np.unique(stratum):
+        assert (stratum == level).sum() > 1
+        assert weights[:, stratum == level].sum(1) == pytest.approx((stratum == level).sum())
+
+
+def test_a_group_of_several_classes_goes_with_its_rarest() -> None:
+    membership = np.array([[2, 0], [1, 1], [1, 0], [1, 1], [3, 0]])
+    stratum = strata(membership)
+    assert stratum[1] == stratum[3] != stratum[0] == stratum[2] == stratum[4]
+
+
+def test_resampled_variance_of_a_mean_is_the_textbooks() -> None:
+    values = np.random.default_rng(0).normal(size=8)
+    weights = resample(np.zeros(8, int), resamples=40_000, seed=0).astype(float)
+    assert np.var(weights @ values / 8) == pytest.approx(np.var(values, ddof=1) / 8, rel=0.03)
+
+
+def test_interval_is_the_t_interval_of_its_formula() -> None:
+    subjects, seeds = Spread(0.0004, 30), Spread(0.0002, 4)
+    freedom = 0.0006**2 / (0.0004**2 / 30 + 0.0002**2 / 4)
+    half = student.ppf(1 - 0.05 / 6, freedom) * 0.0006**0.5
+    found = interval(0.5, subjects=subjects, seeds=seeds, comparisons=3)
+    assert (found.lower, found.upper) == pytest.approx((0.5 - half, 0.5 + half))
+
+
+def test_variance_over_seeds_of_two_scenarios_is_that_of_their_paired_differences() -> None:
+    figures = np.array([[0.80, 0.82, 0.87], [0.83, 0.84, 0.92]])
+    found = paired_seed_spread(figures, 1, 0)
+    assert found.variance == pytest.approx(np.var(figures[1] - figures[0], ddof=1) / 3)
+    assert found.freedom == 2
+
+
+def test_seeds_that_agree_by_chance_borrow_from_the_other_scenarios() -> None:
+    figures = np.array([[0.8, 0.8, 0.8], [0.7, 0.8, 0.9], [0.7, 0.8, 0.9]])
+    assert seed_spread(figures, 0).variance == pytest.approx(0.02 / 3 / 3)
+    assert seed_spread(figures, 1).variance == pytest.approx(0.01 / 3)
+
+
+def test_areas_and_their_resamples_agree() -> None:
+    rng = np.random.default_rng(3)
+    truth = np.repeat([0, 1, 2], [20, 15, 10])
+    raw = rng.integers(1, 6, (2, 45, 3)).astype(np.float32) + 2 * np.eye(3, dtype=np.float32)[truth]
+    probabilities = raw / raw.sum(-1, keepdims=True)
+    study = Study(
+        Sealed(("a", "b", "c"), truth, np.arange(45)), [Predictions("s", False, probabilities)], resamples=500, seed=0
+    )
+    expected = np.mean([aucs(truth, one).mean() for one in probabilities])
+    found = study.score("s").macro_auc
+    assert found.value == pytest.approx(expected)
+    # Centre of the resamples: what the interval stands on is the same figure.
+    assert np.mean(study._auc_resamples(probabilities)) == pytest.approx(expected, abs=0.01)
+
+
+def test_families_are_adjusted_each_for_its_own_comparisons() -> None:
+    sealed, made = simulate(np.random.default_rng(0), sizes=[20, 15], scenarios=4)
+    predictions = [Predictions(p.scenario, i in (2, 3), p.probabilities) for i, p in enumerate(made)]
+    study = Study(sealed, predictions, resamples=100, seed=0)
+    found = compare(study, predictions, reference="s0")
+    assert [(c.scenario, c.reference) for c in found] == [
+        *(("s1", "s0"), ("s2", "s0"), ("s3", "s0")),
+        *(("s2", "s1"), ("s3", "s1")),
+    ]
+    assert found[0] == study.difference("s1", "s0", comparisons=3)
+    assert found[4] == study.difference("s3", "s1", comparisons=2)
+
+
+@pytest.mark.parametrize(
+    ("lower", "upper", "outcome"),
+    [(0.001, 0.1, "HELPS"), (0.0, 0.1, "NO_EVIDENCE"), (-0.1, 0.0, "NO_EVIDENCE"), (-0.1, -0.001, "HURTS")],
+)
+def test_outcome_follows_the_interval(lower: float, upper: float, outcome: str) -> None:
+    assert outcome_of(Estimate((lower + upper) / 2, lower, upper)) == outcome
+
+
+def test_a_thousand_images_ten_scenarios_five_seeds_take_seconds() -> None:
+    sealed, predictions = simulate(np.random.default_rng(0), sizes=[67] * 10, scenarios=10, seeds=5)
+    start = time.process_time()
+    study = Study(sealed, predictions, resamples=2000, seed=0)
+    assert len([study.score(p.scenario) for p in predictions]) == 10
+    assert len(compare(study, predictions, reference="s0")) == 9
+    # About 4 s of one core; the bound leaves room for slow ones.
+    assert time.process_time() - start < 20

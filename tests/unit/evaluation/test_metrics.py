@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn import metrics as reference
+
+from genaug.evaluation import metrics
+
+SEEDS = st.integers(0, 2**32 - 1)
+
+
+def predictions(seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Truth that holds every class, and coarse probabilities, so that there are ties."""
+    rng = np.random.default_rng(seed)
+    classes = int(rng.integers(2, 6))
+    truth = np.concatenate([np.arange(classes), rng.integers(0, classes, int(rng.integers(0, 60)))])
+    probabilities = rng.integers(0, 5, (len(truth), classes)).astype(np.float32) + 0.25
+    return truth, probabilities / probabilities.sum(1, keepdims=True)
+
+
+@settings(max_examples=60, deadline=None)
+@given(SEEDS)
+def test_figures_are_those_of_scikit_learn(seed: int) -> None:
+    truth, probabilities = predictions(seed)
+    labels, kinds = probabilities.argmax(1), list(range(probabilities.shape[1]))
+    matrix = metrics.confusion(truth, labels, len(kinds))
+    t = metrics.tallies(matrix)
+    ask = {"labels": kinds, "zero_division": 0}
+    assert (matrix == reference.confusion_matrix(truth, labels, labels=kinds)).all()
+    assert metrics.accuracy(t) == pytest.approx(reference.accuracy_score(truth, labels))
+    assert metrics.macro(metrics.recalls(t)) == pytest.approx(reference.balanced_accuracy_score(truth, labels))
+    for average, mean in (("macro", metrics.macro), ("weighted", lambda x: metrics.weighted(x, t))):
+        precision, recall, f1, _ = reference.precision_recall_fscore_support(truth, labels, average=average, **ask)
+        assert mean(metrics.precisions(t)) == pytest.approx(precision)
+        assert mean(metrics.recalls(t)) == pytest.approx(recall)
+        assert mean(metrics.f1s(t)) == pytest.approx(f1)
+
+
+@settings(max_examples=60, deadline=None)
+@given(SEEDS)
+def test_areas_and_specificities_are_those_of_scikit_learn(seed: int) -> None:
+    truth, probabilities = predictions(seed)
+    labels = probabilities.argmax(1)
+    areas = metrics.aucs(truth, probabilities)
+    specificity = metrics.specificities(metrics.tallies(metrics.confusion(truth, labels, probabilities.shape[1])))
+    for kind in range(probabilities.shape[1]):
+        assert areas[kind] == pytest.approx(reference.roc_auc_score(truth == kind, probabilities[:, kind]))
+        assert specificity[kind] == pytest.approx(reference.recall_score(truth != kind, labels != kind))
+
+
+def test_accuracy_of_uniform_guesses_is_not_flattered() -> None:
+    # Keras' BinaryAccuracy, as the published notebooks use it, gives 80 % here.
+    truth = np.repeat(np.arange(5), 10)
+    labels = np.zeros(50, int)
+    assert metrics.accuracy(metrics.tallies(metrics.confusion(truth, labels, 5))) == pytest.approx(0.2)
+
+
+def test_calibration_error_is_zero_when_confidence_is_the_share_right() -> None:
+    probabilities = np.tile(np.array([[0.75, 0.25]], np.float32), (8, 1))
+    assert metrics.calibration_error(np.array([0, 0, 0, 1] * 2), probabilities) == pytest.approx(0.0)
+    assert metrics.calibration_error(np.ones(8, int), probabilities) == pytest.approx(0.75)
+
+
+def test_a_class_that_is_not_there_has_no_recall() -> None:
+    assert np.isnan(metrics.recalls(metrics.tallies(np.array([[3, 0], [0, 0]]))))[1]
