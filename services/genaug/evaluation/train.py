@@ -1,0 +1,81 @@
+"""Training of an evaluator: a classifier that shows what a training set is worth. It never sees the seal."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from genaug.shared.errors import FailedPrecondition
+from genaug.shared.manifest import check_training, read_rows, view_rows
+from genaug.shared.provenance import now, provenance
+from genaug.shared.requests import RECIPES, Report, classifier_name
+from genaug.shared.store import Store
+from genaug.vision import classifiers
+from genaug.vision.backbones import build_network
+from genaug.vision.classifiers import Classifier
+from genaug.vision.devices import pick_device
+from genaug.vision.training import Schedule, check_classes, load_labelled, train
+
+ROLE = "ROLE_EVALUATOR"
+
+
+def train_evaluator(item: dict[str, Any], store: Store, report: Report, *, device: str) -> str:
+    """Train one evaluator on the training rows of a dataset version, real and made.
+
+    The weights kept are those that did best on the validation rows, which are real. Rows of classes outside the label
+    map are left out.
+
+    Args:
+        item: One item of a `train` Job: role, classifier {backbone, image_size}, channels, dataset_version, classes
+            (the label map), sampling, updates, batch_size, learning_rate, seed.
+        report: Told of updates.
+        device: As in the settings.
+
+    Returns:
+        Its name, "classifiers/{digest}". One that is there already is not trained again.
+
+    Raises:
+        InvalidArgument: a made row is outside training, or a value is out of range.
+        FailedPrecondition: a class has no training rows, or there are no validation rows.
+    """
+    name = classifier_name(item)
+    if classifiers.exists(store, name):
+        return name
+    start = time.monotonic()
+    rows = read_rows(store, f"{item['dataset_version']}/rows.parquet")
+    check_training(rows)
+    rows = view_rows(rows, classes=item["classes"])
+    training = [row for row in rows if row.split == "train"]
+    validation = [row for row in rows if row.split == "validation"]
+    check_classes(training, classes=item["classes"])
+    if not validation:
+        raise FailedPrecondition(
+            f"{item['dataset_version']}: no validation images of these classes; import the dataset with a validation "
+            "share, such as --split 0.7,0.15,0.15",
+            reason="NO_VALIDATION_IMAGES",
+        )
+    schedule = Schedule(item["updates"], item["batch_size"], item["learning_rate"], item["sampling"], item["seed"])
+    network = build_network(
+        **item["classifier"], channels=item["channels"], classes=len(item["classes"]), seed=item["seed"]
+    ).to(pick_device(device))
+    looks = train(
+        network,
+        load_labelled(store, training, network, classes=item["classes"]),
+        schedule=schedule,
+        validation=load_labelled(store, validation, network, classes=item["classes"]),
+        advance=lambda update: report(update, schedule.updates, "updates"),
+    )
+    best = max(looks, key=lambda look: look.rank)
+    record = {
+        "dataset_version": item["dataset_version"],
+        "role": ROLE,
+        "seed": item["seed"],
+        "updates": schedule.updates,
+        "best_update": best.update,
+        "macro_recall": best.macro_recall,
+        "create_time": now(),
+        "provenance": provenance(RECIPES["train"], seconds=time.monotonic() - start),
+    }
+    trained = Classifier(item["classifier"]["backbone"], tuple(item["classes"]), network)
+    classifiers.save(store, trained, name=name, record=record)
+    return name

@@ -1,0 +1,150 @@
+"""Training of a labeler: on training rows alone, calibrated on images it has not seen."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from genaug.labeling.calibrate import calibrate
+from genaug.shared.manifest import Row, read_rows, view_rows
+from genaug.shared.provenance import now, provenance
+from genaug.shared.requests import RECIPES, Report, classifier_name
+from genaug.shared.store import Store
+from genaug.vision import classifiers
+from genaug.vision.backbones import Network, build_network
+from genaug.vision.classifiers import Classifier
+from genaug.vision.devices import pick_device
+from genaug.vision.training import Labelled, Schedule, check_classes, load_labelled, logits_of, macro_recall, train
+
+ROLE = "ROLE_LABELER"
+
+PARTS = 3
+"""Out-of-fold networks: each part of the training rows is judged by one that was trained on the others."""
+
+
+def train_labeler(item: dict[str, Any], store: Store, report: Report, *, device: str) -> str:
+    """Train and calibrate one labeler on the real training rows of a dataset version.
+
+    Neither validation rows nor made images are looked at. Three networks, each trained without one part of the rows,
+    judge that part; temperature, thresholds and macro recall come from these judgements. A fourth network, trained on
+    all rows, is kept, after its last update.
+
+    Args:
+        item: One item of a `train` Job, as for an evaluator.
+        report: Told of updates, of all four networks.
+        device: As in the settings.
+
+    Returns:
+        Its name, "classifiers/{digest}". One that is there already is not trained again.
+
+    Raises:
+        InvalidArgument: a value is out of range.
+        FailedPrecondition: a class has no training rows.
+    """
+    name = classifier_name(item)
+    if classifiers.exists(store, name):
+        return name
+    start = time.monotonic()
+    rows = view_rows(read_rows(store, f"{item['dataset_version']}/rows.parquet"), classes=item["classes"])
+    rows = [row for row in rows if row.split == "train" and row.source == "real"]
+    check_classes(rows, classes=item["classes"])
+    training = _Training(item, report, device=device)
+    labelled = load_labelled(store, rows, training.new_network(), classes=item["classes"])
+    logits, judged = training.out_of_fold(labelled, parts_of(rows))
+    targets = labelled.targets[judged]
+    calibration = calibrate(logits[judged], targets, classes=item["classes"])
+    network = training.run(labelled)
+    record = {
+        "dataset_version": item["dataset_version"],
+        "role": ROLE,
+        "seed": item["seed"],
+        "updates": item["updates"],
+        "best_update": item["updates"],
+        "macro_recall": macro_recall(targets, logits[judged].argmax(axis=1)) if len(targets) else 0.0,
+        "create_time": now(),
+        "provenance": provenance(RECIPES["train"], seconds=time.monotonic() - start),
+    }
+    trained = Classifier(
+        item["classifier"]["backbone"],
+        tuple(item["classes"]),
+        network,
+        temperature=calibration.temperature,
+        thresholds=calibration.thresholds,
+    )
+    classifiers.save(store, trained, name=name, record=record)
+    return name
+
+
+def parts_of(rows: Sequence[Row]) -> NDArray[np.int64]:
+    """The part of each row, 0 to `PARTS`-1, so that no subject is in two parts and parts are about equal.
+
+    The outer folds are joined to parts; where there are fewer folds than parts, the groups of subjects are.
+    """
+    folds = {row.fold for row in rows if row.fold >= 0}
+    by_fold = len(folds) >= PARTS and all(row.fold >= 0 for row in rows)
+    units = [str(row.fold) if by_fold else row.group_id or row.subject_id or row.image_id for row in rows]
+    sizes = [0] * PARTS
+    part_of: dict[str, int] = {}
+    for unit, size in sorted(Counter(units).items(), key=lambda found: (-found[1], found[0])):
+        part_of[unit] = sizes.index(min(sizes))
+        sizes[part_of[unit]] += size
+    return np.array([part_of[unit] for unit in units], np.int64)
+
+
+class _Training:
+    """Trains the networks of one labeler, all by the same schedule."""
+
+    def __init__(self, item: dict[str, Any], report: Report, *, device: str) -> None:
+        self._item = item
+        self._report = report
+        self._device = pick_device(device)
+        self._schedule = Schedule(
+            item["updates"], item["batch_size"], item["learning_rate"], item["sampling"], item["seed"]
+        )
+        self._networks = 0
+
+    def new_network(self) -> Network:
+        """A network before its first update; the same each time."""
+        item = self._item
+        network = build_network(
+            **item["classifier"], channels=item["channels"], classes=len(item["classes"]), seed=item["seed"]
+        )
+        return network.to(self._device)
+
+    def run(self, labelled: Labelled) -> Network:
+        """A network after its last update."""
+        network, before = self.new_network(), self._networks * self._schedule.updates
+        total = (PARTS + 1) * self._schedule.updates
+        train(
+            network,
+            labelled,
+            schedule=self._schedule,
+            advance=lambda update: self._report(before + update, total, "updates"),
+        )
+        self._networks += 1
+        return network
+
+    def out_of_fold(
+        self, labelled: Labelled, parts: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Logits of each row by a network that was trained on the other parts, and which rows have them.
+
+        A row has none when the other parts hold no image of its class: that network cannot know it.
+        """
+        logits = np.zeros((len(parts), len(self._item["classes"])), np.float32)
+        judged = np.zeros(len(parts), bool)
+        for part in range(PARTS):
+            own, others = parts == part, parts != part
+            known = own & np.isin(labelled.targets, labelled.targets[others])
+            if known.any():
+                network = self.run(Labelled(labelled.inputs[others], labelled.targets[others]))
+                logits[known] = logits_of(network, labelled.inputs[known])
+                judged |= known
+            else:
+                self._networks += 1
+        return logits, judged

@@ -1,0 +1,252 @@
+"""A trained classifier as an artefact: label map, preprocessing, calibration and weights belong together.
+
+classifiers/<digest>/model.safetensors   the weights; frozen backbones are named in config.json instead
+classifiers/<digest>/config.json         what is needed to use it
+classifiers/<digest>/classifier.json     the record, `genaug.v1.Classifier`; written last
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+
+from genaug.shared.digests import canonical_json
+from genaug.shared.errors import FailedPrecondition, InvalidArgument, NotFound
+from genaug.shared.manifest import Row
+from genaug.shared.store import Store
+from genaug.vision.backbones import PASS, Network, build_network, filled
+from genaug.vision.devices import pick_device
+from genaug.vision.features import Advance, load_inputs
+
+Probabilities = NDArray[np.float32]
+"""float32 [n, classes]; each row sums to 1."""
+
+_LAST = "classifier.json"
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A trained network with all that is needed to use it. Deterministic; an image's numbers depend on it alone."""
+
+    backbone: str
+    classes: tuple[str, ...]
+    """The label map: class i is the network's i-th output."""
+    network: Network
+    temperature: float = 1.0
+    """Logits are divided by it before the softmax."""
+    thresholds: Mapping[str, float] = field(default_factory=dict)
+    """Per class, the calibrated probability from which a label is accepted; empty for evaluators."""
+    name: str = ""
+    """Resource name, "classifiers/{digest}"; empty before it is saved."""
+
+    @property
+    def image_size(self) -> int:
+        """Height and width of the images it takes, pixels."""
+        return self.network.image_size
+
+    @property
+    def channels(self) -> int:
+        """Channels of the images it takes."""
+        return self.network.channels
+
+    def predict(self, pixels: NDArray[np.uint8]) -> Probabilities:
+        """Calibrated probabilities, float32 [n, classes].
+
+        Args:
+            pixels: uint8 [n, image_size, image_size, channels].
+        """
+        return self._probabilities(self._inputs(pixels))
+
+    def predict_rows(self, store: Store, rows: Sequence[Row], *, advance: Advance | None = None) -> Probabilities:
+        """`predict` of the images of `rows`. What several classifiers have in common is computed once per process."""
+        return self._probabilities(load_inputs(store, rows, self.network, advance=advance))
+
+    def features(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Penultimate features, float32 [n, features], of uint8 [n, image_size, image_size, channels]."""
+        return self._passes(self._inputs(pixels), self.network.features, embed=True)
+
+    def features_of_rows(
+        self, store: Store, rows: Sequence[Row], *, advance: Advance | None = None
+    ) -> NDArray[np.float32]:
+        """`features` of the images of `rows`."""
+        return self._passes(load_inputs(store, rows, self.network, advance=advance), self.network.features, embed=True)
+
+    def _inputs(self, pixels: NDArray[np.uint8]) -> NDArray[Any]:
+        wanted = (self.image_size, self.image_size, self.channels)
+        if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1:] != wanted:
+            raise InvalidArgument(
+                f"{self.name or 'classifier'} takes uint8 images of shape {wanted}; "
+                f"got {pixels.dtype} {pixels.shape[1:]}",
+                reason="BAD_PIXELS",
+            )
+        return self.network.prepare(pixels)
+
+    def _probabilities(self, inputs: NDArray[Any]) -> Probabilities:
+        logits = self._passes(inputs, len(self.classes), embed=False).astype(np.float64) / self.temperature
+        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+        probabilities: Probabilities = (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
+        return probabilities
+
+    def _passes(self, inputs: NDArray[Any], width: int, *, embed: bool) -> NDArray[np.float32]:
+        result = np.empty((len(inputs), width), np.float32)
+        compute = self.network.embed if embed else self.network
+        with torch.inference_mode():
+            for start in range(0, len(inputs), PASS):
+                some = inputs[start : start + PASS]
+                out = compute(torch.from_numpy(filled(some)).to(self.network.device))
+                result[start : start + len(some)] = out[: len(some)].float().cpu().numpy()
+        return result
+
+
+def save(store: Store, classifier: Classifier, *, name: str, record: Mapping[str, Any]) -> None:
+    """Write `classifier` under `name`, its record last. What is there stays: the record always fits the weights.
+
+    Args:
+        record: `genaug.v1.Classifier` as plain JSON, without the fields that `classifier` itself knows.
+    """
+    config = _config(classifier)
+    full = {
+        **record,
+        "name": name,
+        "classes": list(classifier.classes),
+        "spec": {"backbone": classifier.backbone, "image_size": classifier.image_size},
+        "temperature": classifier.temperature,
+        "thresholds": dict(classifier.thresholds),
+    }
+    # The weights carry config and record: a training that was cut short here and done again may differ in its last
+    # bits, and then config and record are those of the weights that came first.
+    about = {"about": canonical_json({"config": config, "record": full}).decode()}
+    weights = {key: value.contiguous().cpu() for key, value in classifier.network.state_dict().items()}
+    if not store.put_new(f"{name}/model.safetensors", safetensors.torch.save(weights, metadata=about)):
+        stored = _metadata(store.get(f"{name}/model.safetensors"))
+        config, full = stored["config"], stored["record"]
+    store.put_new_json(f"{name}/config.json", config)
+    store.put_new_json(f"{name}/{_LAST}", full)
+
+
+def exists(store: Store, name: str) -> bool:
+    """Whether the classifier `name` is there, complete."""
+    return store.exists(f"{name}/{_LAST}")
+
+
+def read_record(store: Store, name: str) -> dict[str, Any]:
+    """The record of the classifier `name`: `genaug.v1.Classifier` as plain JSON.
+
+    Raises:
+        NotFound: there is none, or its training has not finished.
+    """
+    try:
+        record: dict[str, Any] = store.get_json(f"{name}/{_LAST}")
+    except NotFound:
+        raise NotFound(f"{name}: there is no such classifier, or its training has not finished") from None
+    return record
+
+
+def load(store: Store, name: str, *, device: str, classes: Sequence[str] | None = None) -> Classifier:
+    """Load the classifier `name`.
+
+    Args:
+        device: As in the settings; see `genaug.vision.devices.pick_device`.
+        classes: The label map that the caller counts on.
+
+    Raises:
+        NotFound: there is none, or its training has not finished.
+        FailedPrecondition: reason LABEL_MAP_MISMATCH (it has another label map), BACKBONE_MISMATCH (it was trained on
+            other backbone weights than are installed), BAD_WEIGHTS (its weights do not fit its network).
+    """
+    read_record(store, name)
+    config = store.get_json(f"{name}/config.json")
+    label_map = tuple(config["classes"])
+    if classes is not None and tuple(classes) != label_map:
+        raise FailedPrecondition(
+            f"{name} has the label map {list(label_map)}, not {list(classes)}; train one for these classes",
+            reason="LABEL_MAP_MISMATCH",
+            classifier=name,
+        )
+    network = build_network(
+        config["backbone"],
+        image_size=config["image_size"],
+        channels=config["channels"],
+        classes=len(label_map),
+        seed=0,
+    )
+    _check_preprocessing(name, config, network)
+    _load_weights(name, store.get(f"{name}/model.safetensors"), network)
+    return Classifier(
+        backbone=config["backbone"],
+        classes=label_map,
+        network=network.to(pick_device(device)).eval(),
+        temperature=config["temperature"],
+        thresholds=config["thresholds"],
+        name=name,
+    )
+
+
+def _config(classifier: Classifier) -> dict[str, Any]:
+    network = classifier.network
+    return {
+        "backbone": classifier.backbone,
+        "backbone_weights_sha256": network.weights_sha256,
+        "classes": list(classifier.classes),
+        "image_size": network.image_size,
+        "channels": network.channels,
+        "mean": network.mean,
+        "std": network.std,
+        "features": network.features,
+        "temperature": classifier.temperature,
+        "thresholds": dict(classifier.thresholds),
+    }
+
+
+def _check_preprocessing(name: str, config: Mapping[str, Any], network: Network) -> None:
+    if config["backbone_weights_sha256"] != network.weights_sha256:
+        raise FailedPrecondition(
+            f"{name} was trained on {config['backbone']} weights {config['backbone_weights_sha256'][:12]}; "
+            f"installed are {network.weights_sha256[:12]}. Install those, or train it again",
+            reason="BACKBONE_MISMATCH",
+            classifier=name,
+        )
+    network.mean, network.std = config["mean"], config["std"]
+
+
+def _load_weights(name: str, data: bytes, network: Network) -> None:
+    try:
+        weights = safetensors.torch.load(data)
+    except SafetensorError as error:
+        raise FailedPrecondition(
+            f"{name}/model.safetensors is damaged ({error}); delete the classifier and train it again",
+            reason="BAD_WEIGHTS",
+            classifier=name,
+        ) from None
+    wanted = network.state_dict()
+    problems = [
+        *(f"{key} is missing" for key in sorted(wanted.keys() - weights.keys())),
+        *(f"{key} is not known" for key in sorted(weights.keys() - wanted.keys())),
+        *(
+            f"{key} has shape {list(weights[key].shape)}, not {list(wanted[key].shape)}"
+            for key in sorted(wanted.keys() & weights.keys())
+            if weights[key].shape != wanted[key].shape
+        ),
+    ]
+    if problems:
+        raise FailedPrecondition(
+            f"{name}/model.safetensors does not fit its network: {'; '.join(problems)}; train it again",
+            reason="BAD_WEIGHTS",
+            classifier=name,
+        )
+    network.load_state_dict(weights)
+
+
+def _metadata(data: bytes) -> dict[str, Any]:
+    """What `save` wrote into the header of a safetensors file: 8 bytes of its length, then JSON."""
+    length = int.from_bytes(data[:8], "little")
+    about: dict[str, Any] = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["about"])
+    return about

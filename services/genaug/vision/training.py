@@ -1,0 +1,225 @@
+"""The one training loop of classifiers. Counted in updates, so that scenarios of any size are trained alike."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from genaug.shared.digests import seed_of
+from genaug.shared.errors import FailedPrecondition, InvalidArgument
+from genaug.shared.manifest import Row
+from genaug.shared.store import Store
+from genaug.vision.backbones import Network
+from genaug.vision.features import load_inputs
+
+NATURAL = "SAMPLING_NATURAL"
+CLASS_BALANCED = "SAMPLING_CLASS_BALANCED"
+
+# Looks at the validation rows, evenly spread over the updates, the last after the last update.
+VALIDATIONS = 10
+WEIGHT_DECAY = 0.01
+
+# Rows this small are trained on one thread: handing work to another costs more than doing it, and far more where
+# several processes share the cores.
+_TINY_ROW = 1280
+_EVALUATION_ROWS = 256
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How a classifier is trained; the same for all scenarios of a comparison."""
+
+    updates: int
+    """Optimiser updates; there is no early stop."""
+    batch_size: int
+    """Rows per update."""
+    learning_rate: float
+    """AdamW's, at the first update; falls to 0 along a half cosine."""
+    sampling: str = NATURAL
+    """`NATURAL` takes each row alike, `CLASS_BALANCED` each class alike."""
+    seed: int = 0
+    """Seed of the order of rows."""
+
+    def __post_init__(self) -> None:
+        if self.updates < 1 or self.batch_size < 1 or not self.learning_rate > 0:
+            raise InvalidArgument(
+                "a training needs updates ≥ 1, batch_size ≥ 1 and learning_rate > 0; "
+                f"got {self.updates}, {self.batch_size}, {self.learning_rate}",
+                reason="BAD_SCHEDULE",
+            )
+        if self.sampling not in (NATURAL, CLASS_BALANCED):
+            raise InvalidArgument(
+                f"sampling: {self.sampling!r}; there are {NATURAL} and {CLASS_BALANCED}", reason="BAD_SAMPLING"
+            )
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Inputs of a network with their classes."""
+
+    inputs: NDArray[Any]
+    """One row per image, as `Network.prepare` gives them."""
+    targets: NDArray[np.int64]
+    """[n], indices into the label map."""
+
+
+def load_labelled(store: Store, rows: Sequence[Row], network: Network, *, classes: Sequence[str]) -> Labelled:
+    """The images of `rows`, whose classes are all in the label map `classes`, as `network` takes them."""
+    index = {name: i for i, name in enumerate(classes)}
+    targets = np.array([index[row.class_name] for row in rows], np.int64)
+    return Labelled(load_inputs(store, rows, network), targets)
+
+
+def check_classes(training: Sequence[Row], *, classes: Sequence[str]) -> None:
+    """Refuse a label map that cannot be learned from `training`.
+
+    Raises:
+        InvalidArgument: the label map names a class twice, or fewer than two.
+        FailedPrecondition: reason CLASS_WITHOUT_IMAGES.
+    """
+    if len(classes) < 2 or len(set(classes)) != len(classes):
+        raise InvalidArgument(
+            f"classes: {list(classes)}; a label map has two classes or more, each once", reason="BAD_LABEL_MAP"
+        )
+    there = {row.class_name for row in training}
+    missing = [name for name in classes if name not in there]
+    if missing:
+        raise FailedPrecondition(
+            f"no training images of {', '.join(missing)}; leave these classes out", reason="CLASS_WITHOUT_IMAGES"
+        )
+
+
+@dataclass(frozen=True)
+class Validated:
+    """How a network did on validation rows after some update."""
+
+    update: int
+    macro_recall: float
+    """Mean over classes of the share of their rows that are recognised, 0 to 1."""
+    loss: float
+    """Mean cross-entropy, nats."""
+
+    @property
+    def rank(self) -> tuple[float, float, int]:
+        """Larger is better: macro recall, then lower loss, then earlier."""
+        return (self.macro_recall, -self.loss, -self.update)
+
+
+def train(
+    network: Network,
+    training: Labelled,
+    *,
+    schedule: Schedule,
+    validation: Labelled | None = None,
+    advance: Callable[[int], None] = lambda update: None,
+) -> list[Validated]:
+    """Train `network` in place, on its device; leave it in eval mode.
+
+    With `validation` the weights of the best of `VALIDATIONS` looks stay, without it those of the last update.
+    No image is altered on the way: scenarios differ by their rows alone.
+
+    Args:
+        advance: Called after each update with the number of updates done.
+
+    Returns:
+        The looks, in order; the weights are those of the one with the highest `rank`. Empty without `validation`.
+    """
+    with _steady(training):
+        inputs = torch.from_numpy(training.inputs).to(network.device)
+        targets = torch.from_numpy(training.targets).to(network.device)
+        network.fit_inputs(inputs)
+        optimiser = torch.optim.AdamW(
+            network.parameters(), lr=schedule.learning_rate, weight_decay=WEIGHT_DECAY, fused=True
+        )
+        cosine = torch.optim.lr_scheduler.LambdaLR(
+            optimiser, lambda u: (1 + math.cos(math.pi * u / schedule.updates)) / 2
+        )
+        due = {round(schedule.updates * (i + 1) / VALIDATIONS) for i in range(VALIDATIONS)}
+        looks: list[Validated] = []
+        best: dict[str, Tensor] = {}
+        network.train()
+        for update, rows in enumerate(batches(training.targets, schedule=schedule), start=1):
+            chosen = torch.from_numpy(rows).to(network.device)
+            loss = nn.functional.cross_entropy(network(inputs[chosen]), targets[chosen])
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            cosine.step()
+            if validation is not None and update in due:
+                looks.append(validate(network, validation, update=update))
+                if looks[-1] is max(looks, key=lambda look: look.rank):
+                    best = {key: value.clone() for key, value in network.state_dict().items()}
+                network.train()
+            advance(update)
+        if best:
+            network.load_state_dict(best)
+    network.eval()
+    return looks
+
+
+def batches(targets: NDArray[np.int64], *, schedule: Schedule) -> Iterator[NDArray[np.int64]]:
+    """Rows of each update, [batch_size]; a function of the targets and the schedule alone.
+
+    NATURAL runs through all rows in a new order each time round. CLASS_BALANCED runs through the classes likewise, and
+    through each class's rows: over an update, counts of classes differ by one at most.
+    """
+    rng = np.random.default_rng(seed_of("order of rows", schedule.seed))
+    if schedule.sampling == NATURAL:
+        rows = _rounds(np.arange(len(targets)), rng)
+        for _ in range(schedule.updates):
+            yield np.fromiter(rows, np.int64, schedule.batch_size)
+        return
+    present = np.unique(targets)
+    classes = _rounds(present, rng)
+    of_class = {int(index): _rounds(np.flatnonzero(targets == index), rng) for index in present}
+    for _ in range(schedule.updates):
+        yield np.array([next(of_class[next(classes)]) for _ in range(schedule.batch_size)], np.int64)
+
+
+def _rounds(values: NDArray[np.int64], rng: np.random.Generator) -> Iterator[int]:
+    while True:
+        yield from rng.permutation(values).tolist()
+
+
+def logits_of(network: Network, inputs: NDArray[Any]) -> NDArray[np.float32]:
+    """Logits, float32 [n, classes], in eval mode."""
+    network.eval()
+    with torch.inference_mode():
+        parts = [
+            network(torch.from_numpy(inputs[start : start + _EVALUATION_ROWS]).to(network.device)).float().cpu().numpy()
+            for start in range(0, len(inputs), _EVALUATION_ROWS)
+        ]
+    return np.concatenate(parts) if parts else np.empty((0, network.head.out_features), np.float32)
+
+
+def validate(network: Network, validation: Labelled, *, update: int) -> Validated:
+    """How `network` does on `validation` (at least one row) after `update` updates."""
+    logits = torch.from_numpy(logits_of(network, validation.inputs)).double()
+    loss = nn.functional.cross_entropy(logits, torch.from_numpy(validation.targets)).item()
+    return Validated(update, macro_recall(validation.targets, logits.argmax(1).numpy()), loss)
+
+
+def macro_recall(targets: NDArray[np.int64], predicted: NDArray[np.int64]) -> float:
+    """Mean over the classes that occur in `targets` of the share of their rows that are recognised, 0 to 1."""
+    return float(np.mean([(predicted[targets == index] == index).mean() for index in np.unique(targets)]))
+
+
+@contextmanager
+def _steady(training: Labelled) -> Iterator[None]:
+    """Few threads for tiny rows, and the same result each time on an accelerator."""
+    before = torch.get_num_threads()
+    if training.inputs[0].size <= _TINY_ROW:
+        torch.set_num_threads(1)
+    try:
+        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+            yield
+    finally:
+        torch.set_num_threads(before)

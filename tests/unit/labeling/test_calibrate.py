@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from genaug.labeling.calibrate import (
+    ENOUGH,
+    TARGET_PRECISION,
+    TEMPERATURES,
+    THRESHOLDS,
+    UNKNOWN_THRESHOLD,
+    calibrate,
+    fit_temperature,
+    fit_threshold,
+    softmax,
+)
+
+
+def drawn(count: int, *, classes: int = 4, overconfidence: float = 1.0, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Logits and targets drawn from the very probabilities the logits mean, then sharpened."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(scale=2, size=(count, classes))
+    targets = np.array([rng.choice(classes, p=p) for p in softmax(logits)])
+    return (logits * overconfidence).astype(np.float32), targets
+
+
+def cross_entropy(logits: np.ndarray, targets: np.ndarray, temperature: float) -> float:
+    return float(-np.log(softmax(logits / temperature)[np.arange(len(targets)), targets]).mean())
+
+
+@pytest.mark.parametrize("overconfidence", [0.7, 1.0, 3.0])
+def test_temperature_undoes_overconfidence(overconfidence: float) -> None:
+    logits, targets = drawn(4000, overconfidence=overconfidence)
+    assert fit_temperature(logits, targets) == pytest.approx(overconfidence, rel=0.1)
+
+
+def test_temperature_minimises_cross_entropy() -> None:
+    logits, targets = drawn(300, overconfidence=2.0, seed=1)
+    best = fit_temperature(logits, targets)
+    least = cross_entropy(logits, targets, best)
+    assert all(cross_entropy(logits, targets, best * factor) >= least for factor in (0.8, 0.95, 1.05, 1.25))
+
+
+def test_temperature_stays_in_its_range() -> None:
+    sure = np.eye(3, dtype=np.float32)[[0, 1, 2]] * 5
+    assert fit_temperature(sure, np.array([0, 1, 2])) == TEMPERATURES[0]
+    assert fit_temperature(sure, np.array([1, 2, 0])) == TEMPERATURES[1]
+
+
+def test_threshold_is_the_lowest_that_is_precise_enough() -> None:
+    probabilities = np.linspace(0.99, 0.51, 49)
+    correct = np.ones(49, bool)
+    correct[29:] = False
+    # 29 right ones, then one wrong: 29/30 is enough, 29/31 is not.
+    assert fit_threshold(probabilities, correct=correct) == pytest.approx(probabilities[29])
+
+
+def test_equal_probabilities_are_taken_together() -> None:
+    probabilities = np.array([0.9] * 10 + [0.8] * 10)
+    correct = np.array([True] * 10 + [True] * 5 + [False] * 5)
+    assert fit_threshold(probabilities, correct=correct) == pytest.approx(0.9)
+
+
+def test_an_unreachable_precision_gives_the_best_there_is() -> None:
+    probabilities = np.linspace(0.95, 0.6, 20)
+    correct = np.array([True, True, True, True, False] * 2 + [False] * 10)
+    assert fit_threshold(probabilities, correct=correct) == pytest.approx(probabilities[8])
+
+
+def test_few_images_say_nothing() -> None:
+    assert fit_threshold(np.full(ENOUGH - 1, 0.7), correct=np.ones(ENOUGH - 1, bool)) == UNKNOWN_THRESHOLD
+    assert fit_threshold(np.empty(0), correct=np.empty(0, bool)) == UNKNOWN_THRESHOLD
+
+
+@given(seed=st.integers(0, 10_000), count=st.integers(0, 60), accuracy=st.floats(0, 1))
+@settings(max_examples=80, deadline=None)
+def test_thresholds_are_in_range_and_keep_their_promise(seed: int, count: int, accuracy: float) -> None:
+    rng = np.random.default_rng(seed)
+    probabilities, correct = rng.uniform(0.3, 1, count).round(2), rng.random(count) < accuracy
+    threshold = fit_threshold(probabilities, correct=correct)
+    assert THRESHOLDS[0] <= threshold <= THRESHOLDS[1]
+    reachable = [
+        t
+        for t in probabilities
+        if (probabilities >= t).sum() >= ENOUGH and correct[probabilities >= t].mean() >= TARGET_PRECISION
+    ]
+    if reachable and min(reachable) >= THRESHOLDS[0] and threshold < THRESHOLDS[1]:
+        assert threshold == min(reachable)
+        assert correct[probabilities >= threshold].mean() >= TARGET_PRECISION
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 10])
+def test_few_images_do_not_break_it(count: int) -> None:
+    logits, targets = drawn(count)
+    found = calibrate(logits, targets, classes=["a", "b", "c", "d"])
+    assert set(found.thresholds) == {"a", "b", "c", "d"}
+    assert TEMPERATURES[0] <= found.temperature <= TEMPERATURES[1]
+
+
+def test_each_class_has_its_own_threshold() -> None:
+    logits = np.array([[3.0, 0.0]] * 40 + [[0.0, 1.0]] * 10 + [[0.0, 4.0]] * 30, np.float32)
+    targets = np.array([0] * 40 + [0] * 6 + [1] * 4 + [1] * 30)
+    found = calibrate(logits, targets, classes=["easy", "hard"])
+    assert found.thresholds["easy"] < found.thresholds["hard"]

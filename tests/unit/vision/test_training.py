@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.shapes import CLASSES, shape
+
+from genaug.shared.errors import FailedPrecondition, InvalidArgument
+from genaug.vision.backbones import SMALL_CNN, Network, build_network
+from genaug.vision.training import (
+    CLASS_BALANCED,
+    NATURAL,
+    Labelled,
+    Schedule,
+    Validated,
+    batches,
+    check_classes,
+    logits_of,
+    macro_recall,
+    train,
+)
+
+
+def network() -> Network:
+    return build_network(SMALL_CNN, image_size=8, channels=1, classes=3, seed=0)
+
+
+def labelled(count: int, *, first: int = 0) -> Labelled:
+    pixels = np.stack([shape(kind, seed=first + i) for kind in CLASSES for i in range(count)])
+    return Labelled(network().prepare(pixels), np.repeat(np.arange(3), count))
+
+
+def schedule(**changes: object) -> Schedule:
+    return Schedule(**{"updates": 50, "batch_size": 16, "learning_rate": 0.005, **changes})  # type: ignore[arg-type]
+
+
+def test_it_learns_and_says_how_far_it_is() -> None:
+    seen: list[int] = []
+    net = network()
+    looks = train(net, labelled(30), schedule=schedule(), validation=labelled(20, first=100), advance=seen.append)
+    assert seen == list(range(1, 51))
+    assert [look.update for look in looks] == list(range(5, 51, 5))
+    assert max(look.macro_recall for look in looks) > 0.9
+    assert not net.training
+
+
+def test_the_same_seed_gives_the_same_weights() -> None:
+    nets = [network(), network(), network()]
+    for net, seed in zip(nets, (0, 0, 1), strict=True):
+        train(net, labelled(10), schedule=schedule(updates=10, seed=seed))
+    states = [net.state_dict() for net in nets]
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+    assert not torch.equal(states[0]["head.weight"], states[2]["head.weight"])
+
+
+def test_the_best_look_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A training that ends badly keeps the weights of its best look."""
+    script = iter([(0.5, 1.0), (0.9, 0.5), (0.9, 0.4), (0.9, 0.4), *[(0.1, 9.0)] * 6])
+    weights = {}
+
+    def scripted(net: Network, validation: Labelled, *, update: int) -> Validated:
+        weights[update] = net.head.weight.detach().clone()
+        return Validated(update, *next(script))
+
+    monkeypatch.setattr("genaug.vision.training.validate", scripted)
+    net = network()
+    train(net, labelled(5), schedule=schedule(), validation=labelled(2, first=50))
+    # Recall first, then the lower loss, then the earlier.
+    assert torch.equal(net.head.weight, weights[15])
+    assert not torch.equal(net.head.weight, weights[50])
+
+
+def test_without_validation_the_last_weights_stay() -> None:
+    net = network()
+    before = net.head.weight.detach().clone()
+    assert train(net, labelled(5), schedule=schedule(updates=3)) == []
+    assert not torch.equal(net.head.weight, before)
+
+
+def test_training_gives_back_the_threads_it_took() -> None:
+    during: list[int] = []
+    torch.set_num_threads(2)
+    train(
+        network(),
+        labelled(5),
+        schedule=schedule(updates=1),
+        advance=lambda update: during.append(torch.get_num_threads()),
+    )
+    assert during == [1]
+    assert torch.get_num_threads() == 2
+    torch.set_num_threads(1)
+
+
+@given(
+    counts=st.lists(st.integers(1, 30), min_size=2, max_size=5),
+    batch=st.integers(1, 40),
+    seed=st.integers(0, 2**53),
+)
+@settings(max_examples=30, deadline=None)
+def test_natural_order_takes_every_row_alike(counts: list[int], batch: int, seed: int) -> None:
+    targets = np.repeat(np.arange(len(counts)), counts)
+    found = list(batches(targets, schedule=schedule(updates=20, batch_size=batch, seed=seed)))
+    assert [len(rows) for rows in found] == [batch] * 20
+    times = np.bincount(np.concatenate(found), minlength=len(targets))
+    assert times.max() - times.min() <= 1
+
+
+@given(
+    counts=st.lists(st.integers(1, 30), min_size=2, max_size=5),
+    batch=st.integers(1, 40),
+    seed=st.integers(0, 2**53),
+)
+@settings(max_examples=30, deadline=None)
+def test_balanced_order_takes_every_class_alike(counts: list[int], batch: int, seed: int) -> None:
+    targets = np.repeat(np.arange(len(counts)), counts)
+    plan = schedule(updates=20, batch_size=batch, seed=seed, sampling=CLASS_BALANCED)
+    found = list(batches(targets, schedule=plan))
+    for rows in found:
+        classes = np.bincount(targets[rows], minlength=len(counts))
+        assert classes.max() - classes.min() <= 2
+    times = np.bincount(np.concatenate(found), minlength=len(targets))
+    for index in range(len(counts)):
+        own = times[targets == index]
+        assert own.max() - own.min() <= 1
+
+
+def test_the_order_depends_on_the_seed() -> None:
+    targets = np.repeat(np.arange(3), 20)
+    first, again, other = (np.concatenate(list(batches(targets, schedule=schedule(seed=s)))) for s in (1, 1, 2))
+    assert (first == again).all()
+    assert (first != other).any()
+
+
+def test_macro_recall_counts_classes_not_rows() -> None:
+    targets = np.array([0] * 90 + [1] * 10)
+    assert macro_recall(targets, np.zeros(100, np.int64)) == 0.5
+    assert macro_recall(targets, targets) == 1.0
+    assert macro_recall(np.array([2, 2]), np.array([2, 0])) == 0.5
+
+
+def test_logits_do_not_depend_on_the_mode_the_network_was_left_in() -> None:
+    net, images = network(), labelled(3)
+    expected = logits_of(net, images.inputs)
+    net.train()
+    np.testing.assert_array_equal(logits_of(net, images.inputs), expected)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"updates": 0}, {"batch_size": 0}, {"learning_rate": 0.0}, {"learning_rate": float("nan")}]
+)
+def test_a_schedule_refuses_what_cannot_be(wrong: dict[str, object]) -> None:
+    with pytest.raises(InvalidArgument):
+        schedule(**wrong)
+
+
+def test_a_schedule_knows_its_samplings() -> None:
+    assert {schedule(sampling=name).sampling for name in (NATURAL, CLASS_BALANCED)} == {NATURAL, CLASS_BALANCED}
+    with pytest.raises(InvalidArgument, match="SAMPLING_ODD"):
+        schedule(sampling="SAMPLING_ODD")
+
+
+@pytest.mark.parametrize("classes", [[], ["lies"], ["lies", "lies"]])
+def test_a_label_map_has_two_classes_each_once(classes: list[str]) -> None:
+    with pytest.raises(InvalidArgument):
+        check_classes([], classes=classes)
+
+
+def test_each_class_needs_an_image(stores) -> None:
+    from tests.shapes import real_rows
+
+    rows = real_rows(stores("assembly"), {"lies": 1})
+    with pytest.raises(FailedPrecondition, match="stands") as caught:
+        check_classes(rows, classes=["lies", "stands"])
+    assert caught.value.reason == "CLASS_WITHOUT_IMAGES"
+    check_classes(list(itertools.chain(rows, real_rows(stores("assembly"), {"stands": 1}))), classes=["lies", "stands"])
