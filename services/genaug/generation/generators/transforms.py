@@ -1,0 +1,221 @@
+"""Traditional augmentation: small flips, rotations, shifts, scalings and colour changes of training images."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+from numpy.typing import NDArray
+from PIL import Image
+from safetensors import SafetensorError
+
+from genaug.generation.artefacts import Artefact, broken, check_tensors
+from genaug.generation.receipts import Drawn, Sampler, Wanted
+from genaug.shared.digests import seed_of
+from genaug.shared.errors import InvalidArgument
+from genaug.vision.images import Pixels
+
+KIND = "KIND_TRANSFORMS"
+
+# On tiny images small parameters can round to nothing; so many are tried before that is accepted.
+_ATTEMPTS = 16
+
+
+@dataclass(frozen=True)
+class Ranges:
+    """Within these an image stays what it was; the message `TransformSpec`."""
+
+    horizontal_flip: bool = False
+    rotate_degrees: float = 10.0
+    shift: float = 0.05
+    """Share of the side."""
+    scale: float = 0.1
+    """Share."""
+    colour: float = 0.1
+    """Share, of brightness and of contrast."""
+
+    def check(self) -> None:
+        """Refuse ranges that turn images into others, or leave them as they are.
+
+        Raises:
+            InvalidArgument: a range is out of bounds, or all are empty.
+        """
+        for field, value, most in (
+            ("rotate_degrees", self.rotate_degrees, 180.0),
+            ("shift", self.shift, 0.5),
+            ("scale", self.scale, 0.5),
+            ("colour", self.colour, 0.5),
+        ):
+            if not 0 <= value <= most:
+                raise InvalidArgument(
+                    f"generator.transforms.{field}: {value} is not within 0 and {most}", reason="BAD_TRANSFORM"
+                )
+        if not (self.horizontal_flip or self.rotate_degrees or self.shift or self.scale or self.colour):
+            raise InvalidArgument(
+                "generator.transforms: every range is 0, so that each image would be a copy; allow at least one",
+                reason="BAD_TRANSFORM",
+            )
+
+
+def transform(pixels: Pixels, ranges: Ranges, *, rng: np.random.Generator) -> Pixels:
+    """One change of `pixels` drawn from `ranges`, never the identity.
+
+    Parameters are uniform within their ranges. Where no range but the flip is open, the image is flipped. Pixels that
+    move in from outside repeat the border. Should rounding leave every pixel as it was, other parameters are drawn.
+
+    Args:
+        pixels: uint8 [height, width, channels].
+    """
+    changed = pixels
+    for _ in range(_ATTEMPTS):
+        changed = _colour(_move(_flip(pixels, ranges, rng), ranges, rng), ranges, rng)
+        if not np.array_equal(changed, pixels):
+            break
+    return changed
+
+
+def _flip(pixels: Pixels, ranges: Ranges, rng: np.random.Generator) -> Pixels:
+    heads = rng.random() < 0.5
+    alone = not (ranges.rotate_degrees or ranges.shift or ranges.scale or ranges.colour)
+    return pixels[:, ::-1] if ranges.horizontal_flip and (heads or alone) else pixels
+
+
+def _move(pixels: Pixels, ranges: Ranges, rng: np.random.Generator) -> Pixels:
+    """Rotate about the centre, scale and shift in one resampling (bicubic)."""
+    angle = math.radians(rng.uniform(-1, 1) * ranges.rotate_degrees)
+    scale = 1 + rng.uniform(-1, 1) * ranges.scale
+    height, width, channels = pixels.shape
+    down, right = rng.uniform(-1, 1) * ranges.shift * height, rng.uniform(-1, 1) * ranges.shift * width
+    if not (angle or scale != 1 or down or right):
+        return pixels
+    # A border as wide as the image: no allowed change looks beyond it.
+    border = max(height, width)
+    padded = np.pad(pixels, ((border, border), (border, border), (0, 0)), mode="edge")
+    cos, sin = math.cos(angle) / scale, math.sin(angle) / scale
+    # Pillow asks where each pixel of the result comes from; it counts from the corner, we turn about the centre.
+    x, y = width / 2 + right, height / 2 + down
+    matrix = (
+        *(cos, sin, border + width / 2 - cos * x - sin * y),
+        *(-sin, cos, border + height / 2 + sin * x - cos * y),
+    )
+    image = Image.fromarray(padded[:, :, 0] if channels == 1 else padded)
+    moved = np.asarray(image.transform((width, height), Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC))
+    return moved[:, :, None] if channels == 1 else moved
+
+
+def _colour(pixels: Pixels, ranges: Ranges, rng: np.random.Generator) -> Pixels:
+    """Brightness as a factor of all values, contrast as a factor of their distance from the mean."""
+    brightness, contrast = 1 + rng.uniform(-1, 1, 2) * ranges.colour
+    if brightness == 1 and contrast == 1:
+        return pixels
+    values = pixels.astype(np.float64) * brightness
+    mean = values.mean()
+    changed: Pixels = np.clip((values - mean) * contrast + mean, 0, 255).round().astype(np.uint8)
+    return changed
+
+
+class Transforms:
+    """A loaded set of training images and the ranges in which they may change."""
+
+    bucket = 1
+
+    def __init__(
+        self, name: str, ranges: Ranges, *, classes: Sequence[str], pixels: NDArray[np.uint8], ids: list[str],
+        labels: NDArray[np.int64],
+    ) -> None:  # fmt: skip
+        self.name = name
+        self.classes = tuple(classes)
+        self._ranges = ranges
+        self._pixels = pixels
+        self._ids = ids
+        self._of_class = {name: np.flatnonzero(labels == index) for index, name in enumerate(self.classes)}
+
+    @classmethod
+    def load(cls, artefact: Artefact) -> Transforms:
+        """The generator in `artefact`.
+
+        Raises:
+            FailedPrecondition: its images cannot be read, or are not what the configuration says.
+        """
+        config = artefact.config
+        try:
+            found = safetensors.numpy.load(artefact.weights)
+        except SafetensorError as error:
+            raise broken(artefact.name, f"model.safetensors cannot be read ({error})") from None
+        n, side = int(config["images"]), int(config["image_size"])
+        expected = {
+            "pixels": np.empty((n, side, side, config["channels"]), np.uint8),
+            "ids": np.empty((n, 16), np.uint8),
+            "labels": np.empty(n, np.int64),
+        }
+        check_tensors(artefact.name, found=found, expected=expected)
+        return cls(
+            artefact.name,
+            Ranges(**config["transforms"]),
+            classes=config["classes"],
+            pixels=found["pixels"],
+            ids=[row.tobytes().hex() for row in found["ids"]],
+            labels=found["labels"],
+        )
+
+    def parents(self, wanted: Wanted) -> tuple[str, ...]:
+        """The id of the training image that `wanted` is made of."""
+        return (self._ids[self._parent(wanted)],)
+
+    def make(
+        self, wanted: Sequence[Wanted], *, sampler: Sampler, bucket: int, active: Callable[[], bool]
+    ) -> list[Drawn] | None:
+        """Transform one training image for each of `wanted`; the sampler and the bucket mean nothing here.
+
+        Returns:
+            The images in the order of `wanted`; None when `active()` turned false between two of them.
+        """
+        drawn = []
+        for one in wanted:
+            if not active():
+                return None
+            rng = np.random.default_rng(seed_of("transform/1", one.seed, one.class_name, one.index))
+            pixels = transform(self._pixels[self._parent(one)], self._ranges, rng=rng)
+            drawn.append(Drawn(one, np.ascontiguousarray(pixels), self.bucket, self.parents(one)))
+        return drawn
+
+    def _parent(self, wanted: Wanted) -> int:
+        """Round-robin through a seeded order of the class's images: any n in a row use all n of them once."""
+        images = self._of_class[wanted.class_name]
+        order = np.random.default_rng(seed_of("parents/1", wanted.seed, wanted.class_name)).permutation(len(images))
+        return int(images[order[wanted.index % len(images)]])
+
+
+def pack(pixels: NDArray[np.uint8], *, ids: Sequence[str], labels: Sequence[int]) -> bytes:
+    """Training images as safetensors.
+
+    Args:
+        pixels: uint8 [n, side, side, channels].
+        ids: 32 hex digits each.
+        labels: Index of each image's class.
+    """
+    return safetensors.numpy.save(
+        {
+            "pixels": np.ascontiguousarray(pixels),
+            "ids": np.frombuffer(bytes.fromhex("".join(ids)), np.uint8).reshape(len(ids), 16).copy(),
+            "labels": np.asarray(labels, np.int64),
+        }
+    )
+
+
+def config_json(
+    ranges: Ranges, *, classes: Sequence[str], image_size: int, channels: int, images: int
+) -> dict[str, Any]:
+    """config.json."""
+    return {
+        "kind": KIND,
+        "classes": list(classes),
+        "image_size": image_size,
+        "channels": channels,
+        "images": images,
+        "transforms": ranges.__dict__,
+    }
