@@ -44,6 +44,9 @@ def read_table(path: Path, columns: Sequence[str]) -> list[Line]:
                 Line(reader.line_num, {key: value.strip() for key, value in row.items() if isinstance(value, str)})
                 for row in reader
             ]
+        # A file of another kind may well decode; no text has this character.
+        if any("\0" in cell for line in lines for cell in line.cells.values()):
+            raise csv.Error("line contains NUL")
     except (UnicodeDecodeError, csv.Error):
         raise InvalidArgument(f"csv: {path} is not a CSV file in UTF-8", reason="BAD_TABLE") from None
     if not lines:
@@ -87,10 +90,18 @@ def find_images(folder: Path, lines: Sequence[Line], column: str) -> list[Path]:
         f"{column} points outside the folder {folder}",
     )
     refuse_lines(
-        [line for line, path in zip(lines, paths, strict=True) if not path.is_file()],
+        [line for line, path in zip(lines, paths, strict=True) if not _is_file(path)],
         f"{column} names no file in the folder {folder}",
     )
     return paths
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:
+        # A name longer than names can be.
+        return False
 
 
 def refuse_lines(lines: Sequence[Line], problem: str) -> None:

@@ -1,0 +1,225 @@
+"""Scenario versions: exact doses, nested, of training rows alone."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections import Counter
+
+import pyarrow as pa
+import pytest
+
+from genaug.assembly.assemble import Assembly, assemble
+from genaug.shared.digests import sha256
+from genaug.shared.errors import FailedPrecondition, InvalidArgument, NotFound
+from genaug.shared.manifest import Row, encode, read_rows, write_rows
+
+GENERATOR = f"generators/{'a' * 32}"
+ROUNDS = [f"labels/{digit * 32}/manifest.parquet" for digit in "12"]
+TRANSFORMED = f"batches/{'3' * 32}/manifest.parquet"
+SELECTION = f"selections/{'4' * 32}"
+
+
+def made(name: str, class_name: str, *, verdict: str = "accepted", source: str = "synthetic", **facts: object) -> Row:
+    digest = sha256(name.encode())
+    row = Row(digest[:32], f"draws/{digest[:2]}/{digest}", digest, digest, class_name, "train", source=source)
+    return dataclasses.replace(row, generator=GENERATOR, prompt=class_name, label_verdict=verdict, **facts)
+
+
+@pytest.fixture
+def store(stores, sent, run_import):
+    """60 images: 30 a, 20 b, 10 c; two rounds of labelled draws, and transforms."""
+    store = stores("assembly")
+    run_import(store, [sent(n, "a" if n < 30 else "b" if n < 50 else "c", odd=str(n % 2)) for n in range(60)])
+    stores("finetune").put_new_json(f"{GENERATOR}/generator.json", {"dataset_version": "datasets/d/versions/real"})
+    first = [made(f"one {name} {n}", name) for name in "bc" for n in range(12)]
+    verdicts = ("disagrees", "unsure", "degenerate")
+    rejected = [made(f"no {verdict}", "b", verdict=verdict) for verdict in verdicts]
+    write_rows(stores("labeling"), ROUNDS[0], [*first, *rejected])
+    second = [made(f"two {name} {n}", name) for name in "bc" for n in range(30)]
+    write_rows(stores("labeling"), ROUNDS[1], [first[0], *second])
+    transformed = [made(f"t {name} {n}", name, source="transformed", verdict="") for name in "bc" for n in range(20)]
+    write_rows(stores("generation"), TRANSFORMED, transformed)
+    return store
+
+
+def select(stores, store, chosen: int, **options: object) -> None:
+    rows = [row for row in real(store) if row.split == "train" and row.class_name == "a"]
+    table = pa.table(
+        {
+            "image_id": [row.image_id for row in rows],
+            "class": ["a"] * len(rows),
+            "chosen": [n < chosen for n in range(len(rows))],
+        }
+    )
+    stores("selection").put_new(f"{SELECTION}/manifest.parquet", encode(table.slice(0, options.get("rows", len(rows)))))
+
+
+def real(store) -> list[Row]:
+    return read_rows(store, "datasets/d/versions/real/rows.parquet")
+
+
+def wanted(**options: object) -> Assembly:
+    defaults = {"labelled_manifests": tuple(ROUNDS), "transformed_manifests": (TRANSFORMED,), "augmented": ("b", "c")}
+    return Assembly("d", **{**defaults, **options})
+
+
+def rows_of(store, version) -> list[Row]:
+    return read_rows(store, version["manifest"])
+
+
+def counted(counts) -> dict[str, int]:
+    return {count["class_name"]: count["count"] for count in counts}
+
+
+@pytest.mark.parametrize("dose", [0.5, 1, 1.5, 2])
+def test_a_dose_is_exact(store, dose: float) -> None:
+    training = Counter(row.class_name for row in real(store) if row.split == "train")
+    version = assemble(wanted(synthetic=dose), store)
+    assert counted(version["real"]) == training
+    assert counted(version["synthetic"]) == {name: round(dose * training[name]) for name in "bc"}
+    assert version["shortfall"] == []
+    assert all(row.label_verdict == "accepted" for row in rows_of(store, version) if row.source == "synthetic")
+
+
+def test_smaller_doses_are_part_of_larger_ones(store) -> None:
+    chains = [
+        {row.image_id for row in rows_of(store, assemble(wanted(**{source: dose}), store))}
+        for source in ("synthetic",)
+        for dose in (0.5, 1, 1.5, 2)
+    ]
+    assert all(small < large for small, large in itertools.pairwise(chains))
+
+
+def test_rounds_are_used_in_their_order(store) -> None:
+    one = assemble(wanted(synthetic=0.5, labelled_manifests=(ROUNDS[0],)), store)
+    two = assemble(wanted(synthetic=0.5), store)
+    assert {r.image_id for r in rows_of(store, one)} == {r.image_id for r in rows_of(store, two)}
+
+
+def test_a_shortfall_is_named_and_not_filled(store) -> None:
+    training = Counter(row.class_name for row in real(store) if row.split == "train")
+    version = assemble(wanted(synthetic=4), store)
+    assert counted(version["synthetic"])["b"] == 42
+    assert counted(version["shortfall"]) == {"b": 4 * training["b"] - 42}
+
+
+def test_transformed_rows_need_no_verdict(store) -> None:
+    version = assemble(wanted(transformed=1), store)
+    assert sum(counted(version["transformed"]).values()) == sum(counted(version["real"])[name] for name in "bc")
+    assert version["synthetic"] == []
+
+
+def test_validation_is_the_same_in_every_scenario(stores, store) -> None:
+    select(stores, store, chosen=5)
+    expected = {row for row in map(_key, real(store)) if row[1] == "validation"}
+    for options in ({}, {"synthetic": 2}, {"selections": (SELECTION,)}):
+        rows = rows_of(store, assemble(wanted(**options), store))
+        assert {key for key in map(_key, rows) if key[1] == "validation"} == expected
+
+
+def _key(row: Row) -> tuple[str, str]:
+    return row.image_id, row.split
+
+
+def test_a_selection_reduces_its_classes_alone(stores, store) -> None:
+    select(stores, store, chosen=5)
+    before = Counter(row.class_name for row in real(store) if row.split == "train")
+    version = assemble(wanted(selections=(SELECTION,), transformed=1, augmented=("a", "b")), store)
+    assert counted(version["real"]) == {"a": 5, "b": before["b"], "c": before["c"]}
+    # The dose counts what is left after the selection, and no transforms of a were made.
+    assert counted(version["shortfall"]) == {"a": 5}
+
+
+def test_a_selection_from_another_view_is_refused(stores, store) -> None:
+    select(stores, store, chosen=5, rows=7)
+    with pytest.raises(InvalidArgument) as caught:
+        assemble(wanted(selections=(SELECTION,)), store)
+    assert caught.value.reason == "SELECTION_MISMATCH"
+
+
+def test_a_view_leaves_other_classes_out(store) -> None:
+    version = assemble(Assembly("d", classes=("c", "a")), store)
+    assert set(counted(version["real"])) == set(counted(version["validation"])) == {"a", "c"}
+
+
+def test_asking_again_returns_the_same_version_unread(store, monkeypatch) -> None:
+    first = assemble(wanted(synthetic=1), store)
+    monkeypatch.setattr("genaug.assembly.assemble.read_rows", lambda *_: pytest.fail("read again"))
+    assert assemble(wanted(synthetic=1), store) == first
+
+
+def test_what_does_not_decide_the_rows_does_not_name_the_version(store) -> None:
+    plain = assemble(Assembly("d"), store)["name"]
+    assert assemble(wanted(seed=3), store)["name"] == plain
+    assert assemble(wanted(synthetic=1, transformed_manifests=()), store) == assemble(wanted(synthetic=1), store)
+    names = {assemble(wanted(synthetic=1, seed=seed), store)["name"] for seed in (0, 1)}
+    assert len(names) == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "reason"),
+    [
+        ({"classes": ("a", "z")}, InvalidArgument, "UNKNOWN_CLASS"),
+        ({"augmented": ("z",)}, InvalidArgument, "UNKNOWN_CLASS"),
+        ({"synthetic": -1}, InvalidArgument, "BAD_DOSE"),
+        ({"synthetic": float("nan")}, InvalidArgument, "BAD_DOSE"),
+        ({"selections": (SELECTION,)}, NotFound, "SELECTION_NOT_FOUND"),
+        (
+            {"synthetic": 1, "labelled_manifests": (f"labels/{'9' * 32}/manifest.parquet",)},
+            NotFound,
+            "MANIFEST_NOT_FOUND",
+        ),
+        ({"labelled_manifests": ("restricted/subjects.key",)}, InvalidArgument, "INVALID_ARGUMENT"),
+        ({"labelled_manifests": ("labels/../sealed/manifest.parquet",)}, InvalidArgument, "BAD_NAME"),
+    ],
+)
+def test_wrong_requests_are_refused(store, options: dict[str, object], error: type[Exception], reason: str) -> None:
+    with pytest.raises(error) as caught:
+        assemble(wanted(**options), store)
+    assert caught.value.reason == reason
+
+
+def other_rows(stores, rows: list[Row]) -> str:
+    key = f"labels/{'7' * 32}/manifest.parquet"
+    write_rows(stores("labeling"), key, rows)
+    return key
+
+
+def test_made_rows_outside_training_are_refused(stores, store) -> None:
+    key = other_rows(stores, [dataclasses.replace(made("x", "b"), split="validation")])
+    with pytest.raises(InvalidArgument) as caught:
+        assemble(wanted(synthetic=1, labelled_manifests=(key,)), store)
+    assert caught.value.reason == "MADE_ROW_OUTSIDE_TRAINING"
+
+
+def test_images_made_from_held_out_rows_are_refused(stores, store) -> None:
+    held_out = next(row.image_id for row in real(store) if row.split == "validation")
+    key = other_rows(stores, [made("x", "b", parent_ids=(held_out,))])
+    with pytest.raises(InvalidArgument) as caught:
+        assemble(wanted(synthetic=1, labelled_manifests=(key,)), store)
+    assert caught.value.reason == "MADE_FROM_HELD_OUT"
+
+
+def test_real_rows_are_no_dose(stores, store) -> None:
+    key = other_rows(stores, [made("x", "b", source="real")])
+    with pytest.raises(InvalidArgument) as caught:
+        assemble(wanted(synthetic=1, labelled_manifests=(key,)), store)
+    assert caught.value.reason == "WRONG_SOURCE"
+
+
+@pytest.mark.parametrize(
+    ("record", "error", "reason"),
+    [
+        ({"dataset_version": "datasets/other/versions/real"}, InvalidArgument, "OTHER_DATASET"),
+        (None, FailedPrecondition, "GENERATOR_NOT_FOUND"),
+    ],
+)
+def test_images_of_a_generator_from_elsewhere_are_refused(stores, store, record, error, reason: str) -> None:
+    generator = f"generators/{'e' * 32}"
+    if record:
+        stores("finetune").put_new_json(f"{generator}/generator.json", record)
+    key = other_rows(stores, [dataclasses.replace(made("x", "b"), generator=generator)])
+    with pytest.raises(error) as caught:
+        assemble(wanted(synthetic=1, labelled_manifests=(key,)), store)
+    assert caught.value.reason == reason

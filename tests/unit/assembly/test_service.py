@@ -1,0 +1,135 @@
+"""The service on a real socket."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import grpc
+import pytest
+from grpc_status import rpc_status
+
+from genaug.assembly.service import register
+from genaug.shared.manifest import decode, to_rows
+from genaug.shared.server import Server
+from genaug.shared.settings import load_settings
+from genaug.v1 import assembly_service_pb2 as pb
+from genaug.v1 import assembly_service_pb2_grpc, dataset_pb2, run_pb2
+
+
+@pytest.fixture
+def stub(tmp_path) -> Iterator[assembly_service_pb2_grpc.AssemblyServiceStub]:
+    settings = load_settings(
+        home=tmp_path, server={"address": f"unix:{tmp_path}/s", "threads": 4}, store={"url": f"file://{tmp_path}/store"}
+    )
+    server = Server(settings, [register])
+    server.start()
+    with grpc.insecure_channel(server.address) as channel:
+        yield assembly_service_pb2_grpc.AssemblyServiceStub(channel)
+    server.stop(grace=0.2)
+
+
+def requests(rows, name: str = "datasets/d", **header: object) -> list[pb.ImportDatasetRequest]:
+    files = [
+        pb.ImportDatasetRequest.File(
+            content_sha256=row.content_sha256,
+            content=content,
+            source_name=row.source_name,
+            class_name=row.class_name,
+            subject=row.subject,
+            attributes=dict(row.attributes or {}),
+        )
+        for row, content in rows
+    ]
+    head = pb.ImportDatasetRequest.Header(name=name, format="folder", **header)
+    batches = [files[start : start + 7] for start in range(0, len(files), 7)]
+    return [
+        pb.ImportDatasetRequest(header=head),
+        *(pb.ImportDatasetRequest(files=pb.ImportDatasetRequest.Files(files=batch)) for batch in batches),
+    ]
+
+
+@pytest.fixture
+def rows(sent):
+    return [sent(n, "ab"[n % 2], f"p{n // 2}") for n in range(40)]
+
+
+def imported(stub, sending) -> dataset_pb2.Dataset:
+    *progress, last = stub.ImportDataset(iter(sending))
+    assert {event.WhichOneof("event") for event in progress} == {"progress"}
+    return last.dataset
+
+
+def test_an_import_resumes_by_digest_and_is_listed(stub, rows) -> None:
+    digests = [row.content_sha256 for row, _ in rows]
+    asked = pb.FindMissingContentsRequest(content_sha256=digests)
+    assert list(stub.FindMissingContents(asked).content_sha256) == digests
+    dataset = imported(stub, requests(rows, seed=4))
+    assert list(stub.FindMissingContents(asked).content_sha256) == []
+    assert imported(stub, requests([(row, b"") for row, _ in rows], seed=4)) == dataset
+    assert (dataset.name, dataset.seed, dataset.folds, list(dataset.split)) == ("datasets/d", 4, 5, [0.7, 0.15, 0.15])
+    assert dataset.provenance.recipe == "import/1"
+    assert list(stub.ListDatasets(pb.ListDatasetsRequest()).datasets) == [dataset]
+    assert stub.GetDataset(pb.GetDatasetRequest(name="datasets/d")) == dataset
+
+
+def test_versions_are_assembled_listed_and_exported(stub, rows) -> None:
+    imported(stub, requests(rows))
+    request = pb.AssembleDatasetVersionRequest(
+        parent="datasets/d", view=dataset_pb2.View(classes=["b"]), scenario=run_pb2.Scenario(name="real")
+    )
+    version = stub.AssembleDatasetVersion(request)
+    assert stub.AssembleDatasetVersion(request) == version
+    assert stub.GetDatasetVersion(pb.GetDatasetVersionRequest(name=version.name)) == version
+    listed = stub.ListDatasetVersions(pb.ListDatasetVersionsRequest(parent="datasets/d")).dataset_versions
+    assert [one.name for one in listed] == ["datasets/d/versions/real", version.name]
+    frames = stub.ExportManifest(pb.ExportManifestRequest(name=version.name))
+    exported = to_rows(decode(b"".join(answer.frame.data for answer in frames)))
+    assert {row.class_name for row in exported} == {"b"}
+    whole = stub.ExportManifest(pb.ExportManifestRequest(name="datasets/d", include_sealed=True))
+    assert len(to_rows(decode(b"".join(answer.frame.data for answer in whole)))) == 40
+
+
+def test_deleted_is_gone(stub, rows) -> None:
+    imported(stub, requests(rows))
+    assert stub.CollectGarbage(pb.CollectGarbageRequest(validate_only=True)).objects == 0
+    stub.DeleteDataset(pb.DeleteDatasetRequest(name="datasets/d"))
+    with pytest.raises(grpc.RpcError) as caught:
+        stub.GetDataset(pb.GetDatasetRequest(name="datasets/d"))
+    assert caught.value.code() == grpc.StatusCode.NOT_FOUND
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        (lambda sending: sending[1:], grpc.StatusCode.INVALID_ARGUMENT),
+        (lambda sending: [], grpc.StatusCode.INVALID_ARGUMENT),
+        (lambda sending: [sending[0], *sending], grpc.StatusCode.INVALID_ARGUMENT),
+        (lambda sending: [_header(name="datasets/../etc"), *sending[1:]], grpc.StatusCode.INVALID_ARGUMENT),
+        (lambda sending: [_header(split=[0.5, 0.5]), *sending[1:]], grpc.StatusCode.INVALID_ARGUMENT),
+        (lambda sending: [sending[0], *(_emptied(one) for one in sending[1:])], grpc.StatusCode.FAILED_PRECONDITION),
+        (lambda sending: [sending[0], *(_swapped(one) for one in sending[1:])], grpc.StatusCode.INVALID_ARGUMENT),
+    ],
+    ids=["no-header", "nothing", "two-headers", "bad-name", "bad-split", "no-content", "wrong-content"],
+)
+def test_wrong_imports_are_refused_and_leave_no_dataset(stub, rows, change, code) -> None:
+    with pytest.raises(grpc.RpcError) as caught:
+        imported(stub, change(requests(rows)))
+    assert caught.value.code() == code
+    assert rpc_status.from_call(caught.value).details
+    assert not stub.ListDatasets(pb.ListDatasetsRequest()).datasets
+
+
+def _header(name: str = "datasets/d", **header: object) -> pb.ImportDatasetRequest:
+    return requests([], name, **header)[0]
+
+
+def _emptied(message: pb.ImportDatasetRequest) -> pb.ImportDatasetRequest:
+    for file in message.files.files:
+        file.content = b""
+    return message
+
+
+def _swapped(message: pb.ImportDatasetRequest) -> pb.ImportDatasetRequest:
+    for file in message.files.files:
+        file.content += b"x"
+    return message
