@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from tests.shapes import VERSION, put_image, put_version, real_rows, shape
+
+from genaug.selection.embed import Done, Embedding, embed, embedding_name, read_embedding
+from genaug.shared.errors import Cancelled, FailedPrecondition, NotFound
+from genaug.vision.arrays import load_pixels
+from genaug.vision.backbones import SMALL_CNN, build_network
+from genaug.vision.classifiers import Classifier
+
+CLASSIFIER = "classifiers/" + "c" * 32
+
+
+def model() -> Classifier:
+    return Classifier(SMALL_CNN, ("a", "b"), build_network(SMALL_CNN, image_size=8, channels=1, classes=2, seed=0))
+
+
+@pytest.fixture
+def rows(stores):
+    store = stores("assembly")
+    made = put_image(store, shape("lies", seed=99), "lies", folder="draws", split="train", source="synthetic")
+    validation = real_rows(store, {"lies": 2}, split="validation", first=50)
+    training = real_rows(store, {"lies": 4, "stands": 3})
+    put_version(store, [*validation, *training, made])
+    return training
+
+
+def test_real_training_images_are_embedded_in_order(stores, rows, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("genaug.selection.embed._CHUNK", 3)
+    *progress, found = embed(stores("selection"), VERSION, CLASSIFIER, loaded=model)
+    assert progress == [Done(3, 7), Done(6, 7), Done(7, 7)]
+    assert isinstance(found, Embedding)
+    assert found.name == embedding_name(VERSION, CLASSIFIER)
+    assert found.image_ids == tuple(row.image_id for row in rows)
+    expected = model().features(load_pixels(stores("selection"), rows, image_size=8, channels=1))
+    np.testing.assert_array_equal(found.features, expected)
+    assert found.features.dtype == np.float32
+    assert found.features.shape == (7, 64)
+    assert read_embedding(stores("report"), found.name).image_ids == found.image_ids
+
+
+def test_asking_again_computes_nothing(stores, rows) -> None:
+    *_, first = embed(stores("selection"), VERSION, CLASSIFIER, loaded=model)
+
+    def refuse() -> Classifier:
+        raise AssertionError("the classifier was loaded again")
+
+    (again,) = embed(stores("selection"), VERSION, CLASSIFIER, loaded=refuse)
+    assert isinstance(first, Embedding)
+    assert isinstance(again, Embedding)
+    np.testing.assert_array_equal(again.features, first.features)
+
+
+def test_a_caller_who_left_gets_nothing_written(stores, rows) -> None:
+    with pytest.raises(Cancelled):
+        list(embed(stores("selection"), VERSION, CLASSIFIER, loaded=model, until=lambda: False))
+    with pytest.raises(NotFound):
+        read_embedding(stores("selection"), embedding_name(VERSION, CLASSIFIER))
+
+
+def test_a_version_without_training_images_is_refused(stores) -> None:
+    put_version(stores("assembly"), real_rows(stores("assembly"), {"lies": 2}, split="validation"))
+    with pytest.raises(FailedPrecondition) as caught:
+        list(embed(stores("selection"), VERSION, CLASSIFIER, loaded=model))
+    assert caught.value.reason == "NO_TRAINING_IMAGES"
+
+
+def test_names_depend_on_version_and_classifier() -> None:
+    names = {embedding_name(v, c) for v in (VERSION, VERSION + "x") for c in (CLASSIFIER, CLASSIFIER + "x")}
+    assert len(names) == 4
