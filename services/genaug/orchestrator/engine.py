@@ -44,6 +44,10 @@ def _refuse(self: DefaultSerializer, serialized_data: str) -> Any:
 setattr(DefaultSerializer, "deserialize", _refuse)  # noqa: B010  # mypy minds an assignment to a method
 
 
+class _Closing(BaseException):
+    """Leaves a step without an outcome (DBOS records any Exception): the step is done again at the next launch."""
+
+
 class Work:
     """What a workflow has at hand: durable calls and chunks on behalf of one owner (a run or an evaluation)."""
 
@@ -104,6 +108,7 @@ class Engine:
         self._calls = {call.__name__: call for call in calls}
         self.live = live
         self._cancelled: set[str] = set()
+        self._closing = threading.Event()
         self._active: set[str] = set()
         self._lock = threading.Lock()
 
@@ -150,9 +155,8 @@ class Engine:
             ) from error
 
     def close(self) -> None:
-        """Stop; what is at work is taken up at the next launch."""
-        for owner in list(self._active):
-            self._cancelled.add(owner)
+        """Stop; what is at work is left as it is, and taken up at the next launch."""
+        self._closing.set()
         DBOS.destroy()
 
     def start(self, kind: str, owner: str, workflow_id: str) -> None:
@@ -194,7 +198,7 @@ class Engine:
         """Do the call `name` as a recorded step of the workflow that this thread runs."""
 
         def until() -> bool:
-            return owner not in self._cancelled
+            return owner not in self._cancelled and not self._closing.is_set()
 
         def on_progress(done: int, total: int, unit: str) -> None:
             self.live.update(owner, digest_of(name, request), done, total, unit)
@@ -212,20 +216,27 @@ class Engine:
             try:
                 return {"result": call(request, until, on_progress)}
             except GenaugError as error:
+                self._leave_if_closing()
                 if error.code not in _AWAY or wait is None:
                     return {"error": _error_dict(error)}
                 log.warning("a service is away", extra={"call": call.__name__, "reason": error.reason, "retry_s": wait})
             except Exception as error:
+                self._leave_if_closing()
                 log.error("a call failed", exc_info=error, extra={"call": call.__name__})
                 return {
                     "error": _error_dict(Internal(f"{call.__name__}: an error of ours; see the orchestrator's log"))
                 }
             ready = time.monotonic() + wait
             while time.monotonic() < ready:
+                self._leave_if_closing()
                 if not until():
                     return {"error": _error_dict(Cancelled("cancelled", reason="CANCELLED"))}
                 time.sleep(0.1)
         raise AssertionError("unreachable: the last wait is None")
+
+    def _leave_if_closing(self) -> None:
+        if self._closing.is_set():
+            raise _Closing
 
     def perform(self, kind: str, owner: str) -> dict[str, Any]:
         """Run a workflow to its end; an error is its result."""

@@ -221,11 +221,15 @@ class Server:
         return True
 
     def stop(self, grace: float = 10.0) -> None:
-        """Refuse new calls, give those in flight `grace` seconds, close the rooms."""
+        """Refuse new calls, close the rooms, give calls in flight `grace` seconds.
+
+        The rooms close last to first: the orchestrator, last, is itself a caller of the others.
+        """
         self._health.enter_graceful_shutdown()
-        self._server.stop(grace).wait()
-        for room in self.rooms:
+        stopped = self._server.stop(grace)
+        for room in reversed(self.rooms):
             room.close()
+        stopped.wait()
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def run(self, stop: threading.Event | None = None) -> None:

@@ -166,3 +166,15 @@ def test_a_database_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
     settings = load_settings(home=str(tmp_path), database={"url": f"sqlite:///{tmp_path}/no/such/folder.sqlite"})
     with pytest.raises(FailedPrecondition, match=r"database\.url"):
         Engine(settings, workflows={}, calls=[], live=Live()).launch()
+
+
+def test_closing_leaves_work_to_be_taken_up(engine: Engine, calls: Calls) -> None:
+    engine.start("wait", "o", "o.1")
+    assert calls.hold.wait(10)
+    engine.close()
+    calls.hold.clear()
+    engine._closing.clear()
+    engine.launch()
+    assert calls.hold.wait(10), "the call is done again"
+    assert engine.status("o.1") == "PENDING"
+    engine.cancel("o", "o.1")
