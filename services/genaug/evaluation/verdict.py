@@ -70,8 +70,9 @@ def judge(found: Findings) -> Verdict:
     hurting = [c for c in made if c.outcome == "HURTS"]
     if helping:
         best = max(helping, key=lambda c: c.difference.value)
-        harm = f", while {_names(hurting)} {'hurts' if len(hurting) == 1 else 'hurt'}" if hurting else ""
-        return Verdict("HELPS", f"Generated images help: {_change(best, found)}{harm}; {_duel(best.scenario, found)}.")
+        beyond, numbers = _duel(best.scenario, found)
+        harm = f"; {_names(hurting)} {'hurts' if len(hurting) == 1 else 'hurt'}" if hurting else ""
+        return Verdict("HELPS", f"Generated images help, {beyond}: {_change(best, found)}{numbers}{harm}.")
     if hurting:
         worst = min(hurting, key=lambda c: c.difference.value)
         return Verdict("HURTS", f"Generated images hurt: {_change(worst, found)}{_baselines(found)}.")
@@ -107,20 +108,22 @@ def _numbers(c: Comparison) -> str:
     return f"({points(c.difference.value)} points, {_range(c)})"
 
 
-def _duel(scenario: str, found: Findings) -> str:
-    """Whether `scenario` beats what needs no generator: only if it beats every such baseline."""
+def _duel(scenario: str, found: Findings) -> tuple[str, str]:
+    """Whether `scenario` beats what needs no generator, in words and in numbers: only if it beats every baseline."""
     duels = [c for c in found.duels if c.scenario == scenario]
     if not duels:
-        return "there was no other baseline without a generator to compare it with"
+        return "but were compared with no other baseline that needs no generator", ""
     best = max(duels, key=lambda c: found.scores[c.reference].macro_recall.value)
     open_ones = [c for c in duels if c.outcome != "HELPS"]
     if not open_ones:
-        return f"it also beats the best baseline without a generator, {best.reference} {_numbers(best)}"
-    if best.outcome == "HURTS":
-        return f"the best baseline without a generator, {best.reference}, does better still {_numbers(best)}"
-    one = min(open_ones, key=lambda c: c.difference.value)
-    article = "the best baseline" if one is best else "the baseline"
-    return f"there is no evidence that it beats {article} without a generator, {one.reference} {_numbers(one)}"
+        one, words = best, f"and more than the best baseline without a generator, {best.reference}"
+    elif best.outcome == "HURTS":
+        one, words = best, f"but the best baseline without a generator, {best.reference}, helps more"
+    else:
+        one = min(open_ones, key=lambda c: c.difference.value)
+        rank = "the best baseline" if one is best else "the baseline"
+        words = f"but there is no evidence that they help more than {rank} without a generator, {one.reference}"
+    return words, f"; against {one.reference} it is {points(one.difference.value)} points ({_range(one)})"
 
 
 def _baselines(found: Findings) -> str:

@@ -1,0 +1,168 @@
+"""What a report says, as plain JSON: read from the store, derived from nothing but records and manifests.
+
+Of the sealed rows it knows only what the evaluation's record says. Subject ids, original names and paths stay out.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from genaug.shared.manifest import Row, counts
+from genaug.shared.provenance import now
+from genaug.shared.store import Store
+
+VERDICTS = ("accepted", "disagrees", "unsure", "degenerate")
+Facts = dict[str, Any]
+
+# What an import block says of the importer's own disk.
+_PATHS = ("images", "csv")
+
+
+def gather(inputs: Mapping[str, Any], store: Store, *, real: Sequence[Row], labelled: Sequence[Row]) -> Facts:
+    """All numbers of a report.
+
+    Args:
+        inputs: A `report` Job's inputs.
+        store: As the identity "report".
+        real: The rows of the run's view.
+        labelled: Generated images with their labels, all rounds.
+    """
+    run = inputs["run"]
+    dataset = store.get_json(f"{inputs['dataset']}/dataset.json")
+    evaluation = store.get_json(f"{inputs['evaluation']}/evaluation.json")
+    versions = {name: store.get_json(f"{version}/version.json") for name, version in inputs["versions"].items()}
+    selection = store.get_json(f"{inputs['selection']}/selection.json") if inputs["selection"] else {}
+    generators = [store.get_json(f"{name}/generator.json") for name in inputs["generators"]]
+    labeler = store.get_json(f"{inputs['labeler']}/classifier.json") if inputs["labeler"] else {}
+    classes = list(run["spec"]["classes"])
+    scenarios = [scenario_facts(one, versions[one["name"]]) for one in run["spec"]["scenarios"]]
+    return {
+        "name": run["name"],
+        "create_time": now(),
+        "run_create_time": run.get("create_time", ""),
+        "spec": public_spec(run["spec"]),
+        "verdict": evaluation["verdict"],
+        "classes": classes,
+        "dataset": {key: value for key, value in dataset.items() if key not in ("dropped", "near_duplicates")},
+        "dropped": dropped_facts(dataset.get("dropped", [])),
+        # Their ids may be those of sealed images; the dataset's record has them.
+        "near_duplicates": [{"correlation": pair["correlation"]} for pair in dataset.get("near_duplicates", [])],
+        "scenarios": scenarios,
+        "counts": count_facts(classes, dataset=dataset, real=real, scenarios=scenarios),
+        "shortfalls": shortfalls(scenarios),
+        "acceptance": acceptance_facts(classes, labelled),
+        "disagreement": disagreement(classes, labelled),
+        "selection": selection,
+        "evaluation": evaluation,
+        "generators": generators,
+        "labeler": labeler,
+        "steps": [step for step in run.get("steps", []) if step["name"] != "report"],
+        "provenance": provenance_facts(dataset, generators, labeler, selection, evaluation),
+    }
+
+
+def public_spec(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """The run file without paths of the machine it was imported on."""
+    shown = dict(spec)
+    if "import" in shown:
+        shown["import"] = {key: value for key, value in shown["import"].items() if key not in _PATHS}
+    return shown
+
+
+def scenario_facts(scenario: Mapping[str, Any], version: Mapping[str, Any]) -> dict[str, Any]:
+    """One scenario: its doses, its kind and what its version holds per class."""
+    synthetic, transformed = float(scenario.get("synthetic", 0)), float(scenario.get("transformed", 0))
+    return {
+        "name": scenario["name"],
+        "kind": "synthetic" if synthetic else "transformed" if transformed else "real",
+        "synthetic": synthetic,
+        "transformed": transformed,
+        "sampling": scenario.get("sampling", "SAMPLING_NATURAL"),
+        "version": version["name"],
+        **{
+            f"{key}_counts": _by_class(version.get(key, []))
+            for key in ("real", "synthetic", "transformed", "shortfall")
+        },
+    }
+
+
+def count_facts(
+    classes: Sequence[str], *, dataset: Mapping[str, Any], real: Sequence[Row], scenarios: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """Images per class: imported, in the run's view, kept after selection, held back, and made for each scenario."""
+    imported = {key: _by_class(dataset.get(key, [])) for key in ("training", "validation", "test")}
+    view = counts(real, split="train")
+    reference = scenarios[0]["real_counts"] if scenarios else {}
+    return [
+        {
+            "class": name,
+            "imported": imported["training"].get(name, 0),
+            "view": view.get(name, 0),
+            "kept": reference.get(name, 0),
+            "validation": counts(real, split="validation").get(name, 0),
+            "test": imported["test"].get(name, 0),
+            "made": {
+                one["name"]: one["synthetic_counts"].get(name, 0) + one["transformed_counts"].get(name, 0)
+                for one in scenarios
+                if one["kind"] != "real"
+            },
+        }
+        for name in classes
+    ]
+
+
+def shortfalls(scenarios: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Made images that were wanted and could not be had."""
+    return [
+        {"scenario": one["name"], "class": name, "missing": missing}
+        for one in scenarios
+        for name, missing in one["shortfall_counts"].items()
+        if missing
+    ]
+
+
+def acceptance_facts(classes: Sequence[str], labelled: Iterable[Row]) -> list[dict[str, Any]]:
+    """Verdicts on the images of each class that was asked for."""
+    found: Counter[tuple[str, str]] = Counter((row.prompt, row.label_verdict) for row in labelled)
+    table = []
+    for name in classes:
+        entry = {verdict: found[name, verdict] for verdict in VERDICTS}
+        if drawn := sum(entry.values()):
+            table.append({"class": name, "drawn": drawn, **entry})
+    return table
+
+
+def disagreement(classes: Sequence[str], labelled: Iterable[Row]) -> list[list[int]]:
+    """Generated images by class asked for (rows) and label (columns), in the order of `classes`; empty for none."""
+    found = Counter((row.prompt, row.label) for row in labelled)
+    return [[found[asked, label] for label in classes] for asked in classes] if found else []
+
+
+def dropped_facts(dropped: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What was left out at import, by reason: how many, and where in the source."""
+    by_reason: dict[str, list[Mapping[str, Any]]] = {}
+    for one in dropped:
+        by_reason.setdefault(one["reason"], []).append(one)
+    return [
+        {
+            "reason": reason,
+            "count": len(found),
+            "rows": sorted(int(one.get("row", 0)) for one in found),
+            "details": sorted({one["detail"] for one in found if one.get("detail")}),
+        }
+        for reason, found in sorted(by_reason.items())
+    ]
+
+
+def provenance_facts(*records: Any) -> list[dict[str, Any]]:
+    """How each result was made."""
+    listed: list[Mapping[str, Any]] = []
+    for record in records:
+        listed += record if isinstance(record, list) else [record]
+    return [{"name": one["name"], **one["provenance"]} for one in listed if one.get("provenance")]
+
+
+def _by_class(counted: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    return {one["class_name"]: int(one.get("count", 0)) for one in counted}

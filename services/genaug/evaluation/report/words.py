@@ -1,0 +1,153 @@
+"""How numbers and outcomes are written, and what a report says of its own limits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from genaug.evaluation.verdict import points
+
+_OUTCOMES = {
+    "OUTCOME_HELPS": ("helps", "Helps"),
+    "OUTCOME_NO_EVIDENCE": ("no-evidence", "No evidence"),
+    "OUTCOME_HURTS": ("hurts", "Hurts"),
+    "OUTCOME_UNSPECIFIED": ("unspecified", "Nothing to say"),
+}
+
+MODES = {
+    "MODE_AGREE": "An image is kept only if it finds the class asked for, above that class’s calibrated threshold.",
+    "MODE_TRUST_LABELER": "In this run an image counts as whatever the labeler finds, as in the published study.",
+    "MODE_TRUST_PROMPT": "In this run an image counts as the class that was asked for, whatever the labeler finds.",
+}
+
+MEANINGS = {
+    "disagrees": "The labeler is sure that they show another class.",
+    "unsure": "The labeler’s probability is below the threshold of the class.",
+    "degenerate": "Constant, or otherwise no image.",
+}
+
+METHODS = {"METHOD_TSNE_GRID": "Even coverage of the map", "METHOD_RANDOM": "Random choice"}
+
+
+def percent(share: float) -> str:
+    """A share in percent, one digit, without the sign."""
+    return f"{100 * share:.1f}"
+
+
+def percent0(share: float) -> str:
+    """A share in percent, no digit."""
+    return f"{100 * share:.0f}"
+
+
+def small(value: float) -> str:
+    """A small figure: two significant digits, in positional notation."""
+    return "0" if abs(value) < 5e-6 else f"{value:.5f}" if abs(value) < 0.001 else f"{value:.4f}"
+
+
+def thousands(count: int) -> str:
+    """A count with thin spaces between thousands."""
+    return f"{count:,}".replace(",", "\u202f")
+
+
+def tone(outcome: str) -> str:
+    """The style sheet's class of an outcome."""
+    return _OUTCOMES[outcome][0]
+
+
+def outcome(value: str) -> str:
+    """An outcome in words."""
+    return _OUTCOMES[value][1]
+
+
+def headline(sentence: str) -> tuple[str, str]:
+    """A verdict's claim, up to the colon, and its numbers."""
+    head, colon, rest = sentence.partition(":")
+    return head + colon, rest.strip()
+
+
+FILTERS: Mapping[str, Callable[..., Any]] = {
+    "percent": percent,
+    "percent0": percent0,
+    "points": points,
+    "small": small,
+    "thousands": thousands,
+    "tone": tone,
+    "outcome": outcome,
+    "headline": headline,
+}
+
+
+def described(scenario: Mapping[str, Any]) -> str:
+    """A scenario in a few words."""
+    parts = [
+        f"{scenario[key]:g} × {word}"
+        for key, word in (("synthetic", "generated"), ("transformed", "transformed"))
+        if scenario[key]
+    ] or ["real images"]
+    if scenario["sampling"] == "SAMPLING_CLASS_BALANCED":
+        parts.append("classes drawn alike")
+    return ", ".join(parts)
+
+
+def what_was_run(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Rows of the table "What was run"."""
+    spec, dataset = facts["spec"], facts["dataset"]
+    split = " / ".join(f"{share:g}" for share in dataset.get("split", []))
+    rows = [
+        ("dataset", f"{dataset['name']} ({dataset.get('format', '')}), digest {dataset['digest'][:16]}…"),
+        ("split", f"{split} by subject, seed {dataset.get('seed', 0)}, {dataset.get('folds', 0)} folds"),
+        ("classes", ", ".join(facts["classes"])),
+        ("several diseases", spec.get("multi_disease", "").removeprefix("MULTI_DISEASE_").lower()),
+    ]
+    rows += [("generator", _generator(one)) for one in facts["generators"]]
+    generation, labeling, evaluation = spec["generation"], spec["labeling"], spec["evaluation"]
+    rows += [
+        (
+            "generation",
+            f"{generation['steps']} steps, guidance {generation['guidance_scale']:g}, seed {generation['seed']}, "
+            f"{generation['rounds']} rounds at most",
+        ),
+        ("labeler", f"{_network(labeling['classifier'])}, {labeling['updates']} updates, seed {labeling['seed']}"),
+        (
+            "evaluator",
+            f"{_network(evaluation['classifier'])}, {evaluation['updates']} updates, batch {evaluation['batch_size']}, "
+            f"{evaluation['seeds']} seeds from {evaluation['first_seed']}, {evaluation['resamples']} resamples",
+        ),
+    ]
+    return rows
+
+
+def _generator(record: Mapping[str, Any]) -> str:
+    spec = record.get("spec", {})
+    kind = spec.get("kind", "").removeprefix("KIND_").replace("_", "-").lower()
+    size = f"{record.get('image_size', 0)} × {record.get('image_size', 0)} pixels"
+    trained = f", {spec['train_steps']} updates of {spec['batch_size']}" if "train_steps" in spec else ""
+    seen = sum(int(one.get("count", 0)) for one in record.get("training", []))
+    return f"{kind}, {size}{trained}, has seen {thousands(seen)} training images, seed {spec.get('seed', 0)}"
+
+
+def _network(spec: Mapping[str, Any]) -> str:
+    backbone = spec["backbone"].removeprefix("BACKBONE_").replace("_", "-").lower()
+    return f"{backbone} at {spec['image_size']} pixels"
+
+
+def limits(facts: Mapping[str, Any]) -> list[str]:
+    """What the numbers do not cover."""
+    evaluation = facts["evaluation"]
+    seeds, subjects = evaluation["scores"][0]["seeds"], evaluation["test_subjects"]
+    fewest = min(facts["counts"], key=lambda row: row["test"])
+    lines = [
+        f"Intervals cover which {subjects} subjects were sealed and the seeds of {seeds} trainings. They do not cover "
+        "another split, other training images, another network or other settings.",
+        f"The smallest class, {fewest['class']}, has {fewest['test']} sealed images: differences in it are coarse.",
+        "One dataset, and no images of another hospital, camera or year: nothing is known beyond it.",
+        "Macro recall was the endpoint. The other figures are for reading; their intervals are not adjusted.",
+    ]
+    if any(scenario["kind"] == "synthetic" for scenario in facts["scenarios"]):
+        lines[1:1] = [
+            "The generator was trained once and its images were drawn once: another seed of the generator may give "
+            "another result, and the intervals do not say how different.",
+            "The labeler has seen the same training images as the evaluators, so that the two are not independent.",
+            "Whether generated images copy training images has not been measured here.",
+        ]
+    return [*lines, "Not for clinical use."]

@@ -1,0 +1,322 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from html.parser import HTMLParser
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import yaml
+
+from genaug.evaluation.measure import evaluate
+from genaug.evaluation.report.figures import Line, forest, ticks
+from genaug.evaluation.report.pictures import thumbnail
+from genaug.evaluation.report.words import headline
+from genaug.evaluation.report.write import write_report
+from genaug.shared.manifest import Row, encode, write_rows
+from genaug.shared.store import Store
+from genaug.vision.images import decode, encode_png
+
+Stores = Callable[[str], Store]
+
+# A class that would break out of the page if it were not escaped.
+EVIL = "<script>alert(1)</script>"
+CLASSES = ["a", EVIL]
+DATASET = "datasets/d"
+VIEW = f"{DATASET}/versions/real"
+MADE = f"{DATASET}/versions/{'1' * 32}"
+RUN = "runs/study-0a1b2c3d"
+PROVENANCE = {"recipe": "x/1", "version": "0", "libraries": {"torch": "2.0"}, "seconds": 1.5}
+
+
+def counted(*counts: int) -> list[dict[str, Any]]:
+    return [{"class_name": name, "count": count} for name, count in zip(CLASSES, counts, strict=True)]
+
+
+def put_rows(stores: Stores) -> list[Row]:
+    """Real rows of three splits with their images; sealed ones bear a mark."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for i in range(60):
+        split = ("train", "train", "train", "validation", "test")[i % 5]
+        uri = f"{'sealed/' if split == 'test' else ''}images/00/{i}"
+        stores("assembly").put_new(uri, encode_png(rng.integers(0, 255, (8, 8, 1), np.uint8)))
+        rows.append(
+            Row(f"{i:032x}", uri, "", "", CLASSES[i % 2], split, group_id=f"{i:032x}", subject_id=f"subject-{i}")
+        )
+    write_rows(stores("assembly"), f"{VIEW}/rows.parquet", [row for row in rows if row.split != "test"])
+    write_rows(stores("assembly"), f"sealed/{DATASET}/rows.parquet", [row for row in rows if row.split == "test"])
+    return rows
+
+
+def put_labels(stores: Stores) -> str:
+    """Generated images: six accepted, two that disagree, one unsure, one degenerate."""
+    rng = np.random.default_rng(1)
+    rows = []
+    for i, verdict in enumerate(["accepted"] * 6 + ["disagrees"] * 2 + ["unsure", "degenerate"]):
+        uri = f"draws/00/{i}"
+        stores("generation").put_new(uri, encode_png(rng.integers(0, 255, (8, 8, 1), np.uint8)))
+        label = CLASSES[0] if verdict == "disagrees" else "" if verdict == "degenerate" else EVIL
+        made = Row(f"{i:032x}", uri, "", "", EVIL, "train", source="synthetic", prompt=EVIL, label=label)
+        rows.append(Row(**{**made.__dict__, "probabilities": {label: 0.9}, "label_verdict": verdict}))
+    write_rows(stores("labeling"), f"labels/{'2' * 32}/manifest.parquet", rows)
+    return f"labels/{'2' * 32}"
+
+
+def put_selection(stores: Stores, rows: Sequence[Row]) -> str:
+    name = f"selections/{'3' * 32}"
+    training = [row for row in rows if row.split == "train"]
+    columns = {
+        "image_id": [row.image_id for row in training],
+        "class": [row.class_name for row in training],
+        "x": [float(i) for i in range(len(training))],
+        "y": [float(i % 7) for i in range(len(training))],
+        "chosen": [i % 3 > 0 for i in range(len(training))],
+        "random": [i % 4 > 0 for i in range(len(training))],
+    }
+    quality = {"class_name": "a", "available": 18, "kept": 12, "mmd2": 0.001, "random_mmd2": 0.002, "coverage": 0.9}
+    record = {"name": name, "manifest": f"{name}/manifest.parquet", "spec": {"method": "METHOD_TSNE_GRID"}}
+    stores("selection").put_new(record["manifest"], encode(pa.table(columns)))
+    stores("selection").put_new_json(
+        f"{name}/selection.json", {**record, "qualities": [quality], "provenance": PROVENANCE}
+    )
+    return name
+
+
+def put_records(stores: Stores) -> None:
+    dataset = {
+        "name": DATASET,
+        "digest": "f" * 64,
+        "format": "folder",
+        "split": [0.6, 0.2, 0.2],
+        "training": counted(18, 18),
+        "validation": counted(6, 6),
+        "test": counted(6, 6),
+        "subjects": 60,
+        "dropped": [{"image_id": "0" * 32, "reason": "CONSTANT", "detail": "one colour", "row": 7}],
+        "near_duplicates": [{"image_id": f"{4:032x}", "other_image_id": f"{9:032x}", "correlation": 0.9991}],
+        "provenance": PROVENANCE,
+    }
+    stores("assembly").put_new_json(f"{DATASET}/dataset.json", dataset)
+    for version, synthetic in ((VIEW, 0), (MADE, 30)):
+        record = {"name": version, "real": counted(12, 18), "validation": counted(6, 6)}
+        record |= {"synthetic": counted(0, synthetic), "shortfall": counted(0, 6 if synthetic else 0)}
+        stores("assembly").put_new_json(f"{version}/version.json", record)
+    generator = {"name": f"generators/{'4' * 32}", "spec": {"kind": "KIND_CLASS_CONDITIONAL"}, "image_size": 8}
+    stores("finetune").put_new_json(f"{generator['name']}/generator.json", {**generator, "provenance": PROVENANCE})
+    stores("train").put_new_json(f"classifiers/{'5' * 32}/classifier.json", {"name": "l", "provenance": PROVENANCE})
+
+
+class Oracle:
+    def __init__(self, skill: float, seed: int) -> None:
+        self._skill, self._seed = skill, seed
+
+    def predict_rows(self, store: Store, rows: Sequence[Row]) -> np.ndarray:
+        rng = np.random.default_rng(self._seed)
+        truth = np.array([CLASSES.index(row.class_name) for row in rows])
+        labels = np.where(rng.random(len(rows)) < self._skill, truth, 1 - truth)
+        return np.full((len(rows), 2), 0.2, np.float32) + 0.6 * np.eye(2, dtype=np.float32)[labels]
+
+
+def put_evaluation(stores: Stores, scenarios: Sequence[dict[str, Any]]) -> str:
+    entries = []
+    for index, scenario in enumerate(scenarios):
+        version = (VIEW, MADE)[index]
+        names = [f"classifiers/{index}{seed}{'6' * 30}" for seed in (0, 1)]
+        for seed, name in enumerate(names):
+            record = {"name": name, "role": "ROLE_EVALUATOR", "dataset_version": version, "seed": seed, "spec": {}}
+            stores("train").put_new_json(f"{name}/classifier.json", record)
+        entries.append(
+            {"scenario": scenario, "dataset_version": version, "training_images": 30 + 30 * index, "classifiers": names}
+        )
+    inputs = {"dataset": DATASET, "classes": CLASSES, "multi_disease": "KEEP", "reference": scenarios[0]["name"]}
+    inputs |= {"scenarios": entries, "resamples": 100, "seed": 0, "spec": {"name": "study"}}
+    return evaluate(
+        inputs,
+        stores("evaluate"),
+        lambda done, total, unit: None,
+        device="cpu",
+        load=lambda store, name, *, device, classes: Oracle(0.6 + 0.3 * int(name[12]), int(name[13])),
+    )
+
+
+def spec_of(scenarios: list[dict[str, Any]]) -> dict[str, Any]:
+    network = {"backbone": "BACKBONE_SMALL_CNN", "image_size": 8}
+    return {
+        "name": "study",
+        "dataset": "d",
+        "import": {"format": "folder", "images": "/home/somebody/patients", "csv": "/home/somebody/names.csv"},
+        "classes": CLASSES,
+        "generation": {"steps": 20, "guidance_scale": 1.5, "seed": 0, "rounds": 4},
+        "labeling": {"mode": "MODE_AGREE", "classifier": network, "updates": 600, "seed": 1000},
+        "scenarios": scenarios,
+        "evaluation": {
+            "classifier": network,
+            "updates": 600,
+            "seeds": 2,
+            "first_seed": 0,
+            "batch_size": 64,
+            "resamples": 100,
+        },
+    }
+
+
+SCENARIOS: list[dict[str, Any]] = [
+    {"name": "real", "synthetic": 0, "transformed": 0, "sampling": "SAMPLING_NATURAL"},
+    {"name": "synthetic-x2", "synthetic": 2.0, "transformed": 0, "sampling": "SAMPLING_NATURAL"},
+]
+
+
+@pytest.fixture
+def inputs(stores: Stores) -> dict[str, Any]:
+    """A finished run with everything a report can show."""
+    rows = put_rows(stores)
+    put_records(stores)
+    steps = [{"name": "train", "seconds": 12.5, "reused": 3}, {"name": "report", "seconds": 0.0}]
+    return {
+        "run": {"name": RUN, "spec": spec_of(SCENARIOS), "steps": steps, "create_time": "2026-01-01T00:00:00Z"},
+        "dataset": DATASET,
+        "view": VIEW,
+        "generators": [f"generators/{'4' * 32}"],
+        "labeler": f"classifiers/{'5' * 32}",
+        "labels": [put_labels(stores)],
+        "transformed_batches": [],
+        "selection": put_selection(stores, rows),
+        "versions": {"real": VIEW, "synthetic-x2": MADE},
+        "evaluation": put_evaluation(stores, SCENARIOS),
+    }
+
+
+def written(stores: Stores, inputs: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    seen: list[tuple[int, int]] = []
+    name = write_report(inputs, stores("report"), lambda done, total, unit: seen.append((done, total)), device="cpu")
+    assert name == RUN
+    assert seen[-1][0] == seen[-1][1]
+    return stores("report").get(f"{RUN}/report.html").decode(), stores("report").get_json(f"{RUN}/report.json")
+
+
+class Page(HTMLParser):
+    """Collects the tags of a page, and its text."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_the_page_opens_offline_and_runs_nothing(stores: Stores, inputs: dict[str, Any]) -> None:
+    page = Page(written(stores, inputs)[0])
+    assert not {"script", "link", "iframe", "object"} & {tag for tag, _ in page.tags}
+    for _, attributes in page.tags:
+        for key in ("src", "href"):
+            assert (attributes.get(key) or "data:").startswith(("data:", "#"))
+    assert "url(" not in written(stores, inputs)[0]
+
+
+def test_names_from_outside_are_escaped(stores: Stores, inputs: dict[str, Any]) -> None:
+    page, _ = written(stores, inputs)
+    assert EVIL not in page
+    assert "&lt;script&gt;" in page
+
+
+def test_every_image_says_what_it_is_and_every_figure_its_numbers(stores: Stores, inputs: dict[str, Any]) -> None:
+    page = Page(written(stores, inputs)[0])
+    images = [attributes for tag, attributes in page.tags if tag == "img"]
+    # Of class a eight real ones; of the other eight real and six generated; four rejected.
+    assert len(images) == 8 + 8 + 6 + 4
+    assert all(attributes["alt"] for attributes in images)
+    figures = [attributes for tag, attributes in page.tags if tag == "svg"]
+    assert len(figures) == 4
+    assert all(attributes["role"] == "img" and attributes["aria-label"] for attributes in figures)
+
+
+def test_nothing_of_the_seal_no_subject_and_no_path_is_shown(stores: Stores, inputs: dict[str, Any]) -> None:
+    page, facts = written(stores, inputs)
+    shown = {
+        source: [thumbnail(decode(stores("assembly").get(f"{source}images/00/{i}"))) for i in rows]
+        for source, rows in (("", (0, 1)), ("sealed/", range(4, 60, 5)))
+    }
+    assert all(picture in page for picture in shown[""])
+    assert not [picture for picture in shown["sealed/"] if picture in page]
+    for text in (page, str(facts)):
+        assert "subject-" not in text
+        assert "somebody" not in text
+        assert "sealed/" not in text
+        # Ids of sealed images: every fifth of the rows.
+        assert not [i for i in range(4, 60, 5) if f"{i:032x}" in text]
+
+
+def test_the_verdict_stands_first_and_in_full(stores: Stores, inputs: dict[str, Any]) -> None:
+    page, facts = written(stores, inputs)
+    sentence = stores("report").get_json(f"{inputs['evaluation']}/evaluation.json")["verdict"]["sentence"]
+    text = re.sub(r"\s+", " ", Page(page.partition("<main>")[0]).text)
+    assert sentence in text
+    assert facts["verdict"]["sentence"] == sentence
+
+
+def test_numbers_of_the_page_are_in_the_json(stores: Stores, inputs: dict[str, Any]) -> None:
+    page, facts = written(stores, inputs)
+    assert facts["evaluation"] == stores("report").get_json(f"{inputs['evaluation']}/evaluation.json")
+    assert facts["acceptance"] == [
+        {"class": EVIL, "drawn": 10, "accepted": 6, "disagrees": 2, "unsure": 1, "degenerate": 1}
+    ]
+    assert facts["disagreement"] == [[0, 0], [2, 7]]
+    assert facts["shortfalls"] == [{"scenario": "synthetic-x2", "class": EVIL, "missing": 6}]
+    assert [row["kept"] for row in facts["counts"]] == [12, 18]
+    assert [row["made"] for row in facts["counts"]] == [{"synthetic-x2": 0}, {"synthetic-x2": 30}]
+    assert facts["dropped"] == [{"reason": "CONSTANT", "count": 1, "rows": [7], "details": ["one colour"]}]
+    assert "synthetic-x2 lacks 6 images" in Page(page).text
+
+
+def test_the_run_file_can_be_read_back(stores: Stores, inputs: dict[str, Any]) -> None:
+    page = Page(written(stores, inputs)[0])
+    text = page.text[page.text.index("name: study") : page.text.index("Made by genaug")]
+    assert yaml.safe_load(text)["scenarios"] == SCENARIOS
+
+
+def test_a_run_without_generator_labels_or_selection_has_a_report(stores: Stores, inputs: dict[str, Any]) -> None:
+    scenarios = SCENARIOS[:1]
+    run = {**inputs["run"], "spec": spec_of(scenarios)}
+    bare = {"generators": [], "labeler": "", "labels": [], "selection": "", "versions": {"real": VIEW}}
+    page, facts = written(stores, {**inputs, "run": run, **bare, "evaluation": put_evaluation(stores, scenarios)})
+    assert facts["verdict"]["outcome"] == "OUTCOME_UNSPECIFIED"
+    assert "Nothing to say" in page
+    assert "generator was trained once" not in page
+
+
+def test_a_later_report_replaces_the_first(stores: Stores, inputs: dict[str, Any]) -> None:
+    written(stores, inputs)
+    renamed = {**inputs["run"], "spec": {**inputs["run"]["spec"], "name": "renamed"}}
+    assert "<h1>renamed</h1>" in written(stores, {**inputs, "run": renamed})[0]
+
+
+def test_ticks_are_round_and_inside() -> None:
+    assert ticks(-3.2, 12.1) == [0.0, 5.0, 10.0]
+    assert all(76.3 <= value <= 98.1 for value in ticks(76.3, 98.1))
+
+
+def test_forest_places_values_in_their_order() -> None:
+    lines = [Line("<a>", 1.0, -1.0, 2.0, "one", "real"), Line("b", 3.0, 2.0, 4.0, "three", "synthetic", (2.5,))]
+    drawn = str(forest(lines, title="t", mark=0.0))
+    places = [float(x) for x in re.findall(r'class="value" cx="([\d.]+)%"', drawn)]
+    assert 0 < places[0] < places[1] < 100
+    assert "<a>" not in drawn
+
+
+def test_large_images_become_small_ones() -> None:
+    large = np.random.default_rng(0).integers(0, 255, (600, 800, 3), np.uint8)
+    assert thumbnail(large).startswith("data:image/jpeg;base64,")
+    assert len(thumbnail(large)) < 40_000
+
+
+def test_headline_is_the_claim_before_the_colon() -> None:
+    assert headline("Generated images help: by 3 points: yes.") == ("Generated images help:", "by 3 points: yes.")
