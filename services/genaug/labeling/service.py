@@ -70,12 +70,15 @@ class LabelingServicer(labeling_service_pb2_grpc.LabelingServiceServicer):
         known = run_pb2.LabelingSpec.Mode
         mode = mode_of(known.Name(number) if number in known.values() else str(number))
         wanted = Labelling(request.classifier, request.batch, mode)
-        events = self._model_thread().stream(
-            lambda: label_batch(
+
+        def work() -> Iterator[Done | Labelled]:
+            return label_batch(
                 wanted, self._store, lambda: self._open_predictor(wanted.classifier), until=context.is_active
             )
-        )
-        for event in events:
+
+        # What is finished needs no model, and does not wait for one.
+        finished = self._store.exists(wanted.manifest)
+        for event in work() if finished else self._model_thread().stream(work):
             yield to_response(event)
 
     def _model_thread(self) -> ModelThread:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc
 
@@ -17,7 +17,8 @@ from genaug.v1 import common_pb2, run_pb2, selection_pb2, selection_service_pb2_
 from genaug.v1 import selection_service_pb2 as pb
 
 if TYPE_CHECKING:
-    from genaug.selection.select import Wanted
+    from genaug.selection.embed import Done, Embedding
+    from genaug.selection.select import Doing, Wanted
     from genaug.vision.devices import ModelThread
 
 
@@ -44,21 +45,24 @@ class SelectionServicer(selection_service_pb2_grpc.SelectionServiceServicer):
     def EmbedImages(
         self, request: pb.EmbedImagesRequest, context: grpc.ServicerContext
     ) -> Iterator[pb.EmbedImagesResponse]:
-        from genaug.selection.embed import Done, embed
+        from genaug.selection.embed import Done, embed, embedding_name, object_of
         from genaug.vision.classifiers import load
 
         version_ids(request.dataset_version)
         digest_id(request.classifier, "classifiers")
-        events = self._model_thread().stream(
-            lambda: embed(
+
+        def work() -> Iterator[Done | Embedding]:
+            return embed(
                 self._store,
                 request.dataset_version,
                 request.classifier,
                 loaded=lambda: load(self._store, request.classifier, device=self._settings.device),
                 until=context.is_active,
             )
-        )
-        for event in events:
+
+        # What is finished needs no model, and does not wait for one.
+        finished = self._store.exists(object_of(embedding_name(request.dataset_version, request.classifier)))
+        for event in work() if finished else self._model_thread().stream(work):
             if isinstance(event, Done):
                 yield pb.EmbedImagesResponse(progress=_progress("embedding", event.done, event.total))
             else:
@@ -74,7 +78,12 @@ class SelectionServicer(selection_service_pb2_grpc.SelectionServiceServicer):
         from genaug.selection.select import Doing, select
 
         wanted = to_wanted(request)
-        for event in self._model_thread().stream(lambda: select(wanted, self._store, until=context.is_active)):
+
+        def work() -> Iterator[Doing | dict[str, Any]]:
+            return select(wanted, self._store, until=context.is_active)
+
+        finished = self._store.exists(f"{wanted.name}/selection.json")
+        for event in work() if finished else self._model_thread().stream(work):
             if isinstance(event, Doing):
                 yield pb.SelectImagesResponse(progress=_progress(event.step, event.done, event.total))
             else:
