@@ -73,7 +73,7 @@ def evaluate(
     scenarios: list[dict[str, Any]] = inputs["scenarios"]
     check_scenarios(scenarios, reference=inputs["reference"])
     records = {one: classifiers.read_record(store, one) for one in _distinct(scenarios)}
-    check_fair(scenarios, records, dataset=inputs["dataset"])
+    check_fair(scenarios, records, dataset=inputs["dataset"], classes=inputs["classes"])
     made = [holds_generated(store, one) for one in scenarios]
     open_seal(store, inputs["dataset"], who=name)
     rows = view_rows(
@@ -92,21 +92,11 @@ def evaluate(
         for one, synthetic in zip(scenarios, made, strict=True)
     ]
     store.put_new(f"{name}/predictions.parquet", encode(_predictions_table(rows, predictions, scenarios, records)))
-    study = Study(sealed, predictions, resamples=inputs["resamples"], seed=inputs["seed"])
-    scores = [study.score(p.scenario) for p in predictions]
-    comparisons = compare(study, predictions, reference=inputs["reference"])
-    verdict = judge(
-        findings(predictions, scores, comparisons, reference=inputs["reference"], subjects=sealed.group_count)
-    )
     record = {
         "name": name,
         "spec": inputs["spec"],
         "state": "STATE_SUCCEEDED",
-        "scores": [_score(s, one, sealed.classes) for s, one in zip(scores, scenarios, strict=True)],
-        "comparisons": [_comparison(c) for c in comparisons],
-        "verdict": _verdict(verdict),
-        "test_images": len(rows),
-        "test_subjects": sealed.group_count,
+        **_findings(inputs, sealed, predictions),
         "create_time": now(),
         "provenance": provenance(RECIPES["evaluate"], seconds=time.monotonic() - start),
     }
@@ -178,9 +168,13 @@ def check_scenarios(scenarios: Sequence[Mapping[str, Any]], *, reference: str) -
 
 
 def check_fair(
-    scenarios: Sequence[Mapping[str, Any]], records: Mapping[str, Mapping[str, Any]], *, dataset: str
+    scenarios: Sequence[Mapping[str, Any]],
+    records: Mapping[str, Mapping[str, Any]],
+    *,
+    dataset: str,
+    classes: Sequence[str],
 ) -> None:
-    """Refuse a comparison whose sides were not trained alike: seeds, updates, network, role, the rows they claim.
+    """Refuse a comparison whose sides were not trained alike: label map, seeds, updates, network, role, rows.
 
     Only versions of `dataset` itself keep its sealed rows out of training.
     """
@@ -193,6 +187,11 @@ def check_fair(
             if record["dataset_version"] != one["dataset_version"] or record["role"] != "ROLE_EVALUATOR":
                 raise FailedPrecondition(
                     f"{record['name']} is no evaluator trained on {one['dataset_version']}; train one", reason="UNFAIR"
+                )
+            if classes and record["classes"] != list(classes):
+                raise FailedPrecondition(
+                    f"{record['name']} has the label map {record['classes']}, not {list(classes)}; train one for these",
+                    reason="LABEL_MAP_MISMATCH",
                 )
     sides: dict[str, tuple[Any, ...]] = {}
     for one in scenarios:
@@ -214,6 +213,22 @@ def holds_generated(store: Store, scenario: Mapping[str, Any]) -> bool:
         return True
     version = store.get_json(f"{scenario['dataset_version']}/version.json")
     return any(int(one.get("count", 0)) > 0 for one in version.get("synthetic", []))
+
+
+def _findings(inputs: Mapping[str, Any], sealed: Sealed, predictions: Sequence[Predictions]) -> dict[str, Any]:
+    """The part of the message `Evaluation` that follows from the predictions."""
+    reference = inputs["reference"]
+    study = Study(sealed, predictions, resamples=inputs["resamples"], seed=inputs["seed"])
+    scores = [study.score(p.scenario) for p in predictions]
+    comparisons = compare(study, predictions, reference=reference)
+    found = findings(predictions, scores, comparisons, reference=reference, subjects=sealed.group_count)
+    return {
+        "scores": [_score(s, one, sealed.classes) for s, one in zip(scores, inputs["scenarios"], strict=True)],
+        "comparisons": [_comparison(c) for c in comparisons],
+        "verdict": _verdict(judge(found)),
+        "test_images": len(sealed.truth),
+        "test_subjects": sealed.group_count,
+    }
 
 
 def _distinct(scenarios: Iterable[Mapping[str, Any]]) -> list[str]:

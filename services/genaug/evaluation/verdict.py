@@ -65,7 +65,8 @@ def judge(found: Findings) -> Verdict:
     """
     made = [c for c in found.first if c.scenario in found.synthetic]
     if not made:
-        return Verdict("UNSPECIFIED", f"Nothing to say of generated images: no scenario holds any{_baselines(found)}.")
+        said = f"no scenario holds any{_baselines(found)} ({found.basis})"
+        return Verdict("UNSPECIFIED", f"Nothing to say of generated images: {said}.")
     helping = [c for c in made if c.outcome == "HELPS"]
     hurting = [c for c in made if c.outcome == "HURTS"]
     if helping:

@@ -48,14 +48,14 @@ def study_of(seed: int, **kwargs: object) -> tuple[Study, list[Predictions]]:
 
 @pytest.mark.parametrize(("sizes", "seeds"), [([60, 40, 15], 3), ([25] * 6, 2), ([80, 50, 25], 4)])
 def test_no_gain_is_invented_and_intervals_hold_the_truth(sizes: list[int], seeds: int) -> None:
-    covered, invented, studies = 0, 0, 80
+    covered, invented, studies = 0, 0, 60
     for seed in range(studies):
         study, predictions = study_of(seed, sizes=sizes, seeds=seeds)
         single = study.difference("s1", "s0", comparisons=1).difference
         covered += single.lower <= 0 <= single.upper
         invented += any(c.outcome == "HELPS" for c in compare(study, predictions, reference="s0"))
-    # Nominal 95 % and 2.5 %; three standard errors of 80 studies are 7 and 5 points.
-    assert covered / studies >= 0.88
+    # Nominal 95 % and 2.5 %; three standard errors of 60 studies are 8.4 and 6 points.
+    assert covered / studies >= 0.87
     assert invented / studies <= 0.05
 
 

@@ -56,7 +56,7 @@ def classifier(scenario: str, seed: int) -> str:
 
 def write_record(stores: Stores, name: str, **changes: Any) -> None:
     record = {"role": "ROLE_EVALUATOR", "updates": 600, "spec": {"backbone": "BACKBONE_SMALL_CNN", "image_size": 8}}
-    record |= {"name": name, "dataset_version": changes.pop("version"), **changes}
+    record |= {"name": name, "classes": CLASSES, "dataset_version": changes.pop("version"), **changes}
     stores("train").put_new_json(f"{name}/classifier.json", record)
 
 
@@ -217,6 +217,16 @@ def test_training_rows_of_another_dataset_are_refused(stores: Stores) -> None:
 
 def test_a_class_without_sealed_images_is_refused(stores: Stores) -> None:
     fill(stores)
+    stores("assembly").delete("sealed/datasets/d/rows.parquet")
+    write_rows(stores("assembly"), "sealed/datasets/d/rows.parquet", [r for r in sealed_rows() if r.class_name != "b"])
     with pytest.raises(FailedPrecondition) as error:
-        run(stores, inputs(classes=["a", "b", "z"]))
+        run(stores, inputs())
     assert error.value.reason == "NO_SEALED_IMAGES"
+
+
+def test_another_label_map_is_refused_with_the_seal_shut(stores: Stores) -> None:
+    fill(stores)
+    with pytest.raises(FailedPrecondition) as error:
+        run(stores, inputs(classes=["b", "a"]))
+    assert error.value.reason == "LABEL_MAP_MISMATCH"
+    assert openings(stores) == []

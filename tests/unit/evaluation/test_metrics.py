@@ -20,7 +20,7 @@ def predictions(seed: int) -> tuple[np.ndarray, np.ndarray]:
     return truth, probabilities / probabilities.sum(1, keepdims=True)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(SEEDS)
 def test_figures_are_those_of_scikit_learn(seed: int) -> None:
     truth, probabilities = predictions(seed)
@@ -38,7 +38,7 @@ def test_figures_are_those_of_scikit_learn(seed: int) -> None:
         assert mean(metrics.f1s(t)) == pytest.approx(f1)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(SEEDS)
 def test_areas_and_specificities_are_those_of_scikit_learn(seed: int) -> None:
     truth, probabilities = predictions(seed)

@@ -126,7 +126,8 @@ def put_evaluation(stores: Stores, scenarios: Sequence[dict[str, Any]]) -> str:
         version = (VIEW, MADE)[index]
         names = [f"classifiers/{index}{seed}{'6' * 30}" for seed in (0, 1)]
         for seed, name in enumerate(names):
-            record = {"name": name, "role": "ROLE_EVALUATOR", "dataset_version": version, "seed": seed, "spec": {}}
+            record = {"name": name, "role": "ROLE_EVALUATOR", "dataset_version": version, "seed": seed}
+            record |= {"spec": {}, "classes": CLASSES}
             stores("train").put_new_json(f"{name}/classifier.json", record)
         entries.append(
             {"scenario": scenario, "dataset_version": version, "training_images": 30 + 30 * index, "classifiers": names}

@@ -102,6 +102,7 @@ def test_without_generated_images_there_is_nothing_to_say() -> None:
     found = verdict({"traditional": (0.01, 0.04)})
     assert found.outcome == "UNSPECIFIED"
     assert "no scenario holds any" in found.sentence
+    assert found.sentence.endswith("(3 seeds, 268 test subjects).")
     assert "traditional (+2.5 points, +1.0 to +4.0) helps" in found.sentence
     assert verdict({}).outcome == "UNSPECIFIED"
 
