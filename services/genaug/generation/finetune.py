@@ -34,6 +34,7 @@ from genaug.vision.devices import pick_device
 log = logging.getLogger(__name__)
 
 _FEWEST_IMAGES = 2
+_LARGEST_SIDE = 64
 _LOSSES = 50
 # Share of images that are shown without their class, so that one network learns both halves of guidance.
 _CLASS_DROPOUT = 0.1
@@ -93,6 +94,7 @@ def finetune(inputs: dict[str, Any], store: Store, report: Report, *, device: st
         raise InvalidArgument(
             f"generator.kind: {spec['kind']!r} is none of {', '.join(makers)}", reason="BAD_GENERATOR_KIND"
         )
+    _check_shape(spec)
     pixels = load_pixels(store, rows, image_size=spec["image_size"], channels=spec["channels"])
     labels = np.array([classes.index(row.class_name) for row in rows], np.int64)
     training = TrainingSet([row.image_id for row in rows], pixels, labels)
@@ -182,6 +184,16 @@ def train_diffusion(
         report(update + 1, updates, "updates")
     weights = {key: value.cpu().contiguous() for key, value in average.state_dict().items()}
     return Made(class_conditional.config_json(config), safetensors.torch.save(weights), losses=_intervals(losses))
+
+
+def _check_shape(spec: dict[str, Any]) -> None:
+    side, channels = spec["image_size"], spec["channels"]
+    if side % 8 or not 8 <= side <= _LARGEST_SIDE:
+        raise InvalidArgument(
+            f"generator.image_size: {side} is not a multiple of 8 from 8 to {_LARGEST_SIDE}", reason="BAD_SIZE"
+        )
+    if channels not in (1, 3):
+        raise InvalidArgument(f"generator.channels: {channels} is neither 1 nor 3", reason="BAD_CHANNELS")
 
 
 def _check_training(spec: dict[str, Any]) -> None:

@@ -21,7 +21,6 @@ from genaug.shared.errors import InvalidArgument
 from genaug.vision.images import Pixels
 
 KIND = "KIND_CLASS_CONDITIONAL"
-MAX_IMAGE_SIZE = 64
 
 # The network sees 2×2 pixels as one place with four times the channels: a quarter of the work for the same digits.
 _PATCH = 2
@@ -62,12 +61,8 @@ def new_config(*, classes: Sequence[str], image_size: int, channels: int, base_c
         base_channels: Width at the finest resolution, a multiple of 8; the next two have twice, the rest four times.
 
     Raises:
-        InvalidArgument: a value is out of range.
+        InvalidArgument: `base_channels` is no such number.
     """
-    if image_size % 8 or not 8 <= image_size <= MAX_IMAGE_SIZE:
-        raise InvalidArgument(
-            f"generator.image_size: {image_size} is not a multiple of 8 from 8 to {MAX_IMAGE_SIZE}", reason="BAD_SIZE"
-        )
     if base_channels % _GROUPS or base_channels < _GROUPS:
         raise InvalidArgument(
             f"generator.base_channels: {base_channels} is not a positive multiple of {_GROUPS}", reason="BAD_WIDTH"
@@ -99,7 +94,7 @@ def new_config(*, classes: Sequence[str], image_size: int, channels: int, base_c
             "up_block_types": ["AttnUpBlock2D" if attend else "UpBlock2D" for attend in reversed(attends)],
             "norm_num_groups": _GROUPS,
             "add_attention": any(attends),
-            "attention_head_dim": min(32, widths[-1]),
+            "attention_head_dim": base_channels,
             "num_class_embeds": len(classes) + 1,
         },
     )

@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from tests.unit.generation.conftest import World
+
+from genaug.generation.artefacts import Artefact, read_artefact
+from genaug.generation.generators.class_conditional import (
+    ClassConditional,
+    Config,
+    build_network,
+    build_scheduler,
+    new_config,
+    noise_of,
+    to_images,
+    to_pixels,
+    to_places,
+)
+from genaug.generation.receipts import Drawn, Sampler, Wanted
+from genaug.shared.errors import FailedPrecondition, InvalidArgument
+
+CPU = torch.device("cpu")
+
+
+def config(image_size: int = 8, channels: int = 1) -> Config:
+    return new_config(classes=["a", "b"], image_size=image_size, channels=channels, base_channels=8)
+
+
+@pytest.fixture(scope="module")
+def generator() -> ClassConditional:
+    torch.manual_seed(0)
+    return ClassConditional("generators/" + "0" * 32, config(), build_network(config()), device=CPU)
+
+
+def make(generator: ClassConditional, wanted: list[Wanted], sampler: Sampler) -> list[Drawn]:
+    drawn = generator.make(wanted, sampler=sampler, bucket=generator.bucket, active=lambda: True)
+    assert drawn is not None
+    return drawn
+
+
+@pytest.mark.parametrize("size", range(8, 65, 8))
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_network_fits_every_allowed_size(size: int, channels: int) -> None:
+    made = config(size, channels)
+    image = to_places(made, torch.zeros(1, channels, size, size))
+    with torch.inference_mode():
+        predicted = build_network(made)(image, 5, class_labels=torch.tensor([2])).sample
+    assert predicted.shape == image.shape
+
+
+def test_eight_pixels_have_two_levels_of_single_and_double_width() -> None:
+    assert config().network["block_out_channels"] == [8, 16]
+
+
+def test_a_width_that_cannot_be_grouped_is_refused() -> None:
+    with pytest.raises(InvalidArgument, match="base_channels"):
+        new_config(classes=["a"], image_size=8, channels=1, base_channels=12)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_pixels_survive_the_way_to_the_network_and_back(channels: int) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 16, 16, channels), dtype=np.uint8)
+    made = config(16, channels)
+    assert np.array_equal(to_pixels(made, to_places(made, to_images(pixels))), pixels)
+
+
+def test_noise_is_standard_and_depends_on_seed_class_and_index_alone() -> None:
+    made = config(64)
+    noise = noise_of(made, Wanted("a", 0, 0))
+    assert torch.equal(noise, noise_of(made, Wanted("a", 0, 0)))
+    assert abs(float(noise.mean())) < 0.1
+    assert abs(float(noise.std()) - 1) < 0.1
+    for other in (Wanted("b", 0, 0), Wanted("a", 1, 0), Wanted("a", 0, 1)):
+        assert abs(float((noise * noise_of(made, other)).mean())) < 0.1
+
+
+def test_an_image_does_not_depend_on_who_shares_its_batch(generator: ClassConditional) -> None:
+    sampler = Sampler(steps=5)
+    wanted = [Wanted("ab"[index % 2], 0, index) for index in range(16)]
+    together = make(generator, wanted, sampler)
+    [alone] = make(generator, [wanted[7]], sampler)
+    assert together[7].wanted == alone.wanted
+    assert np.array_equal(together[7].pixels, alone.pixels)
+    assert np.array_equal(make(generator, wanted[::-1], sampler)[8].pixels, alone.pixels)
+    assert len({one.pixels.tobytes() for one in together}) == 16
+
+
+def test_a_guidance_of_one_needs_one_half(generator: ClassConditional, monkeypatch: pytest.MonkeyPatch) -> None:
+    shapes: list[int] = []
+    hook = generator._network.register_forward_hook(lambda module, inputs, output: shapes.append(len(inputs[0])))
+    make(generator, [Wanted("a", 0, 0)], Sampler(steps=2, guidance_scale=1))
+    make(generator, [Wanted("a", 0, 0)], Sampler(steps=2, guidance_scale=2))
+    hook.remove()
+    assert shapes == [32, 32, 64, 64]
+
+
+@pytest.mark.parametrize("steps", [1, 2, 25, 999, 1000])
+def test_every_number_of_steps_solves_a_known_diffusion(steps: int) -> None:
+    """A network that knows the one image there is must draw it, whatever the number of steps."""
+    made = config()
+    image = torch.linspace(-0.9, 0.9, 64).reshape(1, 1, 8, 8)
+    places = to_places(made, image)
+    keep = build_scheduler(made).alphas_cumprod
+
+    class Oracle(torch.nn.Module):
+        def forward(self, sample: torch.Tensor, time: int, class_labels: torch.Tensor) -> object:
+            signal, spread = keep[time].sqrt(), (1 - keep[time]).sqrt()
+            noise = (sample - signal * places) / spread
+            return type("Output", (), {"sample": signal * noise - spread * places})
+
+    [drawn] = make(ClassConditional("g", made, Oracle(), device=CPU), [Wanted("a", 0, 0)], Sampler(steps=steps))
+    assert np.abs(drawn.pixels.astype(int) - to_pixels(made, places)[0]).max() <= 1
+
+
+@pytest.mark.parametrize("asked", [1, 3])
+def test_cancelling_stops_within_one_step(generator: ClassConditional, asked: int) -> None:
+    answers = iter([True] * (asked - 1) + [False])
+    steps: list[int] = []
+    hook = generator._network.register_forward_hook(lambda *_: steps.append(1))
+    drawn = generator.make([Wanted("a", 0, 0)], sampler=Sampler(), bucket=32, active=lambda: next(answers))
+    hook.remove()
+    assert drawn is None
+    assert len(steps) == asked - 1
+
+
+def test_weights_that_are_not_the_networks_are_refused(world: World) -> None:
+    artefact = read_artefact(world.stores("generation"), world.finetune())
+    wider = world.finetune(base_channels=16)
+    strange = replace(artefact, weights=world.stores("generation").get(f"{wider}/model.safetensors"))
+    with pytest.raises(FailedPrecondition, match=r"of another shape: class_embedding\.weight"):
+        ClassConditional.load(strange, device=CPU)
+    with pytest.raises(FailedPrecondition, match="cannot be read"):
+        ClassConditional.load(replace(artefact, weights=b"x" * 100), device=CPU)
+
+
+def test_a_loaded_generator_draws_as_it_did(world: World) -> None:
+    artefact: Artefact = read_artefact(world.stores("generation"), world.finetune())
+    load: Callable[[], ClassConditional] = lambda: ClassConditional.load(artefact, device=CPU)  # noqa: E731
+    [one], [other] = (make(load(), [Wanted("lies", 0, 0)], Sampler(steps=2)) for _ in range(2))
+    assert np.array_equal(one.pixels, other.pixels)
