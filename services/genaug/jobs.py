@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import logging
-import os
 import signal
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -13,6 +12,7 @@ from genaug.shared.errors import FINAL_CODES, Cancelled, GenaugError
 from genaug.shared.requests import JobRequest, JobStep, Report, Reporter, read_request
 from genaug.shared.settings import Settings
 from genaug.shared.store import Store
+from genaug.shared.threads import set_up_threads
 
 log = logging.getLogger(__name__)
 
@@ -41,11 +41,11 @@ def run_job(settings: Settings, step: JobStep, key: str, *, shard: int, shards: 
         shards: Processes that share the Job.
     """
     signal.signal(signal.SIGTERM, _cancel)
+    set_up_threads(settings.threads)
     store = Store.open(settings.store, step)
     request = read_request(store, key)
     reporter = Reporter(store, request, shard)
     try:
-        _set_up_threads(settings.threads)
         if step == "train":
             _train(request, store, reporter, settings.device, items=request.inputs["items"][shard::shards])
         else:
@@ -70,15 +70,6 @@ def _load(name: str) -> Job:
     module, _, function = _JOBS[name].partition(":")
     job: Job = getattr(importlib.import_module(module), function)
     return job
-
-
-def _set_up_threads(threads: int) -> None:
-    """Tell the numeric libraries, which read this when they are imported, after this."""
-    # Spinning threads are a little faster alone, and many times slower where others want the cores too.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    if threads:
-        for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-            os.environ[variable] = str(threads)
 
 
 def _cancel(number: int, frame: object) -> NoReturn:

@@ -14,6 +14,7 @@ from typing import Protocol, runtime_checkable
 from genaug.client.embedded import lock_file
 from genaug.shared.server import Register, Server
 from genaug.shared.settings import Settings
+from genaug.shared.threads import set_up_threads
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +40,7 @@ class Busy(Protocol):
 
 def make_server(settings: Settings, services: list[str]) -> Server:
     """A server of the named services; each is imported only if it is named."""
+    set_up_threads(settings.threads)
     registers: list[Register] = [importlib.import_module(SERVICES[name]).register for name in services]
     return Server(settings, registers)
 

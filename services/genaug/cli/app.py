@@ -8,13 +8,12 @@ from typing import Annotated
 
 import typer
 import yaml
-from rich.console import Console
 
 import genaug
 from genaug.cli import datasets, images, runs
 from genaug.cli.command import FormatOption, client, command, errors_told, group, settings
 from genaug.cli.doctor import examine
-from genaug.cli.output import check_format, make_table, stderr
+from genaug.cli.output import check_format, make_table, stderr, stdout
 from genaug.jobs import run_job
 from genaug.serve import SERVICES, serve, serve_embedded
 from genaug.shared.errors import InvalidArgument
@@ -84,7 +83,7 @@ def doctor(output: FormatOption = "table") -> None:
     findings = list(examine(settings()))
     if output == "table":
         rows = [("ok" if finding.ok else "FAILED", finding.check, finding.detail) for finding in findings]
-        Console(highlight=False).print(make_table(("", "check", "finding"), rows))
+        stdout.print(make_table(("", "check", "finding"), rows))
     else:
         value = [finding.as_dict() for finding in findings]
         typer.echo(json.dumps(value, indent=2) if output == "json" else yaml.safe_dump(value, sort_keys=False))

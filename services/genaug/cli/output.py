@@ -24,6 +24,8 @@ FORMATS = ("table", "json", "yaml")
 Cells = Callable[[Any], Sequence[str]]
 
 stderr = Console(stderr=True, highlight=False)
+# A file or a program reads whole lines; only a terminal folds them.
+stdout = Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=250)
 
 
 def check_format(output: str) -> None:
@@ -36,7 +38,7 @@ def show(message: Message, output: str, table: Callable[[], RenderableType]) -> 
     """Print one message."""
     check_format(output)
     if output == "table":
-        Console(highlight=False).print(table())
+        stdout.print(table())
     else:
         _plain(to_dict(message), output)
 
@@ -46,7 +48,7 @@ def show_list(messages: Iterable[Any], output: str, *, columns: Sequence[str], c
     check_format(output)
     found = list(messages)
     if output == "table":
-        Console(highlight=False).print(make_table(columns, (cells(message) for message in found)))
+        stdout.print(make_table(columns, (cells(message) for message in found)))
     else:
         _plain([to_dict(message) for message in found], output)
 

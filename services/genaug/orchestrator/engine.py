@@ -242,6 +242,9 @@ class Engine:
         """Run a workflow to its end; an error is its result."""
         workflow_id = DBOS.workflow_id
         assert workflow_id is not None  # noqa: S101  # only called by a workflow
+        if workflow_id != f"{owner}.{self.attempts(owner)}":
+            # Left by an orchestrator that was killed before it could note the end; a later attempt has taken over.
+            return {"error": _error_dict(Cancelled("a later attempt has taken over", reason="SUPERSEDED"))}
         with self._lock:
             self._active.add(owner)
         try:

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 class _Parts:
     done: dict[str, int] = field(default_factory=dict)
     total: dict[str, int] = field(default_factory=dict)
-    unit: str = ""
+    unit: dict[str, str] = field(default_factory=dict)
+    latest: str = ""
 
 
 class Live:
@@ -34,7 +35,8 @@ class Live:
         """Say how far a part is."""
         with self._lock:
             parts = self._owners.setdefault(owner, _Parts())
-            parts.done[part], parts.total[part], parts.unit = done, max(total, parts.total.get(part, 0)), unit
+            parts.done[part], parts.total[part] = done, max(total, parts.total.get(part, 0))
+            parts.unit[part] = parts.latest = unit
 
     def forget(self, owner: str) -> None:
         """The owner is done."""
@@ -42,7 +44,9 @@ class Live:
             self._owners.pop(owner, None)
 
     def now(self, owner: str) -> tuple[int, int, str]:
-        """(done, total, unit) of the owner's step."""
+        """(done, total, unit) of the owner's step, over the parts that count the unit that was heard of last."""
         with self._lock:
             parts = self._owners.get(owner, _Parts())
-            return sum(parts.done.values()), sum(parts.total.values()), parts.unit
+            same = [part for part in parts.total if parts.unit.get(part, parts.latest) == parts.latest]
+            done = sum(parts.done.get(part, 0) for part in same)
+            return done, sum(parts.total[part] for part in same), parts.latest
