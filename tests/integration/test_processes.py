@@ -11,8 +11,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
-
-from conftest import GENAUG, Home, Minio, free_port, wait_until
+from tests.servers import GENAUG, Home, Minio, free_port, wait_until
 
 SERVICES = ("generation", "labeling", "selection", "assembly", "orchestrator")
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from tests.servers import Home
 
-from conftest import Home
 from genaug.shared.manifest import Row, to_rows
 
 SCENARIOS = ["real", "real-balanced", "synthetic-x1", "traditional-x1"]

@@ -23,9 +23,9 @@ FORMATS = ("table", "json", "yaml")
 
 Cells = Callable[[Any], Sequence[str]]
 
-stderr = Console(stderr=True, highlight=False)
 # A file or a program reads whole lines; only a terminal folds them.
-stdout = Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=250)
+stdout = Console(highlight=False, width=None if sys.stdout.isatty() else 250)
+stderr = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else 250)
 
 
 def check_format(output: str) -> None:
@@ -157,10 +157,10 @@ class RunProgress:
             if self._seen.get(step.name) != step.state and step.state != run_pb2.Run.STATE_PENDING:
                 self._seen[step.name] = step.state
                 seconds = f" in {step.seconds:.1f} s" if step.seconds else ""
-                stderr.print(f"{run.name}: {step.name} {state_word(step.state)}{seconds}", soft_wrap=True)
+                stderr.print(f"{run.name}: {step.name} {state_word(step.state)}{seconds}")
             elif step.state == run_pb2.Run.STATE_RUNNING and time.monotonic() - self._last > 10:
                 self._last = time.monotonic()
-                stderr.print(f"{run.name}: {step.name} {self._how_far(step)}", soft_wrap=True)
+                stderr.print(f"{run.name}: {step.name} {self._how_far(step)}")
 
     def _table(self, run: run_pb2.Run) -> RenderableType:
         at_work = [step for step in run.steps if step.state == run_pb2.Run.STATE_RUNNING]

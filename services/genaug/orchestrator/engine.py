@@ -10,6 +10,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, SetWorkflowID
@@ -242,15 +243,21 @@ class Engine:
         """Run a workflow to its end; an error is its result."""
         workflow_id = DBOS.workflow_id
         assert workflow_id is not None  # noqa: S101  # only called by a workflow
-        if workflow_id != f"{owner}.{self.attempts(owner)}":
-            # Left by an orchestrator that was killed before it could note the end; a later attempt has taken over.
-            return {"error": _error_dict(Cancelled("a later attempt has taken over", reason="SUPERSEDED"))}
         with self._lock:
             self._active.add(owner)
         try:
+            # Looked up by a thread of its own: asked by the workflow's, DBOS would record the answer as a step.
+            with ThreadPoolExecutor(1) as aside:
+                latest = aside.submit(self.attempts, owner).result()
+            if workflow_id != f"{owner}.{latest}":
+                # Left by an orchestrator that was killed before it could note the end; a later attempt has taken over.
+                raise Cancelled("a later attempt has taken over", reason="SUPERSEDED")
             self._workflows[kind](Work(self, owner, workflow_id))
         except GenaugError as error:
             return {"error": _error_dict(error)}
+        except Exception as error:
+            log.error("a workflow failed", exc_info=error, extra={"owner": owner})
+            return {"error": _error_dict(Internal("an error of ours; see the orchestrator's log"))}
         finally:
             with self._lock:
                 self._active.discard(owner)

@@ -9,14 +9,14 @@ from typing import Any
 
 import grpc
 
-from genaug.orchestrator.engine import Engine
+from genaug.orchestrator.engine import Engine, Work
 from genaug.orchestrator.progress import Live
 from genaug.orchestrator.records import CANCELLED, FAILED, SUCCEEDED, UNFINISHED, Record, Records
 from genaug.orchestrator.rooms import Rooms, plan_key
 from genaug.orchestrator.runners.local import LocalRunner
 from genaug.orchestrator.spec import complete, complete_evaluation, is_reference, run_id
 from genaug.orchestrator.workflow import EvaluationApart, SixSteps, evaluation_inputs, training_plan, view_of
-from genaug.shared.errors import FailedPrecondition, InvalidArgument, NotFound
+from genaug.shared.errors import Cancelled, FailedPrecondition, GenaugError, InvalidArgument, NotFound
 from genaug.shared.names import check_id, digest_id, version_ids
 from genaug.shared.names import run_id as run_id_of
 from genaug.shared.protojson import from_dict, to_dict
@@ -45,7 +45,7 @@ class OrchestratorServicer(orchestrator_service_pb2_grpc.OrchestratorServiceServ
         self._engine = Engine(
             settings,
             workflows={
-                "run": lambda work: self._perform_run(SixSteps(self._rooms, self._records, work), work.owner),
+                "run": self._perform_run,
                 "evaluation": lambda work: EvaluationApart(self._rooms, work).perform(),
             },
             calls=self._rooms.calls(),
@@ -176,14 +176,17 @@ class OrchestratorServicer(orchestrator_service_pb2_grpc.OrchestratorServiceServ
         self._records.update(run, state="STATE_PENDING", error="", end_time="")
         self._start(run)
 
-    def _perform_run(self, steps: SixSteps, run: str) -> None:
+    def _perform_run(self, work: Work) -> None:
         try:
-            steps.perform()
-        except Exception as error:
-            reason = getattr(error, "reason", "INTERNAL")
-            if reason != CANCELLED.removeprefix("STATE_"):
-                message = getattr(error, "message", "an error of ours; see the orchestrator's log")
-                self._records.end(run, FAILED, error=f"{reason}: {message}")
+            SixSteps(self._rooms, self._records, work).perform()
+        except Cancelled:
+            # CancelRun has said so already.
+            raise
+        except GenaugError as error:
+            self._records.end(work.owner, FAILED, error=f"{error.reason}: {error.message}")
+            raise
+        except Exception:
+            self._records.end(work.owner, FAILED, error="INTERNAL: an error of ours; see the orchestrator's log")
             raise
 
     def _plan(self, spec: evaluation_pb2.EvaluationSpec) -> dict[str, Any]:

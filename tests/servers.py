@@ -1,0 +1,103 @@
+"""How tests run the command line and find real servers."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+GENAUG = Path(sys.executable).with_name("genaug")
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+def wait_until(holds: Callable[[], bool], *, what: str, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        if time.monotonic() > deadline:
+            pytest.fail(f"{what}: not within {seconds} s")
+        time.sleep(0.1)
+
+
+def missing(what: str) -> None:
+    """A server that is not installed is a failure in CI, and a skip on a laptop."""
+    if os.environ.get("CI"):
+        pytest.fail(f"{what} is not installed; .ci/run installs it")
+    pytest.skip(f"{what} is not installed")
+
+
+@dataclass
+class Home:
+    """The command line over a home of its own."""
+
+    folder: Path
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def env(self) -> dict[str, str]:
+        clean = {key: value for key, value in os.environ.items() if not key.startswith("GENAUG_")}
+        return clean | {"GENAUG_HOME": str(self.folder), "NO_COLOR": "1"} | self.environment
+
+    def run(self, *arguments: str | Path, code: int = 0, timeout: float = 240) -> subprocess.CompletedProcess[str]:
+        found = subprocess.run(
+            [GENAUG, *map(str, arguments)], env=self.env(), capture_output=True, text=True, timeout=timeout
+        )
+        assert found.returncode == code, (
+            f"{arguments}: {found.returncode}\n{found.stdout}\n{found.stderr}\n{self.log()}"
+        )
+        return found
+
+    def json(self, *arguments: str | Path, code: int = 0):
+        return json.loads(self.run(*arguments, "-o", "json", code=code).stdout)
+
+    def start(self, *arguments: str | Path) -> subprocess.Popen[bytes]:
+        """Start a command as the leader of its own process group."""
+        return subprocess.Popen(
+            [GENAUG, *map(str, arguments)],
+            env=self.env(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    def log(self) -> str:
+        logs = sorted((self.folder / "logs").glob("*.log"))
+        return "\n".join(f"--- {log.name}\n{log.read_text()[-3000:]}" for log in logs)
+
+
+@dataclass(frozen=True)
+class Minio:
+    endpoint: str
+    user: str = "admin"
+    password: str = "change-me-please"
+
+    def environment(self, bucket: str) -> dict[str, str]:
+        """Settings of a store in `bucket`."""
+        return {
+            "GENAUG_STORE__URL": f"s3://{bucket}",
+            "GENAUG_STORE__ENDPOINT": self.endpoint,
+            "GENAUG_STORE__ACCESS_KEY_ID": self.user,
+            "GENAUG_STORE__SECRET_ACCESS_KEY": self.password,
+        }
+
+    def make_bucket(self, bucket: str) -> None:
+        from minio import Minio as Sdk
+
+        Sdk(self.endpoint.removeprefix("http://"), self.user, self.password, secure=False).make_bucket(bucket)
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as found:
+        return found.connect_ex(("127.0.0.1", port)) == 0
