@@ -14,6 +14,7 @@ from genaug.generation.generators.class_conditional import (
     Config,
     build_network,
     build_scheduler,
+    fitting_threads,
     new_config,
     noise_of,
     to_images,
@@ -48,12 +49,31 @@ def test_the_network_fits_every_allowed_size(size: int, channels: int) -> None:
     made = config(size, channels)
     image = to_places(made, torch.zeros(1, channels, size, size))
     with torch.inference_mode():
-        predicted = build_network(made)(image, 5, class_labels=torch.tensor([2])).sample
+        predicted = build_network(made)(image, 5, class_labels=torch.tensor([4])).sample
     assert predicted.shape == image.shape
 
 
-def test_eight_pixels_have_two_levels_of_single_and_double_width() -> None:
-    assert config().network["block_out_channels"] == [8, 16]
+@pytest.mark.parametrize(("size", "widths"), [(8, [8, 8]), (16, [8, 16, 16]), (64, [8, 16, 16, 32])])
+def test_larger_images_have_more_levels(size: int, widths: list[int]) -> None:
+    assert config(size).network["block_out_channels"] == widths
+
+
+def test_threads_are_left_as_they_were_found() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with fitting_threads(config(8)):
+            assert torch.get_num_threads() == 1
+        assert torch.get_num_threads() == 2
+        with fitting_threads(config(64)):
+            assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_each_class_has_a_label_for_its_moved_images_and_all_share_the_one_for_none() -> None:
+    made = config()
+    assert (made.moved, made.null_class, made.network["num_class_embeds"]) == (2, 4, 5)
 
 
 def test_a_width_that_cannot_be_grouped_is_refused() -> None:

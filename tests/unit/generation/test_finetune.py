@@ -8,7 +8,8 @@ import safetensors.numpy
 import torch
 from tests.unit.generation.conftest import IMAGES, World
 
-from genaug.generation.finetune import finetune, jitter
+from genaug.generation.finetune import TrainingSet, _Batches, finetune, jitter
+from genaug.generation.generators.class_conditional import build_scheduler, new_config
 from genaug.shared.errors import FailedPrecondition, InvalidArgument, NotFound
 from genaug.shared.protojson import from_dict, to_dict
 from genaug.shared.requests import generator_name
@@ -143,3 +144,20 @@ def test_jitter_moves_an_image_by_a_little() -> None:
     places = torch.arange(32.0)
     centres = (bright.sum(1) * places).sum(1) / bright.sum((1, 2))
     assert 1 < float((centres - 15.5).abs().max()) < 0.06 * 32 + 0.5
+
+
+def test_batches_are_balanced_label_what_was_moved_and_withhold_some_classes() -> None:
+    """99 images of one class beside 1 of the other: each is shown as often."""
+    config = new_config(classes=["a", "b"], image_size=8, channels=1, base_channels=8)
+    pixels = np.zeros((100, 8, 8, 1), np.uint8)
+    pixels[0] = 255
+    training = TrainingSet([""] * 100, pixels, np.array([1] + [0] * 99))
+    batches = _Batches(config, training, size=4000, seed=0, device=torch.device("cpu"))
+    noisy, times, labels, velocity = batches.draw()
+    shares = torch.bincount(labels, minlength=5) / 4000
+    assert shares[:4].tolist() == pytest.approx([0.225] * 4, abs=0.03)
+    assert float(shares[4]) == pytest.approx(0.1, abs=0.02)
+    keep = build_scheduler(config).alphas_cumprod[times][:, None, None, None]
+    images = keep.sqrt() * noisy - (1 - keep).sqrt() * velocity
+    known = labels < 4
+    assert torch.allclose(images[known].mean((1, 2, 3)), (labels[known] % 2) * 2.0 - 1, atol=0.01)

@@ -69,7 +69,7 @@ def new_config(*, classes: Sequence[str], image_size: int, channels: int, base_c
     Args:
         image_size: A multiple of 8, at most 64.
         channels: 1 or 3.
-        base_channels: Width at the finest resolution, a multiple of 8; the next two have twice, the rest four times.
+        base_channels: Width at the finest resolution, a multiple of 8.
 
     Raises:
         InvalidArgument: `base_channels` is no such number.
@@ -82,7 +82,8 @@ def new_config(*, classes: Sequence[str], image_size: int, channels: int, base_c
     while sizes[-1] % 2 == 0 and sizes[-1] // 2 >= _SMALLEST_SIZE and len(sizes) < 4:
         sizes.append(sizes[-1] // 2)
     attends = [level > 0 and size in _ATTENTION_SIZES for level, size in enumerate(sizes)]
-    widths = [base_channels * (1 if level == 0 else 2 if level < 3 else 4) for level in range(len(sizes))]
+    # Tiny images have two levels, of 4×4 and 2×2 places: doubling the second costs a third more time and shows nothing.
+    widths = [base_channels * (1, 1 if len(sizes) == 2 else 2, 2, 4)[level] for level in range(len(sizes))]
     return Config(
         kind=KIND,
         classes=tuple(classes),
