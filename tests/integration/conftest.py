@@ -14,7 +14,7 @@ import pytest
 from tests.servers import ROOT, Home, Minio, free_port, listens, missing, wait_until
 
 # Keeps the embedded server at hand between commands, as a person's second terminal would.
-HOLD = "from genaug.client import Client; import sys; Client(); print('ready', flush=True); sys.stdin.read()"
+HOLD = "from genaug.client import Client; import sys; c = Client(); print('ready', flush=True); sys.stdin.read(); c.close()"
 
 
 @pytest.fixture(scope="module")

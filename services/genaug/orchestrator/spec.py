@@ -29,7 +29,7 @@ _DEFAULT_SCENARIOS: tuple[dict[str, Any], ...] = (
 _NUMBERS: dict[str, tuple[float, float, float]] = {
     "generator.train_steps": (800, 1, 1_000_000),
     "generator.batch_size": (64, 1, 4096),
-    "generator.learning_rate": (0.001, 1e-7, 1.0),
+    "generator.learning_rate": (0.003, 1e-7, 1.0),
     "generator.base_channels": (32, 8, 512),
     "generator.seed": (0, 0, 2**53),
     "generator.transforms.rotate_degrees": (10.0, 0, 180),

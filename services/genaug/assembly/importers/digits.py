@@ -61,7 +61,7 @@ def _check_keep(keep: Mapping[str, int], available: Mapping[str, int]) -> None:
             near = difflib.get_close_matches(name, available, n=1, cutoff=0.3)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise InvalidArgument(f"keep: the digits have no class {name!r}, only 0 to 9{hint}", reason="UNKNOWN_CLASS")
-        if not 1 <= count <= available[name]:
+        if not 0 <= count <= available[name]:
             raise InvalidArgument(
                 f"keep: {count} images of class {name} are not possible; there are {available[name]}",
                 reason="BAD_KEEP",

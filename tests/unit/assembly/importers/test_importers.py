@@ -50,7 +50,7 @@ def test_the_digits_say_when_they_are_not_there(monkeypatch) -> None:
         list(open_source(ImportOptions("digits")))
 
 
-@pytest.mark.parametrize("keep", [{"ten": 3}, {"0": 0}, {"0": 179}])
+@pytest.mark.parametrize("keep", [{"ten": 3}, {"0": -1}, {"0": 179}])
 def test_impossible_counts_of_digits_are_refused(keep: dict[str, int]) -> None:
     assert refused(ImportOptions("digits", keep=keep)).message.startswith("keep:")
 
