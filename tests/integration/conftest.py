@@ -14,12 +14,18 @@ import pytest
 from tests.servers import ROOT, Home, Minio, free_port, listens, missing, wait_until
 
 # Keeps the embedded server at hand between commands, as a person's second terminal would.
-HOLD = "from genaug.client import Client; import sys; c = Client(); print('ready', flush=True); sys.stdin.read(); c.close()"
+HOLD = """
+import sys
+from genaug.client import Client
+with Client():
+    print("ready", flush=True)
+    sys.stdin.read()
+"""
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
-    """A home whose embedded server stays up for all tests of a module."""
+    """A home whose embedded server stays up for all tests."""
     home = Home(tmp_path_factory.mktemp("home"))
     command = [sys.executable, "-c", HOLD]
     with subprocess.Popen(command, env=home.env(), stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
@@ -126,3 +132,9 @@ def postgres() -> Iterator[str]:
             server.wait(20)
     finally:
         shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def run(home: Home, run_file: Path) -> dict:
+    """A finished run in `home`."""
+    return home.json("run", "create", "-f", run_file, "--wait")
