@@ -114,21 +114,16 @@ class Rooms:
     def run_job(self, request: Json, until: Until, on_progress: OnProgress) -> Json:
         """{step, inputs, results} -> {reused}: run a Job unless the store holds its results.
 
-        A `train` Job is asked only for the items whose classifiers are missing.
+        A Job that is asked again does what is missing of it.
         """
         step: JobStep = request["step"]
-        inputs: Json = request["inputs"]
         results: list[str] = request["results"]
         missing = [name for name in results if not self._finished(name)]
         if results and not missing:
             return {"reused": len(results)}
-        shards = 1
-        if step == "train":
-            wanted = [item for item, name in zip(inputs["items"], results, strict=True) if name in missing]
-            inputs = {"items": wanted}
-            shards = min(self._parallelism, len(wanted))
-        job = make_request(step, inputs)
+        job = make_request(step, request["inputs"])
         write_request(self._store, job)
+        shards = min(self._parallelism, len(missing)) if step == "train" else 1
         self._runner.run(job, shards=shards, until=until, on_progress=on_progress)
         lost = [name for name in missing if not self._finished(name)]
         if lost:

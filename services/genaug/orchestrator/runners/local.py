@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import signal
@@ -37,7 +38,8 @@ class _Process:
 
     def stop(self) -> None:
         if self.child is None:
-            os.kill(int(self.lock.read_text()), signal.SIGTERM)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(self.lock.read_text()), signal.SIGTERM)
             return
         self.child.terminate()
         try:
@@ -68,16 +70,20 @@ class LocalRunner:
             folder.mkdir(parents=True, exist_ok=True)
 
     def run(self, request: JobRequest, *, shards: int, until: Callable[[], bool], on_progress: OnProgress) -> None:
-        for attempt in range(1, self._settings.jobs.attempts + 1):
+        attempt = 1
+        while True:
             processes = [self._start(request, attempt, shard, shards) for shard in range(shards)]
             self._wait(request, processes, until=until, on_progress=on_progress)
-            codes = [process.child.returncode if process.child else 0 for process in processes]
+            codes = [process.child.returncode for process in processes if process.child is not None]
+            if len(codes) < shards:
+                # Another orchestrator's child has ended, and how is not for us to know: ask again, which finds
+                # what it finished.
+                continue
             if not any(codes):
                 return
-            error = self._error(request, codes)
-            if BAD_INPUT in codes:
-                break
-        raise error
+            if BAD_INPUT in codes or attempt == self._settings.jobs.attempts:
+                raise self._error(request, codes)
+            attempt += 1
 
     def _start(self, request: JobRequest, attempt: int, shard: int, shards: int) -> _Process:
         name = f"genaug-{request.step}-{request.digest[:16]}-{attempt}"
@@ -88,6 +94,8 @@ class LocalRunner:
         except BlockingIOError:
             os.close(descriptor)
             return _Process(lock, None)
+        # What an earlier attempt said of its end must not be taken for this one's.
+        self._store.delete(request.progress_key(shard))
         environment = {**os.environ, **environment_of(self._settings)}
         if shards > 1:
             environment["GENAUG_THREADS"] = "1"
