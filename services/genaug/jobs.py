@@ -43,7 +43,11 @@ def run_job(settings: Settings, step: JobStep, key: str, *, shard: int, shards: 
     signal.signal(signal.SIGTERM, _cancel)
     set_up_threads(settings.threads)
     store = Store.open(settings.store, step)
-    request = read_request(store, key)
+    try:
+        request = read_request(store, key)
+    except GenaugError as error:
+        log.error("the Job has no request", extra={"code": error.code, "reason": error.reason, "key": key})
+        return BAD_INPUT if error.code in FINAL_CODES else 1
     reporter = Reporter(store, request, shard)
     try:
         if step == "train":

@@ -217,6 +217,19 @@ def test_a_wrong_run_file_names_the_key(home: Home, run: dict, tmp_path: Path) -
     assert "'42' is not in datasets/digits" in home.run("run", "create", "-f", path, code=1).stderr
 
 
+def test_a_dry_run_prints_the_defaults_and_starts_nothing(home: Home, run: dict, run_file: Path) -> None:
+    before = home.json("run", "list")
+    text = home.run("run", "create", "-f", run_file, "--dry-run", "--set", "evaluation.seeds=4").stdout
+    assert "learning_rate: 0.003" in text
+    assert "seeds: 4" in text
+    assert home.json("run", "list") == before
+
+
+def test_another_import_under_a_name_that_is_taken_is_refused(home: Home, run: dict, run_file: Path) -> None:
+    found = home.run("run", "create", "-f", run_file, "--set", "import.seed=7", code=1)
+    assert "import.seed: datasets/digits was sealed with 42, not 7" in found.stderr
+
+
 def test_a_run_that_cannot_go_on_fails_with_its_reason(home: Home, run: dict, tmp_path: Path) -> None:
     home.run("dataset", "import", "few", "--format", "digits", "--keep", "0=8,1=60,2=0,3=0,4=0,5=0,6=0,7=0,8=0,9=0")
     path = tmp_path / "run.yaml"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from typing import Annotated
 
 import typer
@@ -94,7 +95,10 @@ def doctor(output: FormatOption = "table") -> None:
 @command(config_app, "show")
 def config_show(output: Annotated[str, typer.Option("--output", "-o", help="yaml or json")] = "yaml") -> None:
     """Show the configuration in force; secrets as asterisks."""
+    if output not in ("yaml", "json"):
+        raise InvalidArgument(f"-o {output!r}: choose yaml or json", reason="BAD_FORMAT")
     value = settings().model_dump(mode="json")
+    value["database"]["url"] = re.sub(r"(://[^:/@]*):[^@]*@", r"\1:**********@", value["database"]["url"])
     typer.echo(json.dumps(value, indent=2) if output == "json" else yaml.safe_dump(value, sort_keys=False).rstrip())
 
 

@@ -40,7 +40,7 @@ def show(message: Message, output: str, table: Callable[[], RenderableType]) -> 
     if output == "table":
         stdout.print(table())
     else:
-        _plain(to_dict(message), output)
+        show_plain(to_dict(message), output)
 
 
 def show_list(messages: Iterable[Any], output: str, *, columns: Sequence[str], cells: Cells) -> None:
@@ -50,10 +50,11 @@ def show_list(messages: Iterable[Any], output: str, *, columns: Sequence[str], c
     if output == "table":
         stdout.print(make_table(columns, (cells(message) for message in found)))
     else:
-        _plain([to_dict(message) for message in found], output)
+        show_plain([to_dict(message) for message in found], output)
 
 
-def _plain(value: Any, output: str) -> None:
+def show_plain(value: Any, output: str) -> None:
+    """Print plain JSON or YAML."""
     text = (
         json.dumps(value, indent=2) if output == "json" else yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
     )

@@ -17,14 +17,16 @@ from genaug.cli.output import (
     run_table,
     show,
     show_list,
+    show_plain,
     state_word,
     stderr,
 )
 from genaug.client import Client
 from genaug.shared.errors import FailedPrecondition, InvalidArgument, NotFound
 from genaug.shared.names import check_id
+from genaug.shared.protojson import to_dict
 from genaug.shared.runfile import apply_overrides, load_yaml, parse_spec
-from genaug.v1 import evaluation_pb2, run_pb2
+from genaug.v1 import dataset_pb2, evaluation_pb2, run_pb2
 
 run_app = group("run", "Run the six steps.")
 evaluation_app = group("evaluation", "Train and score apart from a run.")
@@ -47,15 +49,18 @@ def create(
     check_format(output)
     spec = parse_spec(_read(file, overrides), run_pb2.RunSpec)
     with client() as server:
-        _import_first(server, spec, base=file.parent)
+        _import_first(server, spec, base=file.parent, dry_run=dry_run)
         run = server.create_run(spec, validate_only=dry_run)
         if wait and not dry_run:
             run = _follow(server, run.name)
-        _show_run(server, run, output)
+        if dry_run:
+            show_plain(to_dict(run.spec), "json" if output == "json" else "yaml")
+        else:
+            _show_run(server, run, output)
     _end(run, waited=wait and not dry_run)
 
 
-def _import_first(server: Client, spec: run_pb2.RunSpec, *, base: Path) -> None:
+def _import_first(server: Client, spec: run_pb2.RunSpec, *, base: Path, dry_run: bool) -> None:
     """Import the run file's own dataset, unless it is there."""
     if not spec.HasField("import"):
         return
@@ -65,12 +70,34 @@ def _import_first(server: Client, spec: run_pb2.RunSpec, *, base: Path) -> None:
     for field in ("images", "csv"):
         path = getattr(description, field)
         if path:
-            setattr(description, field, str(base / path))
+            setattr(description, field, str(base / Path(path).expanduser()))
     try:
-        server.get_dataset(f"datasets/{spec.dataset}")
+        dataset = server.get_dataset(f"datasets/{spec.dataset}")
     except NotFound:
+        if dry_run:
+            raise
         import_spec(server, spec.dataset, description)
+    else:
+        _check_same(dataset, description)
     spec.ClearField("import")
+
+
+def _check_same(dataset: dataset_pb2.Dataset, description: run_pb2.ImportSpec) -> None:
+    """Refuse a dataset that was imported in another way than the run file says."""
+    wanted = {
+        "format": description.format,
+        "seed": description.seed if description.HasField("seed") else 42,
+        "folds": description.folds if description.HasField("folds") else 5,
+        "split": list(description.split) or [0.7, 0.15, 0.15],
+    }
+    found = {key: getattr(dataset, key) for key in wanted} | {"split": list(dataset.split)}
+    for key, value in wanted.items():
+        if found[key] != value:
+            raise FailedPrecondition(
+                f"import.{key}: {dataset.name} was sealed with {found[key]}, not {value}; choose another name, "
+                f"or delete it with `genaug dataset delete`",
+                reason="OTHER_IMPORT",
+            )
 
 
 @command(run_app, "list")

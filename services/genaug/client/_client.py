@@ -9,8 +9,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
+import grpc
+
 from genaug.client.channel import connect, translated
 from genaug.client.embedded import embedded
+from genaug.shared.errors import FailedPrecondition, GenaugError, Internal, InvalidArgument
 from genaug.shared.runfile import load_yaml, parse_spec
 from genaug.shared.settings import Settings, load_settings
 from genaug.v1 import (
@@ -35,6 +38,10 @@ _SHORT = 60.0
 # Bytes of files in one message of an import.
 _BATCH_BYTES = 2_000_000
 _BATCH_FILES = 500
+# The largest image that an import takes.
+_LARGEST_BYTES = 60_000_000
+# Seconds that a call which loads a model, or deletes many objects, may take.
+_LONG = 600.0
 
 
 class ImportImage(Protocol):
@@ -66,6 +73,23 @@ class ImportImage(Protocol):
 
 
 ProgressHook = Callable[[common_pb2.Progress], None]
+
+
+def _read(image: ImportImage, row: int) -> bytes:
+    """The content of an image; what is wrong with it is said by its place in the source, not by its name."""
+    try:
+        content = image.read()
+    except OSError as error:
+        raise FailedPrecondition(
+            f"image {row} of the source (from 0) cannot be read ({error.strerror}); the import goes on where it was",
+            reason="UNREADABLE_SOURCE",
+        ) from None
+    if len(content) > _LARGEST_BYTES:
+        raise InvalidArgument(
+            f"image {row} of the source (from 0) has {len(content)} bytes, more than {_LARGEST_BYTES}; scale it down",
+            reason="TOO_LARGE",
+        )
+    return content
 
 
 class Client:
@@ -102,9 +126,9 @@ class Client:
         """Close the channel, and let an embedded server end once it has nothing to do."""
         self._exit.close()
 
-    def _call(self, method: Any, request: Any) -> Any:
+    def _call(self, method: Any, request: Any, *, timeout: float = _SHORT) -> Any:
         with translated(self.endpoint):
-            return method(request, timeout=_SHORT)
+            return method(request, timeout=timeout)
 
     def _stream(self, method: Any, request: Any) -> Iterator[Any]:
         with translated(self.endpoint):
@@ -149,14 +173,30 @@ class Client:
         header = assembly_service_pb2.ImportDatasetRequest.Header(
             name=f"datasets/{name}", format=format, split=list(split), folds=folds, seed=seed
         )
+        # gRPC would lose an error that is raised while it reads our requests, and log it with the file's name.
+        failures: list[GenaugError] = []
+
+        def requests() -> Iterator[assembly_service_pb2.ImportDatasetRequest]:
+            try:
+                yield from self._import_requests(header, list(images))
+            except GenaugError as error:
+                failures.append(error)
+                call.cancel()
+
         with translated(self.endpoint):
-            for response in self._assembly.ImportDataset(self._import_requests(header, list(images))):
-                if response.WhichOneof("event") == "dataset":
-                    dataset: dataset_pb2.Dataset = response.dataset
-                    return dataset
-                if on_progress:
-                    on_progress(response.progress)
-        raise AssertionError("the server ended an import without a dataset")
+            call = self._assembly.ImportDataset(requests())
+            try:
+                for response in call:
+                    if response.WhichOneof("event") == "dataset":
+                        dataset: dataset_pb2.Dataset = response.dataset
+                        return dataset
+                    if on_progress:
+                        on_progress(response.progress)
+            except grpc.RpcError:
+                if failures:
+                    raise failures[0] from None
+                raise
+        raise Internal("the server ended an import without a dataset", reason="RESULT_MISSING")
 
     def _import_requests(
         self, header: assembly_service_pb2.ImportDatasetRequest.Header, images: list[ImportImage]
@@ -165,7 +205,7 @@ class Client:
         yield request(header=header)
         for start in range(0, len(images), _BATCH_FILES):
             batch = images[start : start + _BATCH_FILES]
-            digests = [sha256(image.read()).hexdigest() for image in batch]
+            digests = [sha256(_read(image, row)).hexdigest() for row, image in enumerate(batch, start)]
             missing = set(
                 self._call(
                     self._assembly.FindMissingContents,
@@ -174,24 +214,23 @@ class Client:
             )
             files: list[assembly_service_pb2.ImportDatasetRequest.File] = []
             size = 0
-            for image, digest in zip(batch, digests, strict=True):
-                content = image.read() if digest in missing else b""
+            for row, (image, digest) in enumerate(zip(batch, digests, strict=True), start):
+                content = _read(image, row) if digest in missing else b""
                 missing.discard(digest)
-                if files and size + len(content) > _BATCH_BYTES:
+                file = request.File(
+                    content_sha256=digest,
+                    content=content,
+                    source_name=image.name,
+                    class_name=image.class_name,
+                    subject=image.subject,
+                    split=image.split,
+                    attributes=image.attributes,
+                )
+                if files and size + file.ByteSize() > _BATCH_BYTES:
                     yield request(files=request.Files(files=files))
                     files, size = [], 0
-                size += len(content)
-                files.append(
-                    request.File(
-                        content_sha256=digest,
-                        content=content,
-                        source_name=image.name,
-                        class_name=image.class_name,
-                        subject=image.subject,
-                        split=image.split,
-                        attributes=image.attributes,
-                    )
-                )
+                size += file.ByteSize()
+                files.append(file)
             yield request(files=request.Files(files=files))
 
     def get_dataset(self, name: str) -> dataset_pb2.Dataset:
@@ -207,7 +246,7 @@ class Client:
 
     def delete_dataset(self, name: str) -> None:
         """Delete "datasets/{dataset}" with its versions and images."""
-        self._call(self._assembly.DeleteDataset, assembly_service_pb2.DeleteDatasetRequest(name=name))
+        self._call(self._assembly.DeleteDataset, assembly_service_pb2.DeleteDatasetRequest(name=name), timeout=_LONG)
 
     def list_dataset_versions(self, parent: str) -> Iterator[dataset_pb2.DatasetVersion]:
         """All versions of "datasets/{dataset}"."""
@@ -279,7 +318,9 @@ class Client:
     def regenerate(self, receipt: generator_pb2.Receipt) -> generation_service_pb2.RegenerateImageResponse:
         """Draw one image again from its receipt."""
         response: generation_service_pb2.RegenerateImageResponse = self._call(
-            self._generation.RegenerateImage, generation_service_pb2.RegenerateImageRequest(receipt=receipt)
+            self._generation.RegenerateImage,
+            generation_service_pb2.RegenerateImageRequest(receipt=receipt),
+            timeout=_LONG,
         )
         return response
 

@@ -14,7 +14,7 @@ from grpc_status import rpc_status
 
 from genaug.shared.errors import BY_CODE, FailedPrecondition, GenaugError, Internal
 
-# Only what never reached a server is sent again.
+# UNAVAILABLE alone is sent again: every call of ours may be repeated, since results are named by their inputs.
 _RETRIES = json.dumps(
     {
         "methodConfig": [

@@ -36,7 +36,11 @@ def socket_address(home: Path) -> str:
     path = home / "genaug.sock"
     if len(str(path)) > _SOCKET_PATH:
         name = hashlib.sha256(str(home).encode()).hexdigest()[:16]
-        path = Path(tempfile.gettempdir()) / f"genaug-{os.getuid()}-{name}.sock"
+        folder = Path(tempfile.gettempdir()) / f"genaug-{os.getuid()}"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        if folder.stat().st_uid != os.getuid():
+            raise FailedPrecondition(f"{folder} belongs to somebody else; set a shorter --home", reason="BAD_SOCKET")
+        path = folder / f"{name}.sock"
     return f"unix:{path}"
 
 
@@ -54,8 +58,9 @@ def embedded(settings: Settings) -> Iterator[str]:
     """
     home = settings.home
     try:
-        (home / "logs").mkdir(parents=True, exist_ok=True)
-        home.chmod(0o700)
+        if not home.exists():
+            home.mkdir(parents=True, mode=0o700)
+        (home / "logs").mkdir(exist_ok=True)
         lock = lock_file(home, "clients.lock")
     except OSError as error:
         raise FailedPrecondition(

@@ -33,7 +33,7 @@ Call = Callable[[dict[str, Any], Callable[[], bool], OnProgress], dict[str, Any]
 
 # Waits between attempts at a call whose service is away or full, seconds.
 _PATIENCE = (1, 2, 4, 8, 15, 30, 30, 30)
-_AWAY = ("UNAVAILABLE", "RESOURCE_EXHAUSTED")
+_AWAY = ("UNAVAILABLE", "RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED")
 
 
 def _refuse(self: DefaultSerializer, serialized_data: str) -> Any:
@@ -63,7 +63,11 @@ class Work:
         Raises:
             GenaugError: as the call did.
         """
-        return self._engine.durably(self.owner, call.__name__, request)
+        return self._engine.durably(self.owner, self._workflow_id, call.__name__, request)
+
+    def is_latest(self) -> bool:
+        """Whether no later attempt has taken over."""
+        return self._engine.is_latest(self.owner, self._workflow_id)
 
     def chunks(self, call: Call, requests: Sequence[dict[str, Any]], *, sizes: Iterable[int]) -> list[dict[str, Any]]:
         """Do many calls, each in a durable child of its own, several at once.
@@ -84,8 +88,10 @@ class Work:
             part = digest_of(call.__name__, request)
             self._engine.live.expect(self.owner, part, size)
             with SetWorkflowID(f"{self._workflow_id}-{call.__name__}-{part[:16]}"):
-                handles.append(DBOS.enqueue_workflow("chunks", _chunk, self.owner, call.__name__, request))
-        return [_unwrap(handle.get_result(polling_interval_sec=0.1)) for handle in handles]
+                handles.append(
+                    DBOS.enqueue_workflow("chunks", _chunk, self.owner, self._workflow_id, call.__name__, request)
+                )
+        return [_unwrap(handle.get_result(polling_interval_sec=0.2)) for handle in handles]
 
 
 Workflow = Callable[[Work], None]
@@ -110,6 +116,7 @@ class Engine:
         self.live = live
         self._cancelled: set[str] = set()
         self._closing = threading.Event()
+        self._launched = False
         self._active: set[str] = set()
         self._lock = threading.Lock()
 
@@ -134,7 +141,6 @@ class Engine:
                 "executor_id": self._settings.database.executor_id,
                 "application_version": WORKFLOW_VERSION,
                 "sys_db_idle_transaction_timeout_sec": 15,
-                "notification_listener_polling_interval_sec": 0.1,
                 "scheduler_polling_interval_sec": 3600.0,
                 "log_level": "WARNING",
             }
@@ -143,10 +149,11 @@ class Engine:
             DBOS.register_queue(
                 "runs",
                 worker_concurrency=self._settings.jobs.runs,
-                polling_interval_sec=0.2,
+                polling_interval_sec=0.5,
                 on_conflict="always_update",
             )
-            DBOS.register_queue("chunks", worker_concurrency=4, polling_interval_sec=0.1, on_conflict="always_update")
+            DBOS.register_queue("chunks", worker_concurrency=4, polling_interval_sec=0.3, on_conflict="always_update")
+            self._launched = True
         except Exception as error:
             log.error("the database cannot be opened", exc_info=error)
             raise FailedPrecondition(
@@ -158,11 +165,11 @@ class Engine:
     def close(self) -> None:
         """Stop; what is at work is left as it is, and taken up at the next launch."""
         self._closing.set()
+        self._launched = False
         DBOS.destroy()
 
     def start(self, kind: str, owner: str, workflow_id: str) -> None:
         """Start a workflow unless `workflow_id` exists."""
-        self._cancelled.discard(owner)
         with SetWorkflowID(workflow_id):
             DBOS.enqueue_workflow("runs", _workflow, kind, owner)
 
@@ -184,22 +191,30 @@ class Engine:
             number += 1
         return number
 
-    def cancel(self, owner: str, workflow_id: str) -> None:
+    def is_latest(self, owner: str, workflow_id: str) -> bool:
+        """Whether `workflow_id` is the last attempt of its owner."""
+        # Looked up by a thread of its own: asked by a workflow's, DBOS would record the answer as a step.
+        with ThreadPoolExecutor(1) as aside:
+            return workflow_id == f"{owner}.{aside.submit(self.attempts, owner).result()}"
+
+    def cancel(self, workflow_id: str) -> None:
         """Stop a workflow with its children; the call at work stops within a unit of its work."""
-        self._cancelled.add(owner)
+        self._cancelled.add(workflow_id)
         DBOS.cancel_workflow(workflow_id, cancel_children=True)
 
     def busy(self) -> bool:
         """Whether a workflow is at work or waits for its turn."""
+        if not self._launched:
+            return False
         if self._active:
             return True
         return bool(DBOS.list_workflows(status=["PENDING", "ENQUEUED"], limit=1, load_input=False, load_output=False))
 
-    def durably(self, owner: str, name: str, request: dict[str, Any]) -> dict[str, Any]:
+    def durably(self, owner: str, workflow_id: str, name: str, request: dict[str, Any]) -> dict[str, Any]:
         """Do the call `name` as a recorded step of the workflow that this thread runs."""
 
         def until() -> bool:
-            return owner not in self._cancelled and not self._closing.is_set()
+            return workflow_id not in self._cancelled and not self._closing.is_set()
 
         def on_progress(done: int, total: int, unit: str) -> None:
             self.live.update(owner, digest_of(name, request), done, total, unit)
@@ -244,12 +259,9 @@ class Engine:
         workflow_id = DBOS.workflow_id
         assert workflow_id is not None  # noqa: S101  # only called by a workflow
         with self._lock:
-            self._active.add(owner)
+            self._active.add(workflow_id)
         try:
-            # Looked up by a thread of its own: asked by the workflow's, DBOS would record the answer as a step.
-            with ThreadPoolExecutor(1) as aside:
-                latest = aside.submit(self.attempts, owner).result()
-            if workflow_id != f"{owner}.{latest}":
+            if not self.is_latest(owner, workflow_id):
                 # Left by an orchestrator that was killed before it could note the end; a later attempt has taken over.
                 raise Cancelled("a later attempt has taken over", reason="SUPERSEDED")
             self._workflows[kind](Work(self, owner, workflow_id))
@@ -260,7 +272,7 @@ class Engine:
             return {"error": _error_dict(Internal("an error of ours; see the orchestrator's log"))}
         finally:
             with self._lock:
-                self._active.discard(owner)
+                self._active.discard(workflow_id)
             self.live.forget(owner)
         return {}
 
@@ -281,9 +293,9 @@ def _workflow(kind: str, owner: str) -> dict[str, Any]:
 
 
 @DBOS.workflow(name="chunk")
-def _chunk(owner: str, call: str, request: dict[str, Any]) -> dict[str, Any]:
+def _chunk(owner: str, parent: str, call: str, request: dict[str, Any]) -> dict[str, Any]:
     try:
-        return {"result": _current().durably(owner, call, request)}
+        return {"result": _current().durably(owner, parent, call, request)}
     except GenaugError as error:
         return {"error": _error_dict(error)}
 

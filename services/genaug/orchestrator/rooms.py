@@ -66,12 +66,24 @@ class Rooms:
 
     def calls(self) -> tuple[Callable[[Json, Until, OnProgress], Json], ...]:
         """What the engine may be asked to do."""
-        return (self.assemble, self.generate, self.generate_and_label, self.embed, self.select, self.run_job)
+        return (
+            self.dataset,
+            self.assemble,
+            self.generate,
+            self.generate_and_label,
+            self.embed,
+            self.select,
+            self.run_job,
+        )
 
     def get_dataset(self, name: str) -> Json:
         """The Dataset record."""
         with translated(self._endpoint("assembly")):
             return to_dict(self._assembly.GetDataset(assembly_service_pb2.GetDatasetRequest(name=name), timeout=_SHORT))
+
+    def dataset(self, request: Json, until: Until, on_progress: OnProgress) -> Json:
+        """{name} -> Dataset."""
+        return self.get_dataset(request["name"])
 
     def get_version(self, name: str) -> Json:
         """The DatasetVersion record."""
@@ -123,7 +135,7 @@ class Rooms:
             return {"reused": len(results)}
         job = make_request(step, request["inputs"])
         write_request(self._store, job)
-        shards = min(self._parallelism, len(missing)) if step == "train" else 1
+        shards = min(self._parallelism, len(results)) if step == "train" else 1
         self._runner.run(job, shards=shards, until=until, on_progress=on_progress)
         lost = [name for name in missing if not self._finished(name)]
         if lost:

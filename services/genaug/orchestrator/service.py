@@ -16,7 +16,14 @@ from genaug.orchestrator.rooms import Rooms, plan_key
 from genaug.orchestrator.runners.local import LocalRunner
 from genaug.orchestrator.spec import complete, complete_evaluation, is_reference, run_id
 from genaug.orchestrator.workflow import EvaluationApart, SixSteps, evaluation_inputs, training_plan, view_of
-from genaug.shared.errors import Cancelled, FailedPrecondition, GenaugError, InvalidArgument, NotFound
+from genaug.shared.errors import (
+    Cancelled,
+    FailedPrecondition,
+    GenaugError,
+    InvalidArgument,
+    NotFound,
+    ResourceExhausted,
+)
 from genaug.shared.names import check_id, digest_id, version_ids
 from genaug.shared.names import run_id as run_id_of
 from genaug.shared.protojson import from_dict, to_dict
@@ -52,15 +59,15 @@ class OrchestratorServicer(orchestrator_service_pb2_grpc.OrchestratorServiceServ
             live=live,
         )
         self._starting = threading.Lock()
+        # Each holds a thread; what they watch needs some too.
+        self._watchers = threading.Semaphore(settings.server.threads // 2)
 
     def warm_up(self) -> None:
         """Open store and database; take up runs that were at work."""
         self._store.check()
         self._engine.launch()
         for run in self._records.ids():
-            record = self._records.get(run)
-            if record["state"] in UNFINISHED and not self._engine.attempts(run):
-                self._start(run)
+            self._take_up(run)
 
     def close(self) -> None:
         """Stop the engine; what is at work is taken up at the next start."""
@@ -89,6 +96,7 @@ class OrchestratorServicer(orchestrator_service_pb2_grpc.OrchestratorServiceServ
             else:
                 if record["state"] in (FAILED, CANCELLED):
                     self._resume(run)
+                self._take_up(run)
         return self._run(run)
 
     def GetRun(self, request: pb.GetRunRequest, context: grpc.ServicerContext) -> run_pb2.Run:
@@ -101,6 +109,14 @@ class OrchestratorServicer(orchestrator_service_pb2_grpc.OrchestratorServiceServ
 
     def WatchRun(self, request: pb.WatchRunRequest, context: grpc.ServicerContext) -> Iterator[pb.WatchRunResponse]:
         run = run_id_of(request.name)
+        if not self._watchers.acquire(blocking=False):
+            raise ResourceExhausted("too many calls watch runs; ask with GetRun instead", reason="TOO_MANY_WATCHERS")
+        try:
+            yield from self._changes(run, context)
+        finally:
+            self._watchers.release()
+
+    def _changes(self, run: str, context: grpc.ServicerContext) -> Iterator[pb.WatchRunResponse]:
         last = None
         while context.is_active():
             record = self._records.now(run)
@@ -114,7 +130,7 @@ class OrchestratorServicer(orchestrator_service_pb2_grpc.OrchestratorServiceServ
     def CancelRun(self, request: pb.CancelRunRequest, context: grpc.ServicerContext) -> run_pb2.Run:
         run = run_id_of(request.name)
         if self._records.get(run)["state"] in UNFINISHED:
-            self._engine.cancel(run, f"{run}.{self._engine.attempts(run)}")
+            self._engine.cancel(f"{run}.{self._engine.attempts(run)}")
             self._records.end(run, CANCELLED)
         return self._run(run)
 
@@ -123,6 +139,7 @@ class OrchestratorServicer(orchestrator_service_pb2_grpc.OrchestratorServiceServ
         with self._starting:
             if self._records.get(run)["state"] in (FAILED, CANCELLED):
                 self._resume(run)
+            self._take_up(run)
         return self._run(run)
 
     def GetReport(self, request: pb.GetReportRequest, context: grpc.ServicerContext) -> Iterator[pb.GetReportResponse]:
@@ -171,6 +188,13 @@ class OrchestratorServicer(orchestrator_service_pb2_grpc.OrchestratorServiceServ
     def _start(self, run: str) -> None:
         self._engine.start("run", run, f"{run}.{self._engine.attempts(run) + 1}")
 
+    def _take_up(self, run: str) -> None:
+        """Start a run that should be at work and is not: its orchestrator was killed between two notes."""
+        attempts = self._engine.attempts(run)
+        at_work = bool(attempts) and self._engine.status(f"{run}.{attempts}") in ("ENQUEUED", "PENDING")
+        if self._records.get(run)["state"] in UNFINISHED and not at_work:
+            self._start(run)
+
     def _resume(self, run: str) -> None:
         """A new attempt: all that was finished is found in the store."""
         self._records.update(run, state="STATE_PENDING", error="", end_time="")
@@ -180,7 +204,9 @@ class OrchestratorServicer(orchestrator_service_pb2_grpc.OrchestratorServiceServ
         try:
             SixSteps(self._rooms, self._records, work).perform()
         except Cancelled:
-            # CancelRun has said so already.
+            # CancelRun has said so already, unless somebody else has ended a Job.
+            if self._records.get(work.owner)["state"] in UNFINISHED and work.is_latest():
+                self._records.end(work.owner, CANCELLED)
             raise
         except GenaugError as error:
             self._records.end(work.owner, FAILED, error=f"{error.reason}: {error.message}")
@@ -203,8 +229,7 @@ class OrchestratorServicer(orchestrator_service_pb2_grpc.OrchestratorServiceServ
             "inputs": evaluation_inputs(
                 entries,
                 settings,
-                channels=dataset["channels"],
-                dataset=dataset_name,
+                dataset=dataset,
                 view=view,
                 spec=given | {"evaluation": settings},
             ),

@@ -80,6 +80,10 @@ def complete(spec: Spec, dataset: Mapping[str, Any]) -> Spec:
     if set(dominant) == set(result["classes"]):
         raise _fail("selection.classes", "all classes are dominant; leave at least one to augment")
     result["scenarios"] = _scenarios(result.get("scenarios") or list(_DEFAULT_SCENARIOS))
+    if result["generator"]["kind"] == "KIND_TRANSFORMS" and any(one["synthetic"] for one in result["scenarios"]):
+        raise _fail(
+            "generator.kind", "transforms draw nothing synthetic; give the scenarios `transformed` doses instead"
+        )
     _sizes(result, int(dataset["median_side"]))
     labeler, seeds = result["labeling"]["seed"], result["evaluation"]
     if seeds["first_seed"] <= labeler < seeds["first_seed"] + seeds["seeds"]:

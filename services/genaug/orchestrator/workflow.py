@@ -28,6 +28,7 @@ class Study:
     """What a run looks at: its view of the dataset."""
 
     dataset: str
+    digest: str
     channels: int
     version: str
     training: dict[str, int]
@@ -77,7 +78,7 @@ class SixSteps:
     def _view(self) -> Study:
         """Fix the real rows that the run looks at."""
         with self._stage("view") as stage:
-            dataset = self._rooms.get_dataset(f"datasets/{self._spec['dataset']}")
+            dataset = self._work.call(self._rooms.dataset, {"name": f"datasets/{self._spec['dataset']}"})
             request = {"parent": dataset["name"], "view": view_of(self._spec)}
             version = self._work.call(self._rooms.assemble, request)
             training = {count["class_name"]: int(count["count"]) for count in version["real"]}
@@ -89,7 +90,7 @@ class SixSteps:
                         reason="CLASS_TOO_SMALL",
                     )
             stage.results = [version["name"]]
-        return Study(dataset["name"], dataset["channels"], version["name"], training)
+        return Study(dataset["name"], dataset["digest"], dataset["channels"], version["name"], training)
 
     def _finetune(self, study: Study) -> dict[str, str]:
         """Step 1: fine-tune what draws, on the training rows of the classes to augment."""
@@ -217,8 +218,7 @@ class SixSteps:
         inputs = evaluation_inputs(
             self._entries(versions),
             self._spec["evaluation"],
-            channels=study.channels,
-            dataset=study.dataset,
+            dataset={"name": study.dataset, "digest": study.digest, "channels": study.channels},
             view=view_of(self._spec),
             spec={"name": self._spec["name"], "run": f"runs/{self._run}", "evaluation": self._spec["evaluation"]},
         )
@@ -325,6 +325,8 @@ def training_plan(scenarios: Sequence[Json], settings: Json, channels: int, clas
             "classifier": settings["classifier"],
             "channels": channels,
             "dataset_version": entry["version"]["name"],
+            # "versions/real" is a name that a dataset imported anew bears again; its rows are not the same.
+            "rows_digest": entry["version"]["digest"],
             "classes": classes,
             "sampling": entry["scenario"]["sampling"],
             "updates": settings["updates"],
@@ -337,14 +339,13 @@ def training_plan(scenarios: Sequence[Json], settings: Json, channels: int, clas
     ]
 
 
-def evaluation_inputs(
-    scenarios: Sequence[Json], settings: Json, *, channels: int, dataset: str, view: Json, spec: Json
-) -> Json:
+def evaluation_inputs(scenarios: Sequence[Json], settings: Json, *, dataset: Json, view: Json, spec: Json) -> Json:
     """The inputs of the `evaluate` Job."""
-    names = [classifier_name(item) for item in training_plan(scenarios, settings, channels, view["classes"])]
+    names = [classifier_name(item) for item in training_plan(scenarios, settings, dataset["channels"], view["classes"])]
     seeds = settings["seeds"]
     return {
-        "dataset": dataset,
+        "dataset": dataset["name"],
+        "dataset_digest": dataset["digest"],
         "classes": view["classes"],
         "multi_disease": view["multi_disease"].removeprefix("MULTI_DISEASE_"),
         "reference": next(e["scenario"]["name"] for e in scenarios if is_reference(e["scenario"])),

@@ -6,6 +6,7 @@ import difflib
 from typing import Any, TypeVar
 
 import yaml
+from google.protobuf import json_format
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
@@ -58,6 +59,8 @@ def load_yaml(text: str, *, source: str = "run file") -> dict[str, Any]:
         place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         problem = getattr(error, "problem", None) or "cannot be read"
         raise InvalidArgument(f"{source}{place}: {problem}", reason="BAD_YAML") from None
+    except (ValueError, RecursionError) as error:
+        raise InvalidArgument(f"{source}: cannot be read ({type(error).__name__})", reason="BAD_YAML") from None
     if value is None:
         raise InvalidArgument(f"{source} is empty; it needs at least `name` and `dataset`", reason="BAD_YAML")
     if not isinstance(value, dict):
@@ -83,7 +86,10 @@ def apply_overrides(value: dict[str, Any], overrides: list[str]) -> dict[str, An
                 if isinstance(place, list)
                 else _mapping(place, path).setdefault(part, {})
             )
-        new = yaml.load(text, _Loader)  # noqa: S506  # a SafeLoader
+        try:
+            new = yaml.load(text, _Loader)  # noqa: S506  # a SafeLoader
+        except (yaml.YAMLError, ValueError, RecursionError):
+            raise InvalidArgument(f"--set {path}: {text!r} is no YAML value", reason="BAD_OVERRIDE") from None
         if isinstance(place, list):
             place[_index(place, last, path)] = new
         else:
@@ -111,7 +117,11 @@ def parse_spec(value: dict[str, Any], kind: type[M]) -> M:
     Raises:
         InvalidArgument: a key is unknown, or a value has the wrong type; the message starts with the path.
     """
-    return from_dict(kind, _message(value, kind.DESCRIPTOR, ""))
+    plain = _message(value, kind.DESCRIPTOR, "")
+    try:
+        return from_dict(kind, plain)
+    except json_format.ParseError as error:
+        raise InvalidArgument(f"run file: {error}", reason="BAD_RUN_FILE") from None
 
 
 def _fail(path: str, problem: str) -> InvalidArgument:

@@ -27,7 +27,8 @@ from genaug.shared.telemetry import request_id
 log = logging.getLogger(__name__)
 
 ERROR_DOMAIN = "genaug"
-MAX_MESSAGE_BYTES = 4 * 1024 * 1024
+# Responses stay below gRPC's own 4 MiB; a request may hold one image of an import.
+MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 FRAME_BYTES = 1024 * 1024
 MAX_PAGE_SIZE = 1000
 
@@ -181,6 +182,7 @@ class Server:
         self._server = grpc.server(
             self._pool,
             interceptors=[_Interceptor(_token(settings.auth, address))],
+            maximum_concurrent_rpcs=settings.server.threads,
             options=[("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES)],
         )
         try:

@@ -64,8 +64,8 @@ class ServerSettings(_Section):
 
     address: str = "127.0.0.1:50051"
     """host:port, or unix:/path."""
-    threads: int = Field(16, ge=2, le=512)
-    """Requests served at once."""
+    threads: int = Field(64, ge=2, le=512)
+    """Requests served at once; one more is refused."""
     reflection: bool = True
     """Whether grpcurl may list the services."""
 

@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 
 import torch
 
-from genaug.shared.errors import FailedPrecondition, ResourceExhausted
+from genaug.shared.errors import FailedPrecondition, ResourceExhausted, Unavailable
 
 T = TypeVar("T")
 
@@ -74,6 +74,7 @@ class ModelThread:
 
     def __init__(self, name: str, *, waiting: int = 16) -> None:
         self._jobs: queue.Queue[_Job[object] | None] = queue.Queue(waiting)
+        self._closed = False
         self._thread = threading.Thread(target=self._loop, name=name, daemon=True)
         self._thread.start()
 
@@ -83,13 +84,15 @@ class ModelThread:
         Raises:
             ResourceExhausted: too many calls wait already.
         """
+        if self._closed:
+            raise Unavailable("the server is ending; try again", reason="CLOSING")
         job: _Job[T] = _Job(work, queue.Queue(8), threading.Event())
         try:
             self._jobs.put_nowait(job)  # type: ignore[arg-type]
         except queue.Full:
             raise ResourceExhausted("too many calls wait for the model; try again in a minute", reason="BUSY") from None
         try:
-            while (event := job.events.get()) is not None:
+            while (event := self._next(job)) is not None:
                 if isinstance(event, _Failure):
                     raise event.error
                 yield event
@@ -97,8 +100,17 @@ class ModelThread:
             job.abandoned.set()
 
     def close(self) -> None:
-        """Let the thread end after the work at hand."""
+        """Let the thread end after the work at hand, and refuse more."""
+        self._closed = True
         self._jobs.put(None)
+
+    def _next(self, job: _Job[T]) -> T | _Failure | None:
+        while True:
+            try:
+                return job.events.get(timeout=0.5)
+            except queue.Empty:
+                if not self._thread.is_alive():
+                    raise Unavailable("the server is ending; try again", reason="CLOSING") from None
 
     def _loop(self) -> None:
         while (job := self._jobs.get()) is not None:

@@ -128,7 +128,7 @@ def test_a_service_that_is_away_is_asked_again(engine: Engine, calls: Calls) -> 
 def test_cancel_stops_the_call_at_work(engine: Engine, calls: Calls) -> None:
     engine.start("wait", "o", "o.1")
     assert calls.hold.wait(10)
-    engine.cancel("o", "o.1")
+    engine.cancel("o.1")
     deadline = time.monotonic() + 10
     while engine.busy():
         assert time.monotonic() < deadline
@@ -177,4 +177,4 @@ def test_closing_leaves_work_to_be_taken_up(engine: Engine, calls: Calls) -> Non
     engine.launch()
     assert calls.hold.wait(10), "the call is done again"
     assert engine.status("o.1") == "PENDING"
-    engine.cancel("o", "o.1")
+    engine.cancel("o.1")

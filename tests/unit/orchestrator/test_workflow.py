@@ -34,7 +34,7 @@ def test_all_scenarios_are_trained_alike() -> None:
     entries = [
         {
             "scenario": {"name": name, "synthetic": dose, "transformed": 0.0, "sampling": sampling},
-            "version": {"name": f"v/{name}", "real": [{"class_name": "A", "count": 3}]},
+            "version": {"name": f"v/{name}", "digest": name, "real": [{"class_name": "A", "count": 3}]},
         }
         for name, dose, sampling in (("real", 0.0, "SAMPLING_NATURAL"), ("syn", 1.0, "SAMPLING_NATURAL"))
     ]
@@ -55,15 +55,25 @@ def test_all_scenarios_are_trained_alike() -> None:
         ("v/syn", 8),
     ]
     same = {key for key in plan[0] if len({repr(item[key]) for item in plan}) == 1}
-    assert same == set(plan[0]) - {"dataset_version", "seed"}
+    assert same == set(plan[0]) - {"dataset_version", "rows_digest", "seed"}
     inputs = evaluation_inputs(
         entries,
         settings,
-        channels=1,
-        dataset="datasets/d",
+        dataset={"name": "datasets/d", "digest": "d", "channels": 1},
         view={"classes": ["A", "B"], "multi_disease": "MULTI_DISEASE_KEEP"},
         spec={},
     )
     assert inputs["reference"] == "real"
     assert inputs["scenarios"][1]["classifiers"] == [classifier_name(item) for item in plan[2:]]
     assert inputs["multi_disease"] == "KEEP"
+
+
+def test_a_dataset_imported_anew_is_never_scored_by_old_classifiers() -> None:
+    """Its `real` version bears the same name, but rows that were trained on may be sealed now."""
+    settings = {"classifier": {}, "updates": 5, "seeds": 2, "first_seed": 7, "batch_size": 4, "learning_rate": 0.1}
+    scenario = {"name": "real", "synthetic": 0.0, "transformed": 0.0, "sampling": "SAMPLING_NATURAL"}
+    names = set()
+    for digest in ("one", "two"):
+        entry = {"scenario": scenario, "version": {"name": "datasets/d/versions/real", "digest": digest}}
+        names |= {classifier_name(item) for item in training_plan([entry], settings, 1, ["A", "B"])}
+    assert len(names) == 4

@@ -98,3 +98,20 @@ def test_a_wrong_override_is_refused(override: str) -> None:
 def test_anything_is_a_spec_or_a_clear_error(value) -> None:
     with contextlib.suppress(InvalidArgument):
         parse_spec(value, RUN)
+
+
+@pytest.mark.parametrize("text", ["x: 2001-99-99", "[" * 5000, "x: " + "9" * 6000])
+def test_what_breaks_the_yaml_library_is_broken_yaml(text: str) -> None:
+    with pytest.raises(InvalidArgument, match="run file"):
+        load_yaml(text)
+
+
+@pytest.mark.parametrize("value", [{"generator": {"train_steps": 3_000_000_000}}, {"generator": {"seed": 10**20}}])
+def test_a_number_that_fits_no_field_is_refused(value) -> None:
+    with pytest.raises(InvalidArgument, match="run file"):
+        parse_spec(value, RUN)
+
+
+def test_an_override_that_is_no_yaml_is_refused() -> None:
+    with pytest.raises(InvalidArgument, match="no YAML value"):
+        apply_overrides({}, ["a=[1"])

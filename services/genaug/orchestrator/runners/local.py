@@ -38,7 +38,8 @@ class _Process:
 
     def stop(self) -> None:
         if self.child is None:
-            with contextlib.suppress(ProcessLookupError):
+            # Empty when its orchestrator was killed before it could note the child.
+            with contextlib.suppress(ProcessLookupError, ValueError):
                 os.kill(int(self.lock.read_text()), signal.SIGTERM)
             return
         self.child.terminate()
@@ -94,6 +95,18 @@ class LocalRunner:
         except BlockingIOError:
             os.close(descriptor)
             return _Process(lock, None)
+        try:
+            child = self._spawn(request, name, shard, shards, descriptor)
+            os.write(descriptor, str(child.pid).encode())
+        finally:
+            # The child keeps the lock as long as it lives.
+            os.close(descriptor)
+        return _Process(lock, child)
+
+    def _spawn(
+        self, request: JobRequest, name: str, shard: int, shards: int, descriptor: int
+    ) -> subprocess.Popen[bytes]:
+        os.truncate(descriptor, 0)
         # What an earlier attempt said of its end must not be taken for this one's.
         self._store.delete(request.progress_key(shard))
         environment = {**os.environ, **environment_of(self._settings)}
@@ -101,19 +114,14 @@ class LocalRunner:
             environment["GENAUG_THREADS"] = "1"
         command = [sys.executable, "-m", "genaug.cli", "job", request.step, "--request", request.key]
         with (self._logs / f"{name}.log").open("ab") as sink:
-            child = subprocess.Popen(
+            return subprocess.Popen(
                 [*command, "--shard", f"{shard}/{shards}"],
                 stdin=subprocess.DEVNULL,
                 stdout=sink,
                 stderr=sink,
                 env=environment,
-                # The child keeps the lock as long as it lives.
                 pass_fds=[descriptor],
             )
-        os.truncate(descriptor, 0)
-        os.write(descriptor, str(child.pid).encode())
-        os.close(descriptor)
-        return _Process(lock, child)
 
     def _wait(
         self, request: JobRequest, processes: Sequence[_Process], *, until: Callable[[], bool], on_progress: OnProgress
