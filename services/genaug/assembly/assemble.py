@@ -88,7 +88,7 @@ def assemble(wanted: Assembly, store: Store) -> Json:
             shortfall[name] += count - len(taken)
     rows = [*real, *made]
     check_training(rows)
-    return write_version(store, wanted.dataset, version, rows, shortfall=shortfall)
+    return write_version(store, wanted.dataset, version, rows, shortfall=shortfall, multi_disease=wanted.multi_disease)
 
 
 def _doses(wanted: Assembly) -> list[tuple[Source, float, tuple[str, ...]]]:
@@ -209,7 +209,9 @@ def _check_lineage(store: Store, dataset: str, generators: Iterable[str]) -> Non
             raise FailedPrecondition(
                 f"{generator}: not in the store, so nothing says what it has learnt from", reason="GENERATOR_NOT_FOUND"
             )
-        if not str(record.get("dataset_version", "")).startswith(f"datasets/{dataset}/versions/"):
+        learnt = str(record.get("dataset_version", ""))
+        # A dataset that was deleted and imported anew has another seal, and other versions.
+        if not learnt.startswith(f"datasets/{dataset}/versions/") or not store.exists(f"{learnt}/version.json"):
             raise InvalidArgument(
                 f"{generator} has learnt from {record.get('dataset_version', 'an unknown dataset')}, not from "
                 f"datasets/{dataset}",

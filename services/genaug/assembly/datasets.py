@@ -7,7 +7,7 @@ from typing import Any
 
 from genaug.shared.digests import digest_of
 from genaug.shared.errors import InvalidArgument, NotFound
-from genaug.shared.manifest import Row, counts, encode, read_rows, rows_digest, to_table
+from genaug.shared.manifest import MultiDisease, Row, counts, encode, read_rows, rows_digest, to_table
 from genaug.shared.provenance import now
 from genaug.shared.store import Store
 
@@ -105,7 +105,13 @@ def list_versions(store: Store, dataset: str) -> list[str]:
 
 
 def write_version(
-    store: Store, dataset: str, version: str, rows: Sequence[Row], *, shortfall: Mapping[str, int]
+    store: Store,
+    dataset: str,
+    version: str,
+    rows: Sequence[Row],
+    *,
+    shortfall: Mapping[str, int],
+    multi_disease: MultiDisease = "KEEP",
 ) -> Json:
     """Write a version, rows first, unless it is there; return what is there."""
     store.put_new(rows_key(dataset, version), encode(to_table(rows)))
@@ -119,6 +125,10 @@ def write_version(
         "validation": class_counts(counts(rows, split="validation")),
         "shortfall": class_counts(shortfall),
         "create_time": now(),
+        "view": {
+            "classes": sorted({row.class_name for row in rows if row.source == "real"}),
+            "multi_disease": f"MULTI_DISEASE_{multi_disease}",
+        },
     }
     store.put_new_json(version_key(dataset, version), record)
     found: Json = store.get_json(version_key(dataset, version))

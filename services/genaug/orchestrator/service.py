@@ -268,8 +268,12 @@ class OrchestratorServicer(orchestrator_service_pb2_grpc.OrchestratorServiceServ
             raise InvalidArgument(
                 "dataset_versions[0]: the reference must hold real rows alone", reason="BAD_EVALUATION"
             )
-        classes = sorted({c["class_name"] for c in versions[0]["real"]})
-        view = {"classes": classes, "multi_disease": "MULTI_DISEASE_KEEP"}
+        view: dict[str, Any] = versions[0]["view"]
+        if any(version["view"] != view for version in versions):
+            raise InvalidArgument(
+                "dataset_versions: seen through different views; only versions of one view can be compared",
+                reason="BAD_EVALUATION",
+            )
         return entries, f"datasets/{parents.pop()}", view
 
     def _evaluation(self, name: str) -> evaluation_pb2.Evaluation:

@@ -71,7 +71,7 @@ class NearDuplicate(_message.Message):
     def __init__(self, image_id: _Optional[str] = ..., other_image_id: _Optional[str] = ..., correlation: _Optional[float] = ...) -> None: ...
 
 class DatasetVersion(_message.Message):
-    __slots__ = ("name", "digest", "manifest", "real", "synthetic", "transformed", "validation", "shortfall", "create_time")
+    __slots__ = ("name", "digest", "manifest", "real", "synthetic", "transformed", "validation", "shortfall", "create_time", "view")
     NAME_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     MANIFEST_FIELD_NUMBER: _ClassVar[int]
@@ -81,6 +81,7 @@ class DatasetVersion(_message.Message):
     VALIDATION_FIELD_NUMBER: _ClassVar[int]
     SHORTFALL_FIELD_NUMBER: _ClassVar[int]
     CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    VIEW_FIELD_NUMBER: _ClassVar[int]
     name: str
     digest: str
     manifest: str
@@ -90,7 +91,8 @@ class DatasetVersion(_message.Message):
     validation: _containers.RepeatedCompositeFieldContainer[_common_pb2.ClassCount]
     shortfall: _containers.RepeatedCompositeFieldContainer[_common_pb2.ClassCount]
     create_time: str
-    def __init__(self, name: _Optional[str] = ..., digest: _Optional[str] = ..., manifest: _Optional[str] = ..., real: _Optional[_Iterable[_Union[_common_pb2.ClassCount, _Mapping]]] = ..., synthetic: _Optional[_Iterable[_Union[_common_pb2.ClassCount, _Mapping]]] = ..., transformed: _Optional[_Iterable[_Union[_common_pb2.ClassCount, _Mapping]]] = ..., validation: _Optional[_Iterable[_Union[_common_pb2.ClassCount, _Mapping]]] = ..., shortfall: _Optional[_Iterable[_Union[_common_pb2.ClassCount, _Mapping]]] = ..., create_time: _Optional[str] = ...) -> None: ...
+    view: View
+    def __init__(self, name: _Optional[str] = ..., digest: _Optional[str] = ..., manifest: _Optional[str] = ..., real: _Optional[_Iterable[_Union[_common_pb2.ClassCount, _Mapping]]] = ..., synthetic: _Optional[_Iterable[_Union[_common_pb2.ClassCount, _Mapping]]] = ..., transformed: _Optional[_Iterable[_Union[_common_pb2.ClassCount, _Mapping]]] = ..., validation: _Optional[_Iterable[_Union[_common_pb2.ClassCount, _Mapping]]] = ..., shortfall: _Optional[_Iterable[_Union[_common_pb2.ClassCount, _Mapping]]] = ..., create_time: _Optional[str] = ..., view: _Optional[_Union[View, _Mapping]] = ...) -> None: ...
 
 class View(_message.Message):
     __slots__ = ("classes", "multi_disease")
