@@ -40,6 +40,10 @@ lint: setup ## ruff, mypy (strict), import-linter
 lint-proto: ## buf lint, from npm
 	npx --yes @bufbuild/buf@1.75.0 lint
 
+.PHONY: bench
+bench: setup ## Measure a run that is killed ten times beside one left alone
+	$(BIN)/python benchmarks/kill.py examples/quickstart.yaml --kills 10
+
 .PHONY: format
 format: setup ## Format the code
 	$(BIN)/ruff check --fix .

@@ -75,10 +75,11 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--longest", type=float, default=25.0, help="seconds an attempt lives at most")
+    parser.add_argument("--keep", type=Path, help="folder in which the two homes are left")
     options = parser.parse_args()
     dice = random.Random(options.seed)  # noqa: S311
     with tempfile.TemporaryDirectory() as folder:
-        alone, killed = Path(folder, "alone"), Path(folder, "killed")
+        alone, killed = Path(options.keep or folder, "alone"), Path(options.keep or folder, "killed")
         expected, alone_seconds = finish(alone, options.file)
         spent, written = 0.0, {}
         for number in range(options.kills):
