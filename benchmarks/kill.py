@@ -74,7 +74,7 @@ def main() -> None:
     parser.add_argument("file", type=Path)
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--longest", type=float, default=25.0, help="seconds an attempt lives at most")
+    parser.add_argument("--longest", type=float, default=60.0, help="seconds an attempt lives at most")
     parser.add_argument("--keep", type=Path, help="folder in which the two homes are left")
     options = parser.parse_args()
     dice = random.Random(options.seed)  # noqa: S311
