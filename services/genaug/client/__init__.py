@@ -9,7 +9,8 @@
 Errors are those of `genaug.shared.errors`, whatever the wire says.
 """
 
-from genaug.client._client import Client, ImportImage
+from genaug.client._client import Client
 from genaug.client.channel import connect, translated
+from genaug.client.uploads import ImportImage
 
 __all__ = ["Client", "ImportImage", "connect", "translated"]

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
-from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any
 
 import grpc
 
 from genaug.client.channel import connect, translated
 from genaug.client.embedded import embedded
-from genaug.shared.errors import FailedPrecondition, GenaugError, Internal, InvalidArgument
+from genaug.client.uploads import ImportImage, import_requests
+from genaug.shared.errors import GenaugError, Internal
 from genaug.shared.runfile import load_yaml, parse_spec
 from genaug.shared.settings import Settings, load_settings
 from genaug.v1 import (
@@ -35,61 +35,11 @@ from genaug.v1 import (
 
 # Seconds that a call which only reads or starts something may take.
 _SHORT = 60.0
-# Bytes of files in one message of an import.
-_BATCH_BYTES = 2_000_000
-_BATCH_FILES = 500
-# The largest image that an import takes.
-_LARGEST_BYTES = 60_000_000
 # Seconds that a call which loads a model, or deletes many objects, may take.
 _LONG = 600.0
 
 
-class ImportImage(Protocol):
-    """One image to import, as its source describes it."""
-
-    @property
-    def name(self) -> str:
-        """Its name in the source; kept apart from manifests."""
-
-    @property
-    def class_name(self) -> str:
-        """Its class."""
-
-    @property
-    def subject(self) -> str:
-        """Who it is of, as the source says; empty when each image is its own subject."""
-
-    @property
-    def split(self) -> str:
-        """The user's own split, or empty."""
-
-    @property
-    def attributes(self) -> Mapping[str, str]:
-        """Further facts."""
-
-    @property
-    def read(self) -> Callable[[], bytes]:
-        """Returns the encoded image."""
-
-
 ProgressHook = Callable[[common_pb2.Progress], None]
-
-
-def _read(image: ImportImage, row: int) -> bytes:
-    """The content of an image; what is wrong with it is said by its place in the source, not by its name."""
-    try:
-        content = image.read()
-    except OSError as error:
-        raise FailedPrecondition(
-            f"image {row} of the source (from 0) cannot be read ({error.strerror}); the import goes on where it was",
-            reason="UNREADABLE_SOURCE",
-        ) from None
-    if len(content) > _LARGEST_BYTES:
-        raise InvalidArgument(
-            f"image {row} of the source (from 0) has {len(content)} bytes, more than {_LARGEST_BYTES}; scale it down",
-            reason="TOO_LARGE",
-        )
-    return content
 
 
 class Client:
@@ -146,8 +96,6 @@ class Client:
                 return
             request.page_token = response.next_page_token
 
-    # ---- datasets
-
     def import_dataset(
         self,
         name: str,
@@ -178,7 +126,7 @@ class Client:
 
         def requests() -> Iterator[assembly_service_pb2.ImportDatasetRequest]:
             try:
-                yield from self._import_requests(header, list(images))
+                yield from import_requests(header, list(images), find_missing=self._find_missing)
             except GenaugError as error:
                 failures.append(error)
                 call.cancel()
@@ -198,40 +146,10 @@ class Client:
                 raise
         raise Internal("the server ended an import without a dataset", reason="RESULT_MISSING")
 
-    def _import_requests(
-        self, header: assembly_service_pb2.ImportDatasetRequest.Header, images: list[ImportImage]
-    ) -> Iterator[assembly_service_pb2.ImportDatasetRequest]:
-        request = assembly_service_pb2.ImportDatasetRequest
-        yield request(header=header)
-        for start in range(0, len(images), _BATCH_FILES):
-            batch = images[start : start + _BATCH_FILES]
-            digests = [sha256(_read(image, row)).hexdigest() for row, image in enumerate(batch, start)]
-            missing = set(
-                self._call(
-                    self._assembly.FindMissingContents,
-                    assembly_service_pb2.FindMissingContentsRequest(content_sha256=sorted(set(digests))),
-                ).content_sha256
-            )
-            files: list[assembly_service_pb2.ImportDatasetRequest.File] = []
-            size = 0
-            for row, (image, digest) in enumerate(zip(batch, digests, strict=True), start):
-                content = _read(image, row) if digest in missing else b""
-                missing.discard(digest)
-                file = request.File(
-                    content_sha256=digest,
-                    content=content,
-                    source_name=image.name,
-                    class_name=image.class_name,
-                    subject=image.subject,
-                    split=image.split,
-                    attributes=image.attributes,
-                )
-                if files and size + file.ByteSize() > _BATCH_BYTES:
-                    yield request(files=request.Files(files=files))
-                    files, size = [], 0
-                size += file.ByteSize()
-                files.append(file)
-            yield request(files=request.Files(files=files))
+    def _find_missing(self, digests: set[str]) -> set[str]:
+        """Those of the contents that the server lacks."""
+        request = assembly_service_pb2.FindMissingContentsRequest(content_sha256=sorted(digests))
+        return set(self._call(self._assembly.FindMissingContents, request).content_sha256)
 
     def get_dataset(self, name: str) -> dataset_pb2.Dataset:
         """Return "datasets/{dataset}"."""
@@ -265,8 +183,6 @@ class Client:
                 assembly_service_pb2.CollectGarbageRequest(validate_only=validate_only)
             )
         return response
-
-    # ---- generators, images, classifiers
 
     def get_generator(self, name: str) -> generator_pb2.Generator:
         """Return "generators/{digest}"."""
@@ -335,8 +251,6 @@ class Client:
         """All classifiers, by name."""
         request = labeling_service_pb2.ListClassifiersRequest()
         return self._pages(self._labeling.ListClassifiers, request, "classifiers")
-
-    # ---- runs and evaluations
 
     def create_run(self, spec: run_pb2.RunSpec | Path | str, *, validate_only: bool = False) -> run_pb2.Run:
         """Start a run, or return the one that exists.

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from genaug.shared.digests import ID_LENGTH, canonical_json, sha256
+from genaug.shared.digests import canonical_json, sha256
 from genaug.shared.errors import FailedPrecondition, InvalidArgument
 from genaug.shared.store import Store
 
@@ -148,11 +148,6 @@ def rows_digest(rows: Iterable[Row]) -> str:
         for r in rows
     )
     return sha256(canonical_json(facts))
-
-
-def version_digest(rows: Iterable[Row]) -> str:
-    """Name of the version that holds these rows: 32 hex digits."""
-    return rows_digest(rows)[:ID_LENGTH]
 
 
 def counts(rows: Iterable[Row], *, split: Split, source: Source = "real") -> dict[str, int]:

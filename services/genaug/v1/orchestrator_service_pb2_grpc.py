@@ -94,7 +94,7 @@ class OrchestratorServiceServicer:
     """
 
     def CreateRun(self, request, context):
-        """Starts a run. The same run file returns the run that exists.
+        """Starts a run. The same run file returns the run that exists, and goes on with it if it had failed or was cancelled.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

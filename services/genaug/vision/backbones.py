@@ -6,6 +6,7 @@ update. The small network's inputs are pixels; the frozen one's are the backbone
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import cache
 from typing import Any, cast
@@ -25,7 +26,7 @@ EFFICIENTNET_LITE0 = "BACKBONE_EFFICIENTNET_LITE0"
 PASS = 64
 
 
-class Network(nn.Module):
+class Network(nn.Module, ABC):
     """A classifier's network.
 
     Args:
@@ -47,29 +48,29 @@ class Network(nn.Module):
         self.head = nn.Linear(features, classes)
 
     @property
+    @abstractmethod
     def input_key(self) -> str:
         """Equal for networks whose `prepare` gives the same inputs."""
-        raise NotImplementedError
 
     @property
     def weights_sha256(self) -> str:
         """sha256 of frozen weights that lie outside the artefact; empty when all are inside."""
         return ""
 
+    @abstractmethod
     def prepare(self, pixels: NDArray[np.uint8]) -> NDArray[Any]:
         """What `embed` takes, one row per image: computed once per image and kept.
 
         Args:
             pixels: uint8 [n, image_size, image_size, channels].
         """
-        raise NotImplementedError
 
     def fit_inputs(self, inputs: Tensor) -> None:
         """Learn the scale of the training inputs, where the network needs it."""
 
+    @abstractmethod
     def embed(self, inputs: Tensor) -> Tensor:
         """Penultimate features, float32 [n, features], of inputs on the network's device."""
-        raise NotImplementedError
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Logits, float32 [n, classes]."""

@@ -1,0 +1,105 @@
+"""What an import sends: contents that the server lacks, in messages of a size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from hashlib import sha256
+from typing import Protocol
+
+from genaug.shared.errors import FailedPrecondition, InvalidArgument
+from genaug.v1.assembly_service_pb2 import ImportDatasetRequest
+
+# Bytes of files in one message, unless one image alone has more.
+_BATCH_BYTES = 2_000_000
+_BATCH_FILES = 500
+# The largest image that an import takes.
+_LARGEST_BYTES = 60_000_000
+
+
+class ImportImage(Protocol):
+    """One image to import, as its source describes it."""
+
+    @property
+    def name(self) -> str:
+        """Its name in the source; kept apart from manifests."""
+
+    @property
+    def class_name(self) -> str:
+        """Its class."""
+
+    @property
+    def subject(self) -> str:
+        """Who it is of, as the source says; empty when each image is its own subject."""
+
+    @property
+    def split(self) -> str:
+        """The user's own split, or empty."""
+
+    @property
+    def attributes(self) -> Mapping[str, str]:
+        """Further facts."""
+
+    @property
+    def read(self) -> Callable[[], bytes]:
+        """Returns the encoded image."""
+
+
+def import_requests(
+    header: ImportDatasetRequest.Header,
+    images: Sequence[ImportImage],
+    *,
+    find_missing: Callable[[set[str]], set[str]],
+) -> Iterator[ImportDatasetRequest]:
+    """The messages of an import: the header, then batches of files, each with its content only if the server lacks it.
+
+    Args:
+        header: How to import.
+        images: The images; each is read twice, so that contents need not be held in memory.
+        find_missing: Says which of some contents (sha256, hex) the server lacks.
+
+    Raises:
+        FailedPrecondition: an image cannot be read.
+        InvalidArgument: an image is larger than 60 MB.
+    """
+    yield ImportDatasetRequest(header=header)
+    for start in range(0, len(images), _BATCH_FILES):
+        batch = images[start : start + _BATCH_FILES]
+        digests = [sha256(_read(image, row)).hexdigest() for row, image in enumerate(batch, start)]
+        missing = find_missing(set(digests))
+        files: list[ImportDatasetRequest.File] = []
+        size = 0
+        for row, (image, digest) in enumerate(zip(batch, digests, strict=True), start):
+            content = _read(image, row) if digest in missing else b""
+            missing.discard(digest)
+            file = ImportDatasetRequest.File(
+                content_sha256=digest,
+                content=content,
+                source_name=image.name,
+                class_name=image.class_name,
+                subject=image.subject,
+                split=image.split,
+                attributes=image.attributes,
+            )
+            if files and size + file.ByteSize() > _BATCH_BYTES:
+                yield ImportDatasetRequest(files=ImportDatasetRequest.Files(files=files))
+                files, size = [], 0
+            size += file.ByteSize()
+            files.append(file)
+        yield ImportDatasetRequest(files=ImportDatasetRequest.Files(files=files))
+
+
+def _read(image: ImportImage, row: int) -> bytes:
+    """The content of an image; what is wrong with it is said by its place in the source, not by its name."""
+    try:
+        content = image.read()
+    except OSError as error:
+        raise FailedPrecondition(
+            f"image {row} of the source (from 0) cannot be read ({error.strerror}); the import goes on where it was",
+            reason="UNREADABLE_SOURCE",
+        ) from None
+    if len(content) > _LARGEST_BYTES:
+        raise InvalidArgument(
+            f"image {row} of the source (from 0) has {len(content)} bytes, more than {_LARGEST_BYTES}; scale it down",
+            reason="TOO_LARGE",
+        )
+    return content
