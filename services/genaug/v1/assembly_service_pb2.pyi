@@ -3,6 +3,7 @@ from genaug.v1 import dataset_pb2 as _dataset_pb2
 from genaug.v1 import run_pb2 as _run_pb2
 from google.protobuf import empty_pb2 as _empty_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable, Mapping as _Mapping
@@ -179,3 +180,66 @@ class CollectGarbageResponse(_message.Message):
     objects: int
     size_bytes: int
     def __init__(self, objects: _Optional[int] = ..., size_bytes: _Optional[int] = ...) -> None: ...
+
+class UniteDatasetsRequest(_message.Message):
+    __slots__ = ("name", "datasets")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    DATASETS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    datasets: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, name: _Optional[str] = ..., datasets: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class UniteDatasetsResponse(_message.Message):
+    __slots__ = ("progress", "dataset")
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    DATASET_FIELD_NUMBER: _ClassVar[int]
+    progress: _common_pb2.Progress
+    dataset: _dataset_pb2.Dataset
+    def __init__(self, progress: _Optional[_Union[_common_pb2.Progress, _Mapping]] = ..., dataset: _Optional[_Union[_dataset_pb2.Dataset, _Mapping]] = ...) -> None: ...
+
+class DescribeDatasetRequest(_message.Message):
+    __slots__ = ("name",)
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    def __init__(self, name: _Optional[str] = ...) -> None: ...
+
+class DescribeDatasetResponse(_message.Message):
+    __slots__ = ("progress", "description", "page")
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
+    PAGE_FIELD_NUMBER: _ClassVar[int]
+    progress: _common_pb2.Progress
+    description: _dataset_pb2.DatasetDescription
+    page: _common_pb2.FileFrame
+    def __init__(self, progress: _Optional[_Union[_common_pb2.Progress, _Mapping]] = ..., description: _Optional[_Union[_dataset_pb2.DatasetDescription, _Mapping]] = ..., page: _Optional[_Union[_common_pb2.FileFrame, _Mapping]] = ...) -> None: ...
+
+class ExportImagesRequest(_message.Message):
+    __slots__ = ("name", "layout")
+    class Layout(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        LAYOUT_UNSPECIFIED: _ClassVar[ExportImagesRequest.Layout]
+        LAYOUT_FOLDERS: _ClassVar[ExportImagesRequest.Layout]
+        LAYOUT_CSV: _ClassVar[ExportImagesRequest.Layout]
+    LAYOUT_UNSPECIFIED: ExportImagesRequest.Layout
+    LAYOUT_FOLDERS: ExportImagesRequest.Layout
+    LAYOUT_CSV: ExportImagesRequest.Layout
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    LAYOUT_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    layout: ExportImagesRequest.Layout
+    def __init__(self, name: _Optional[str] = ..., layout: _Optional[_Union[ExportImagesRequest.Layout, str]] = ...) -> None: ...
+
+class ExportImagesResponse(_message.Message):
+    __slots__ = ("progress", "piece")
+    class Piece(_message.Message):
+        __slots__ = ("path", "data")
+        PATH_FIELD_NUMBER: _ClassVar[int]
+        DATA_FIELD_NUMBER: _ClassVar[int]
+        path: str
+        data: bytes
+        def __init__(self, path: _Optional[str] = ..., data: _Optional[bytes] = ...) -> None: ...
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    PIECE_FIELD_NUMBER: _ClassVar[int]
+    progress: _common_pb2.Progress
+    piece: ExportImagesResponse.Piece
+    def __init__(self, progress: _Optional[_Union[_common_pb2.Progress, _Mapping]] = ..., piece: _Optional[_Union[ExportImagesResponse.Piece, _Mapping]] = ...) -> None: ...

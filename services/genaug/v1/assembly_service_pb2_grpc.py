@@ -77,6 +77,21 @@ class AssemblyServiceStub:
                 request_serializer=genaug_dot_v1_dot_assembly__service__pb2.AssembleDatasetVersionRequest.SerializeToString,
                 response_deserializer=genaug_dot_v1_dot_dataset__pb2.DatasetVersion.FromString,
                 _registered_method=True)
+        self.UniteDatasets = channel.unary_stream(
+                '/genaug.v1.AssemblyService/UniteDatasets',
+                request_serializer=genaug_dot_v1_dot_assembly__service__pb2.UniteDatasetsRequest.SerializeToString,
+                response_deserializer=genaug_dot_v1_dot_assembly__service__pb2.UniteDatasetsResponse.FromString,
+                _registered_method=True)
+        self.DescribeDataset = channel.unary_stream(
+                '/genaug.v1.AssemblyService/DescribeDataset',
+                request_serializer=genaug_dot_v1_dot_assembly__service__pb2.DescribeDatasetRequest.SerializeToString,
+                response_deserializer=genaug_dot_v1_dot_assembly__service__pb2.DescribeDatasetResponse.FromString,
+                _registered_method=True)
+        self.ExportImages = channel.unary_stream(
+                '/genaug.v1.AssemblyService/ExportImages',
+                request_serializer=genaug_dot_v1_dot_assembly__service__pb2.ExportImagesRequest.SerializeToString,
+                response_deserializer=genaug_dot_v1_dot_assembly__service__pb2.ExportImagesResponse.FromString,
+                _registered_method=True)
         self.ExportManifest = channel.unary_stream(
                 '/genaug.v1.AssemblyService/ExportManifest',
                 request_serializer=genaug_dot_v1_dot_assembly__service__pb2.ExportManifestRequest.SerializeToString,
@@ -150,6 +165,28 @@ class AssemblyServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def UniteDatasets(self, request, context):
+        """Unites sealed datasets into one: every image keeps its side, subjects stay apart by dataset. Asking again for what
+        exists with the same digest returns it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DescribeDataset(self, request, context):
+        """Counts what a researcher looks at first; its page is a file of the stream.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExportImages(self, request, context):
+        """Streams a version's images and tables as files.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ExportManifest(self, request, context):
         """Streams a version's manifest (Parquet).
         """
@@ -206,6 +243,21 @@ def add_AssemblyServiceServicer_to_server(servicer, server):
                     servicer.AssembleDatasetVersion,
                     request_deserializer=genaug_dot_v1_dot_assembly__service__pb2.AssembleDatasetVersionRequest.FromString,
                     response_serializer=genaug_dot_v1_dot_dataset__pb2.DatasetVersion.SerializeToString,
+            ),
+            'UniteDatasets': grpc.unary_stream_rpc_method_handler(
+                    servicer.UniteDatasets,
+                    request_deserializer=genaug_dot_v1_dot_assembly__service__pb2.UniteDatasetsRequest.FromString,
+                    response_serializer=genaug_dot_v1_dot_assembly__service__pb2.UniteDatasetsResponse.SerializeToString,
+            ),
+            'DescribeDataset': grpc.unary_stream_rpc_method_handler(
+                    servicer.DescribeDataset,
+                    request_deserializer=genaug_dot_v1_dot_assembly__service__pb2.DescribeDatasetRequest.FromString,
+                    response_serializer=genaug_dot_v1_dot_assembly__service__pb2.DescribeDatasetResponse.SerializeToString,
+            ),
+            'ExportImages': grpc.unary_stream_rpc_method_handler(
+                    servicer.ExportImages,
+                    request_deserializer=genaug_dot_v1_dot_assembly__service__pb2.ExportImagesRequest.FromString,
+                    response_serializer=genaug_dot_v1_dot_assembly__service__pb2.ExportImagesResponse.SerializeToString,
             ),
             'ExportManifest': grpc.unary_stream_rpc_method_handler(
                     servicer.ExportManifest,
@@ -435,6 +487,87 @@ class AssemblyService:
             '/genaug.v1.AssemblyService/AssembleDatasetVersion',
             genaug_dot_v1_dot_assembly__service__pb2.AssembleDatasetVersionRequest.SerializeToString,
             genaug_dot_v1_dot_dataset__pb2.DatasetVersion.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UniteDatasets(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/genaug.v1.AssemblyService/UniteDatasets',
+            genaug_dot_v1_dot_assembly__service__pb2.UniteDatasetsRequest.SerializeToString,
+            genaug_dot_v1_dot_assembly__service__pb2.UniteDatasetsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DescribeDataset(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/genaug.v1.AssemblyService/DescribeDataset',
+            genaug_dot_v1_dot_assembly__service__pb2.DescribeDatasetRequest.SerializeToString,
+            genaug_dot_v1_dot_assembly__service__pb2.DescribeDatasetResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportImages(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/genaug.v1.AssemblyService/ExportImages',
+            genaug_dot_v1_dot_assembly__service__pb2.ExportImagesRequest.SerializeToString,
+            genaug_dot_v1_dot_assembly__service__pb2.ExportImagesResponse.FromString,
             options,
             channel_credentials,
             insecure,

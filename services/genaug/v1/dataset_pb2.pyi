@@ -95,7 +95,7 @@ class DatasetVersion(_message.Message):
     def __init__(self, name: _Optional[str] = ..., digest: _Optional[str] = ..., manifest: _Optional[str] = ..., real: _Optional[_Iterable[_Union[_common_pb2.ClassCount, _Mapping]]] = ..., synthetic: _Optional[_Iterable[_Union[_common_pb2.ClassCount, _Mapping]]] = ..., transformed: _Optional[_Iterable[_Union[_common_pb2.ClassCount, _Mapping]]] = ..., validation: _Optional[_Iterable[_Union[_common_pb2.ClassCount, _Mapping]]] = ..., shortfall: _Optional[_Iterable[_Union[_common_pb2.ClassCount, _Mapping]]] = ..., create_time: _Optional[str] = ..., view: _Optional[_Union[View, _Mapping]] = ...) -> None: ...
 
 class View(_message.Message):
-    __slots__ = ("classes", "multi_disease")
+    __slots__ = ("classes", "multi_disease", "fold")
     class MultiDisease(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         MULTI_DISEASE_UNSPECIFIED: _ClassVar[View.MultiDisease]
@@ -108,6 +108,79 @@ class View(_message.Message):
     MULTI_DISEASE_KEEP: View.MultiDisease
     CLASSES_FIELD_NUMBER: _ClassVar[int]
     MULTI_DISEASE_FIELD_NUMBER: _ClassVar[int]
+    FOLD_FIELD_NUMBER: _ClassVar[int]
     classes: _containers.RepeatedScalarFieldContainer[str]
     multi_disease: View.MultiDisease
-    def __init__(self, classes: _Optional[_Iterable[str]] = ..., multi_disease: _Optional[_Union[View.MultiDisease, str]] = ...) -> None: ...
+    fold: int
+    def __init__(self, classes: _Optional[_Iterable[str]] = ..., multi_disease: _Optional[_Union[View.MultiDisease, str]] = ..., fold: _Optional[int] = ...) -> None: ...
+
+class DatasetDescription(_message.Message):
+    __slots__ = ("dataset", "classes", "attributes", "multi_disease", "duplicates", "near_duplicates", "images_per_subject", "measures", "naive_split")
+    class Tally(_message.Message):
+        __slots__ = ("class_name", "training", "validation", "test", "subjects")
+        CLASS_NAME_FIELD_NUMBER: _ClassVar[int]
+        TRAINING_FIELD_NUMBER: _ClassVar[int]
+        VALIDATION_FIELD_NUMBER: _ClassVar[int]
+        TEST_FIELD_NUMBER: _ClassVar[int]
+        SUBJECTS_FIELD_NUMBER: _ClassVar[int]
+        class_name: str
+        training: int
+        validation: int
+        test: int
+        subjects: int
+        def __init__(self, class_name: _Optional[str] = ..., training: _Optional[int] = ..., validation: _Optional[int] = ..., test: _Optional[int] = ..., subjects: _Optional[int] = ...) -> None: ...
+    class Attribute(_message.Message):
+        __slots__ = ("name", "values")
+        NAME_FIELD_NUMBER: _ClassVar[int]
+        VALUES_FIELD_NUMBER: _ClassVar[int]
+        name: str
+        values: _containers.RepeatedCompositeFieldContainer[DatasetDescription.Value]
+        def __init__(self, name: _Optional[str] = ..., values: _Optional[_Iterable[_Union[DatasetDescription.Value, _Mapping]]] = ...) -> None: ...
+    class Value(_message.Message):
+        __slots__ = ("value", "counts")
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        COUNTS_FIELD_NUMBER: _ClassVar[int]
+        value: str
+        counts: _containers.RepeatedCompositeFieldContainer[_common_pb2.ClassCount]
+        def __init__(self, value: _Optional[str] = ..., counts: _Optional[_Iterable[_Union[_common_pb2.ClassCount, _Mapping]]] = ...) -> None: ...
+    class Measure(_message.Message):
+        __slots__ = ("name", "class_name", "percentiles")
+        NAME_FIELD_NUMBER: _ClassVar[int]
+        CLASS_NAME_FIELD_NUMBER: _ClassVar[int]
+        PERCENTILES_FIELD_NUMBER: _ClassVar[int]
+        name: str
+        class_name: str
+        percentiles: _containers.RepeatedScalarFieldContainer[float]
+        def __init__(self, name: _Optional[str] = ..., class_name: _Optional[str] = ..., percentiles: _Optional[_Iterable[float]] = ...) -> None: ...
+    class NaiveSplit(_message.Message):
+        __slots__ = ("splits", "leaked", "leaked_lowest", "leaked_highest", "subjects_on_two_sides")
+        SPLITS_FIELD_NUMBER: _ClassVar[int]
+        LEAKED_FIELD_NUMBER: _ClassVar[int]
+        LEAKED_LOWEST_FIELD_NUMBER: _ClassVar[int]
+        LEAKED_HIGHEST_FIELD_NUMBER: _ClassVar[int]
+        SUBJECTS_ON_TWO_SIDES_FIELD_NUMBER: _ClassVar[int]
+        splits: int
+        leaked: float
+        leaked_lowest: float
+        leaked_highest: float
+        subjects_on_two_sides: float
+        def __init__(self, splits: _Optional[int] = ..., leaked: _Optional[float] = ..., leaked_lowest: _Optional[float] = ..., leaked_highest: _Optional[float] = ..., subjects_on_two_sides: _Optional[float] = ...) -> None: ...
+    DATASET_FIELD_NUMBER: _ClassVar[int]
+    CLASSES_FIELD_NUMBER: _ClassVar[int]
+    ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
+    MULTI_DISEASE_FIELD_NUMBER: _ClassVar[int]
+    DUPLICATES_FIELD_NUMBER: _ClassVar[int]
+    NEAR_DUPLICATES_FIELD_NUMBER: _ClassVar[int]
+    IMAGES_PER_SUBJECT_FIELD_NUMBER: _ClassVar[int]
+    MEASURES_FIELD_NUMBER: _ClassVar[int]
+    NAIVE_SPLIT_FIELD_NUMBER: _ClassVar[int]
+    dataset: str
+    classes: _containers.RepeatedCompositeFieldContainer[DatasetDescription.Tally]
+    attributes: _containers.RepeatedCompositeFieldContainer[DatasetDescription.Attribute]
+    multi_disease: _containers.RepeatedCompositeFieldContainer[_common_pb2.ClassCount]
+    duplicates: int
+    near_duplicates: int
+    images_per_subject: _containers.RepeatedScalarFieldContainer[int]
+    measures: _containers.RepeatedCompositeFieldContainer[DatasetDescription.Measure]
+    naive_split: DatasetDescription.NaiveSplit
+    def __init__(self, dataset: _Optional[str] = ..., classes: _Optional[_Iterable[_Union[DatasetDescription.Tally, _Mapping]]] = ..., attributes: _Optional[_Iterable[_Union[DatasetDescription.Attribute, _Mapping]]] = ..., multi_disease: _Optional[_Iterable[_Union[_common_pb2.ClassCount, _Mapping]]] = ..., duplicates: _Optional[int] = ..., near_duplicates: _Optional[int] = ..., images_per_subject: _Optional[_Iterable[int]] = ..., measures: _Optional[_Iterable[_Union[DatasetDescription.Measure, _Mapping]]] = ..., naive_split: _Optional[_Union[DatasetDescription.NaiveSplit, _Mapping]] = ...) -> None: ...

@@ -10,7 +10,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class EvaluationSettings(_message.Message):
-    __slots__ = ("classifier", "updates", "seeds", "first_seed", "batch_size", "learning_rate", "resamples")
+    __slots__ = ("classifier", "updates", "seeds", "first_seed", "batch_size", "learning_rate", "resamples", "further", "folds")
     CLASSIFIER_FIELD_NUMBER: _ClassVar[int]
     UPDATES_FIELD_NUMBER: _ClassVar[int]
     SEEDS_FIELD_NUMBER: _ClassVar[int]
@@ -18,6 +18,8 @@ class EvaluationSettings(_message.Message):
     BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
     LEARNING_RATE_FIELD_NUMBER: _ClassVar[int]
     RESAMPLES_FIELD_NUMBER: _ClassVar[int]
+    FURTHER_FIELD_NUMBER: _ClassVar[int]
+    FOLDS_FIELD_NUMBER: _ClassVar[int]
     classifier: _classifier_pb2.ClassifierSpec
     updates: int
     seeds: int
@@ -25,7 +27,9 @@ class EvaluationSettings(_message.Message):
     batch_size: int
     learning_rate: float
     resamples: int
-    def __init__(self, classifier: _Optional[_Union[_classifier_pb2.ClassifierSpec, _Mapping]] = ..., updates: _Optional[int] = ..., seeds: _Optional[int] = ..., first_seed: _Optional[int] = ..., batch_size: _Optional[int] = ..., learning_rate: _Optional[float] = ..., resamples: _Optional[int] = ...) -> None: ...
+    further: _containers.RepeatedCompositeFieldContainer[EvaluationSettings]
+    folds: int
+    def __init__(self, classifier: _Optional[_Union[_classifier_pb2.ClassifierSpec, _Mapping]] = ..., updates: _Optional[int] = ..., seeds: _Optional[int] = ..., first_seed: _Optional[int] = ..., batch_size: _Optional[int] = ..., learning_rate: _Optional[float] = ..., resamples: _Optional[int] = ..., further: _Optional[_Iterable[_Union[EvaluationSettings, _Mapping]]] = ..., folds: _Optional[int] = ...) -> None: ...
 
 class EvaluationSpec(_message.Message):
     __slots__ = ("name", "run", "dataset_versions", "evaluation")
@@ -40,7 +44,7 @@ class EvaluationSpec(_message.Message):
     def __init__(self, name: _Optional[str] = ..., run: _Optional[str] = ..., dataset_versions: _Optional[_Iterable[str]] = ..., evaluation: _Optional[_Union[EvaluationSettings, _Mapping]] = ...) -> None: ...
 
 class Evaluation(_message.Message):
-    __slots__ = ("name", "spec", "state", "scores", "comparisons", "verdict", "test_images", "test_subjects", "create_time", "provenance", "error")
+    __slots__ = ("name", "spec", "state", "scores", "comparisons", "verdict", "test_images", "test_subjects", "create_time", "provenance", "error", "reference_probe", "saturation")
     class State(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         STATE_UNSPECIFIED: _ClassVar[Evaluation.State]
@@ -62,6 +66,8 @@ class Evaluation(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
     PROVENANCE_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
+    REFERENCE_PROBE_FIELD_NUMBER: _ClassVar[int]
+    SATURATION_FIELD_NUMBER: _ClassVar[int]
     name: str
     spec: EvaluationSpec
     state: Evaluation.State
@@ -73,7 +79,9 @@ class Evaluation(_message.Message):
     create_time: str
     provenance: _common_pb2.Provenance
     error: str
-    def __init__(self, name: _Optional[str] = ..., spec: _Optional[_Union[EvaluationSpec, _Mapping]] = ..., state: _Optional[_Union[Evaluation.State, str]] = ..., scores: _Optional[_Iterable[_Union[ScenarioScore, _Mapping]]] = ..., comparisons: _Optional[_Iterable[_Union[Comparison, _Mapping]]] = ..., verdict: _Optional[_Union[Verdict, _Mapping]] = ..., test_images: _Optional[int] = ..., test_subjects: _Optional[int] = ..., create_time: _Optional[str] = ..., provenance: _Optional[_Union[_common_pb2.Provenance, _Mapping]] = ..., error: _Optional[str] = ...) -> None: ...
+    reference_probe: ScenarioScore
+    saturation: Saturation
+    def __init__(self, name: _Optional[str] = ..., spec: _Optional[_Union[EvaluationSpec, _Mapping]] = ..., state: _Optional[_Union[Evaluation.State, str]] = ..., scores: _Optional[_Iterable[_Union[ScenarioScore, _Mapping]]] = ..., comparisons: _Optional[_Iterable[_Union[Comparison, _Mapping]]] = ..., verdict: _Optional[_Union[Verdict, _Mapping]] = ..., test_images: _Optional[int] = ..., test_subjects: _Optional[int] = ..., create_time: _Optional[str] = ..., provenance: _Optional[_Union[_common_pb2.Provenance, _Mapping]] = ..., error: _Optional[str] = ..., reference_probe: _Optional[_Union[ScenarioScore, _Mapping]] = ..., saturation: _Optional[_Union[Saturation, _Mapping]] = ...) -> None: ...
 
 class Estimate(_message.Message):
     __slots__ = ("value", "lower", "upper")
@@ -86,7 +94,7 @@ class Estimate(_message.Message):
     def __init__(self, value: _Optional[float] = ..., lower: _Optional[float] = ..., upper: _Optional[float] = ...) -> None: ...
 
 class ScenarioScore(_message.Message):
-    __slots__ = ("scenario", "dataset_version", "training_images", "macro_recall", "macro_precision", "macro_f1", "accuracy", "macro_auc", "recalls", "confusion", "seeds", "seed_macro_recalls", "specificities", "weighted_precision", "weighted_f1", "calibration_error")
+    __slots__ = ("scenario", "dataset_version", "training_images", "macro_recall", "macro_precision", "macro_f1", "accuracy", "macro_auc", "recalls", "confusion", "seeds", "seed_macro_recalls", "specificities", "weighted_precision", "weighted_f1", "calibration_error", "macro_average_precision", "classes", "reliability")
     class RecallsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -101,6 +109,36 @@ class ScenarioScore(_message.Message):
         key: str
         value: float
         def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    class ClassScore(_message.Message):
+        __slots__ = ("class_name", "images", "recall", "specificity", "precision", "f1", "auc", "average_precision", "roc")
+        CLASS_NAME_FIELD_NUMBER: _ClassVar[int]
+        IMAGES_FIELD_NUMBER: _ClassVar[int]
+        RECALL_FIELD_NUMBER: _ClassVar[int]
+        SPECIFICITY_FIELD_NUMBER: _ClassVar[int]
+        PRECISION_FIELD_NUMBER: _ClassVar[int]
+        F1_FIELD_NUMBER: _ClassVar[int]
+        AUC_FIELD_NUMBER: _ClassVar[int]
+        AVERAGE_PRECISION_FIELD_NUMBER: _ClassVar[int]
+        ROC_FIELD_NUMBER: _ClassVar[int]
+        class_name: str
+        images: int
+        recall: Estimate
+        specificity: float
+        precision: float
+        f1: float
+        auc: float
+        average_precision: float
+        roc: _containers.RepeatedScalarFieldContainer[float]
+        def __init__(self, class_name: _Optional[str] = ..., images: _Optional[int] = ..., recall: _Optional[_Union[Estimate, _Mapping]] = ..., specificity: _Optional[float] = ..., precision: _Optional[float] = ..., f1: _Optional[float] = ..., auc: _Optional[float] = ..., average_precision: _Optional[float] = ..., roc: _Optional[_Iterable[float]] = ...) -> None: ...
+    class ReliabilityBin(_message.Message):
+        __slots__ = ("share", "confidence", "accuracy")
+        SHARE_FIELD_NUMBER: _ClassVar[int]
+        CONFIDENCE_FIELD_NUMBER: _ClassVar[int]
+        ACCURACY_FIELD_NUMBER: _ClassVar[int]
+        share: float
+        confidence: float
+        accuracy: float
+        def __init__(self, share: _Optional[float] = ..., confidence: _Optional[float] = ..., accuracy: _Optional[float] = ...) -> None: ...
     SCENARIO_FIELD_NUMBER: _ClassVar[int]
     DATASET_VERSION_FIELD_NUMBER: _ClassVar[int]
     TRAINING_IMAGES_FIELD_NUMBER: _ClassVar[int]
@@ -117,6 +155,9 @@ class ScenarioScore(_message.Message):
     WEIGHTED_PRECISION_FIELD_NUMBER: _ClassVar[int]
     WEIGHTED_F1_FIELD_NUMBER: _ClassVar[int]
     CALIBRATION_ERROR_FIELD_NUMBER: _ClassVar[int]
+    MACRO_AVERAGE_PRECISION_FIELD_NUMBER: _ClassVar[int]
+    CLASSES_FIELD_NUMBER: _ClassVar[int]
+    RELIABILITY_FIELD_NUMBER: _ClassVar[int]
     scenario: str
     dataset_version: str
     training_images: int
@@ -133,7 +174,26 @@ class ScenarioScore(_message.Message):
     weighted_precision: float
     weighted_f1: float
     calibration_error: float
-    def __init__(self, scenario: _Optional[str] = ..., dataset_version: _Optional[str] = ..., training_images: _Optional[int] = ..., macro_recall: _Optional[_Union[Estimate, _Mapping]] = ..., macro_precision: _Optional[_Union[Estimate, _Mapping]] = ..., macro_f1: _Optional[_Union[Estimate, _Mapping]] = ..., accuracy: _Optional[_Union[Estimate, _Mapping]] = ..., macro_auc: _Optional[_Union[Estimate, _Mapping]] = ..., recalls: _Optional[_Mapping[str, float]] = ..., confusion: _Optional[_Iterable[int]] = ..., seeds: _Optional[int] = ..., seed_macro_recalls: _Optional[_Iterable[float]] = ..., specificities: _Optional[_Mapping[str, float]] = ..., weighted_precision: _Optional[float] = ..., weighted_f1: _Optional[float] = ..., calibration_error: _Optional[float] = ...) -> None: ...
+    macro_average_precision: Estimate
+    classes: _containers.RepeatedCompositeFieldContainer[ScenarioScore.ClassScore]
+    reliability: _containers.RepeatedCompositeFieldContainer[ScenarioScore.ReliabilityBin]
+    def __init__(self, scenario: _Optional[str] = ..., dataset_version: _Optional[str] = ..., training_images: _Optional[int] = ..., macro_recall: _Optional[_Union[Estimate, _Mapping]] = ..., macro_precision: _Optional[_Union[Estimate, _Mapping]] = ..., macro_f1: _Optional[_Union[Estimate, _Mapping]] = ..., accuracy: _Optional[_Union[Estimate, _Mapping]] = ..., macro_auc: _Optional[_Union[Estimate, _Mapping]] = ..., recalls: _Optional[_Mapping[str, float]] = ..., confusion: _Optional[_Iterable[int]] = ..., seeds: _Optional[int] = ..., seed_macro_recalls: _Optional[_Iterable[float]] = ..., specificities: _Optional[_Mapping[str, float]] = ..., weighted_precision: _Optional[float] = ..., weighted_f1: _Optional[float] = ..., calibration_error: _Optional[float] = ..., macro_average_precision: _Optional[_Union[Estimate, _Mapping]] = ..., classes: _Optional[_Iterable[_Union[ScenarioScore.ClassScore, _Mapping]]] = ..., reliability: _Optional[_Iterable[_Union[ScenarioScore.ReliabilityBin, _Mapping]]] = ...) -> None: ...
+
+class Saturation(_message.Message):
+    __slots__ = ("doses", "macro_recalls", "best_dose", "lower_dose", "upper_dose", "sentence")
+    DOSES_FIELD_NUMBER: _ClassVar[int]
+    MACRO_RECALLS_FIELD_NUMBER: _ClassVar[int]
+    BEST_DOSE_FIELD_NUMBER: _ClassVar[int]
+    LOWER_DOSE_FIELD_NUMBER: _ClassVar[int]
+    UPPER_DOSE_FIELD_NUMBER: _ClassVar[int]
+    SENTENCE_FIELD_NUMBER: _ClassVar[int]
+    doses: _containers.RepeatedScalarFieldContainer[float]
+    macro_recalls: _containers.RepeatedCompositeFieldContainer[Estimate]
+    best_dose: float
+    lower_dose: float
+    upper_dose: float
+    sentence: str
+    def __init__(self, doses: _Optional[_Iterable[float]] = ..., macro_recalls: _Optional[_Iterable[_Union[Estimate, _Mapping]]] = ..., best_dose: _Optional[float] = ..., lower_dose: _Optional[float] = ..., upper_dose: _Optional[float] = ..., sentence: _Optional[str] = ...) -> None: ...
 
 class Comparison(_message.Message):
     __slots__ = ("scenario", "reference", "difference", "outcome")

@@ -9,7 +9,14 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Generator(_message.Message):
-    __slots__ = ("name", "classes", "spec", "dataset_version", "training", "image_size", "channels", "losses", "create_time", "provenance")
+    __slots__ = ("name", "classes", "spec", "dataset_version", "training", "image_size", "channels", "losses", "create_time", "provenance", "held_out_losses", "held_out", "sample_grids", "autoencoder_sha256")
+    class SampleGrid(_message.Message):
+        __slots__ = ("update", "object")
+        UPDATE_FIELD_NUMBER: _ClassVar[int]
+        OBJECT_FIELD_NUMBER: _ClassVar[int]
+        update: int
+        object: str
+        def __init__(self, update: _Optional[int] = ..., object: _Optional[str] = ...) -> None: ...
     NAME_FIELD_NUMBER: _ClassVar[int]
     CLASSES_FIELD_NUMBER: _ClassVar[int]
     SPEC_FIELD_NUMBER: _ClassVar[int]
@@ -20,6 +27,10 @@ class Generator(_message.Message):
     LOSSES_FIELD_NUMBER: _ClassVar[int]
     CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
     PROVENANCE_FIELD_NUMBER: _ClassVar[int]
+    HELD_OUT_LOSSES_FIELD_NUMBER: _ClassVar[int]
+    HELD_OUT_FIELD_NUMBER: _ClassVar[int]
+    SAMPLE_GRIDS_FIELD_NUMBER: _ClassVar[int]
+    AUTOENCODER_SHA256_FIELD_NUMBER: _ClassVar[int]
     name: str
     classes: _containers.RepeatedScalarFieldContainer[str]
     spec: _run_pb2.GeneratorSpec
@@ -30,7 +41,11 @@ class Generator(_message.Message):
     losses: _containers.RepeatedScalarFieldContainer[float]
     create_time: str
     provenance: _common_pb2.Provenance
-    def __init__(self, name: _Optional[str] = ..., classes: _Optional[_Iterable[str]] = ..., spec: _Optional[_Union[_run_pb2.GeneratorSpec, _Mapping]] = ..., dataset_version: _Optional[str] = ..., training: _Optional[_Iterable[_Union[_common_pb2.ClassCount, _Mapping]]] = ..., image_size: _Optional[int] = ..., channels: _Optional[int] = ..., losses: _Optional[_Iterable[float]] = ..., create_time: _Optional[str] = ..., provenance: _Optional[_Union[_common_pb2.Provenance, _Mapping]] = ...) -> None: ...
+    held_out_losses: _containers.RepeatedScalarFieldContainer[float]
+    held_out: _containers.RepeatedCompositeFieldContainer[_common_pb2.ClassCount]
+    sample_grids: _containers.RepeatedCompositeFieldContainer[Generator.SampleGrid]
+    autoencoder_sha256: str
+    def __init__(self, name: _Optional[str] = ..., classes: _Optional[_Iterable[str]] = ..., spec: _Optional[_Union[_run_pb2.GeneratorSpec, _Mapping]] = ..., dataset_version: _Optional[str] = ..., training: _Optional[_Iterable[_Union[_common_pb2.ClassCount, _Mapping]]] = ..., image_size: _Optional[int] = ..., channels: _Optional[int] = ..., losses: _Optional[_Iterable[float]] = ..., create_time: _Optional[str] = ..., provenance: _Optional[_Union[_common_pb2.Provenance, _Mapping]] = ..., held_out_losses: _Optional[_Iterable[float]] = ..., held_out: _Optional[_Iterable[_Union[_common_pb2.ClassCount, _Mapping]]] = ..., sample_grids: _Optional[_Iterable[_Union[Generator.SampleGrid, _Mapping]]] = ..., autoencoder_sha256: _Optional[str] = ...) -> None: ...
 
 class Receipt(_message.Message):
     __slots__ = ("generator", "class_name", "seed", "index", "sampler", "bucket", "pixel_sha256", "parent_ids", "draw")

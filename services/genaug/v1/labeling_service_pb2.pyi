@@ -50,14 +50,28 @@ class LabelBatchResponse(_message.Message):
     def __init__(self, progress: _Optional[_Union[_common_pb2.Progress, _Mapping]] = ..., labelled_batch: _Optional[_Union[LabelledBatch, _Mapping]] = ...) -> None: ...
 
 class LabelledBatch(_message.Message):
-    __slots__ = ("name", "manifest", "acceptances")
+    __slots__ = ("name", "manifest", "acceptances", "kept", "disagreements")
     NAME_FIELD_NUMBER: _ClassVar[int]
     MANIFEST_FIELD_NUMBER: _ClassVar[int]
     ACCEPTANCES_FIELD_NUMBER: _ClassVar[int]
+    KEPT_FIELD_NUMBER: _ClassVar[int]
+    DISAGREEMENTS_FIELD_NUMBER: _ClassVar[int]
     name: str
     manifest: str
     acceptances: _containers.RepeatedCompositeFieldContainer[Acceptance]
-    def __init__(self, name: _Optional[str] = ..., manifest: _Optional[str] = ..., acceptances: _Optional[_Iterable[_Union[Acceptance, _Mapping]]] = ...) -> None: ...
+    kept: _containers.RepeatedCompositeFieldContainer[_common_pb2.ClassCount]
+    disagreements: _containers.RepeatedCompositeFieldContainer[Disagreement]
+    def __init__(self, name: _Optional[str] = ..., manifest: _Optional[str] = ..., acceptances: _Optional[_Iterable[_Union[Acceptance, _Mapping]]] = ..., kept: _Optional[_Iterable[_Union[_common_pb2.ClassCount, _Mapping]]] = ..., disagreements: _Optional[_Iterable[_Union[Disagreement, _Mapping]]] = ...) -> None: ...
+
+class Disagreement(_message.Message):
+    __slots__ = ("class_name", "label", "count")
+    CLASS_NAME_FIELD_NUMBER: _ClassVar[int]
+    LABEL_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    class_name: str
+    label: str
+    count: int
+    def __init__(self, class_name: _Optional[str] = ..., label: _Optional[str] = ..., count: _Optional[int] = ...) -> None: ...
 
 class Acceptance(_message.Message):
     __slots__ = ("class_name", "accepted", "disagrees", "unsure", "degenerate")

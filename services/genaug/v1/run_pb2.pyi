@@ -72,7 +72,23 @@ class ImportSpec(_message.Message):
     def __init__(self, format: _Optional[str] = ..., images: _Optional[str] = ..., csv: _Optional[str] = ..., split: _Optional[_Iterable[float]] = ..., folds: _Optional[int] = ..., seed: _Optional[int] = ..., keep: _Optional[_Mapping[str, int]] = ..., subject_regex: _Optional[str] = ..., filename_column: _Optional[str] = ..., class_column: _Optional[str] = ..., subject_column: _Optional[str] = ..., split_column: _Optional[str] = ...) -> None: ...
 
 class GeneratorSpec(_message.Message):
-    __slots__ = ("kind", "image_size", "train_steps", "batch_size", "learning_rate", "base_channels", "seed", "transforms")
+    __slots__ = ("kind", "image_size", "train_steps", "batch_size", "learning_rate", "base_channels", "seed", "transforms", "prediction", "ema_decay", "horizontal_flip", "precision", "patch_size", "held_out", "sample_grids", "autoencoder")
+    class Prediction(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        PREDICTION_UNSPECIFIED: _ClassVar[GeneratorSpec.Prediction]
+        PREDICTION_V: _ClassVar[GeneratorSpec.Prediction]
+        PREDICTION_EPSILON: _ClassVar[GeneratorSpec.Prediction]
+    PREDICTION_UNSPECIFIED: GeneratorSpec.Prediction
+    PREDICTION_V: GeneratorSpec.Prediction
+    PREDICTION_EPSILON: GeneratorSpec.Prediction
+    class Precision(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        PRECISION_UNSPECIFIED: _ClassVar[GeneratorSpec.Precision]
+        PRECISION_FLOAT32: _ClassVar[GeneratorSpec.Precision]
+        PRECISION_BFLOAT16: _ClassVar[GeneratorSpec.Precision]
+    PRECISION_UNSPECIFIED: GeneratorSpec.Precision
+    PRECISION_FLOAT32: GeneratorSpec.Precision
+    PRECISION_BFLOAT16: GeneratorSpec.Precision
     class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         KIND_UNSPECIFIED: _ClassVar[GeneratorSpec.Kind]
@@ -89,6 +105,14 @@ class GeneratorSpec(_message.Message):
     BASE_CHANNELS_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
     TRANSFORMS_FIELD_NUMBER: _ClassVar[int]
+    PREDICTION_FIELD_NUMBER: _ClassVar[int]
+    EMA_DECAY_FIELD_NUMBER: _ClassVar[int]
+    HORIZONTAL_FLIP_FIELD_NUMBER: _ClassVar[int]
+    PRECISION_FIELD_NUMBER: _ClassVar[int]
+    PATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
+    HELD_OUT_FIELD_NUMBER: _ClassVar[int]
+    SAMPLE_GRIDS_FIELD_NUMBER: _ClassVar[int]
+    AUTOENCODER_FIELD_NUMBER: _ClassVar[int]
     kind: GeneratorSpec.Kind
     image_size: int
     train_steps: int
@@ -97,7 +121,15 @@ class GeneratorSpec(_message.Message):
     base_channels: int
     seed: int
     transforms: TransformSpec
-    def __init__(self, kind: _Optional[_Union[GeneratorSpec.Kind, str]] = ..., image_size: _Optional[int] = ..., train_steps: _Optional[int] = ..., batch_size: _Optional[int] = ..., learning_rate: _Optional[float] = ..., base_channels: _Optional[int] = ..., seed: _Optional[int] = ..., transforms: _Optional[_Union[TransformSpec, _Mapping]] = ...) -> None: ...
+    prediction: GeneratorSpec.Prediction
+    ema_decay: float
+    horizontal_flip: bool
+    precision: GeneratorSpec.Precision
+    patch_size: int
+    held_out: float
+    sample_grids: int
+    autoencoder: str
+    def __init__(self, kind: _Optional[_Union[GeneratorSpec.Kind, str]] = ..., image_size: _Optional[int] = ..., train_steps: _Optional[int] = ..., batch_size: _Optional[int] = ..., learning_rate: _Optional[float] = ..., base_channels: _Optional[int] = ..., seed: _Optional[int] = ..., transforms: _Optional[_Union[TransformSpec, _Mapping]] = ..., prediction: _Optional[_Union[GeneratorSpec.Prediction, str]] = ..., ema_decay: _Optional[float] = ..., horizontal_flip: _Optional[bool] = ..., precision: _Optional[_Union[GeneratorSpec.Precision, str]] = ..., patch_size: _Optional[int] = ..., held_out: _Optional[float] = ..., sample_grids: _Optional[int] = ..., autoencoder: _Optional[str] = ...) -> None: ...
 
 class TransformSpec(_message.Message):
     __slots__ = ("horizontal_flip", "rotate_degrees", "shift", "scale", "colour")
@@ -154,9 +186,13 @@ class SelectionSpec(_message.Message):
         METHOD_UNSPECIFIED: _ClassVar[SelectionSpec.Method]
         METHOD_TSNE_GRID: _ClassVar[SelectionSpec.Method]
         METHOD_RANDOM: _ClassVar[SelectionSpec.Method]
+        METHOD_HERDING: _ClassVar[SelectionSpec.Method]
+        METHOD_K_CENTER: _ClassVar[SelectionSpec.Method]
     METHOD_UNSPECIFIED: SelectionSpec.Method
     METHOD_TSNE_GRID: SelectionSpec.Method
     METHOD_RANDOM: SelectionSpec.Method
+    METHOD_HERDING: SelectionSpec.Method
+    METHOD_K_CENTER: SelectionSpec.Method
     CLASSES_FIELD_NUMBER: _ClassVar[int]
     METHOD_FIELD_NUMBER: _ClassVar[int]
     KEPT_FIELD_NUMBER: _ClassVar[int]
@@ -168,7 +204,7 @@ class SelectionSpec(_message.Message):
     def __init__(self, classes: _Optional[_Iterable[str]] = ..., method: _Optional[_Union[SelectionSpec.Method, str]] = ..., kept: _Optional[int] = ..., seed: _Optional[int] = ...) -> None: ...
 
 class Scenario(_message.Message):
-    __slots__ = ("name", "synthetic", "transformed", "sampling")
+    __slots__ = ("name", "synthetic", "transformed", "sampling", "reduction")
     class Sampling(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         SAMPLING_UNSPECIFIED: _ClassVar[Scenario.Sampling]
@@ -177,18 +213,30 @@ class Scenario(_message.Message):
     SAMPLING_UNSPECIFIED: Scenario.Sampling
     SAMPLING_NATURAL: Scenario.Sampling
     SAMPLING_CLASS_BALANCED: Scenario.Sampling
+    class Reduction(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        REDUCTION_UNSPECIFIED: _ClassVar[Scenario.Reduction]
+        REDUCTION_SELECTED: _ClassVar[Scenario.Reduction]
+        REDUCTION_RANDOM: _ClassVar[Scenario.Reduction]
+        REDUCTION_NONE: _ClassVar[Scenario.Reduction]
+    REDUCTION_UNSPECIFIED: Scenario.Reduction
+    REDUCTION_SELECTED: Scenario.Reduction
+    REDUCTION_RANDOM: Scenario.Reduction
+    REDUCTION_NONE: Scenario.Reduction
     NAME_FIELD_NUMBER: _ClassVar[int]
     SYNTHETIC_FIELD_NUMBER: _ClassVar[int]
     TRANSFORMED_FIELD_NUMBER: _ClassVar[int]
     SAMPLING_FIELD_NUMBER: _ClassVar[int]
+    REDUCTION_FIELD_NUMBER: _ClassVar[int]
     name: str
     synthetic: float
     transformed: float
     sampling: Scenario.Sampling
-    def __init__(self, name: _Optional[str] = ..., synthetic: _Optional[float] = ..., transformed: _Optional[float] = ..., sampling: _Optional[_Union[Scenario.Sampling, str]] = ...) -> None: ...
+    reduction: Scenario.Reduction
+    def __init__(self, name: _Optional[str] = ..., synthetic: _Optional[float] = ..., transformed: _Optional[float] = ..., sampling: _Optional[_Union[Scenario.Sampling, str]] = ..., reduction: _Optional[_Union[Scenario.Reduction, str]] = ...) -> None: ...
 
 class Run(_message.Message):
-    __slots__ = ("name", "spec", "state", "steps", "error", "evaluation", "verdict", "create_time", "end_time")
+    __slots__ = ("name", "spec", "state", "steps", "error", "evaluation", "verdict", "create_time", "end_time", "further_evaluations")
     class State(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         STATE_UNSPECIFIED: _ClassVar[Run.State]
@@ -212,6 +260,7 @@ class Run(_message.Message):
     VERDICT_FIELD_NUMBER: _ClassVar[int]
     CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
     END_TIME_FIELD_NUMBER: _ClassVar[int]
+    FURTHER_EVALUATIONS_FIELD_NUMBER: _ClassVar[int]
     name: str
     spec: RunSpec
     state: Run.State
@@ -221,7 +270,8 @@ class Run(_message.Message):
     verdict: _evaluation_pb2.Verdict
     create_time: str
     end_time: str
-    def __init__(self, name: _Optional[str] = ..., spec: _Optional[_Union[RunSpec, _Mapping]] = ..., state: _Optional[_Union[Run.State, str]] = ..., steps: _Optional[_Iterable[_Union[Step, _Mapping]]] = ..., error: _Optional[str] = ..., evaluation: _Optional[str] = ..., verdict: _Optional[_Union[_evaluation_pb2.Verdict, _Mapping]] = ..., create_time: _Optional[str] = ..., end_time: _Optional[str] = ...) -> None: ...
+    further_evaluations: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, name: _Optional[str] = ..., spec: _Optional[_Union[RunSpec, _Mapping]] = ..., state: _Optional[_Union[Run.State, str]] = ..., steps: _Optional[_Iterable[_Union[Step, _Mapping]]] = ..., error: _Optional[str] = ..., evaluation: _Optional[str] = ..., verdict: _Optional[_Union[_evaluation_pb2.Verdict, _Mapping]] = ..., create_time: _Optional[str] = ..., end_time: _Optional[str] = ..., further_evaluations: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Step(_message.Message):
     __slots__ = ("name", "state", "progress", "seconds", "reused", "results")

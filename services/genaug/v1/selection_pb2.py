@@ -26,7 +26,7 @@ from genaug.v1 import common_pb2 as genaug_dot_v1_dot_common__pb2
 from genaug.v1 import run_pb2 as genaug_dot_v1_dot_run__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19genaug/v1/selection.proto\x12\tgenaug.v1\x1a\x16genaug/v1/common.proto\x1a\x13genaug/v1/run.proto\"K\n\tEmbedding\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06object\x18\x02 \x01(\t\x12\x0c\n\x04rows\x18\x03 \x01(\x03\x12\x12\n\ndimensions\x18\x04 \x01(\x05\"\xd3\x02\n\tSelection\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08manifest\x18\x02 \x01(\t\x12&\n\x04spec\x18\x03 \x01(\x0b\x32\x18.genaug.v1.SelectionSpec\x12/\n\tqualities\x18\x04 \x03(\x0b\x32\x1c.genaug.v1.Selection.Quality\x12\x13\n\x0b\x63reate_time\x18\x05 \x01(\t\x12)\n\nprovenance\x18\x06 \x01(\x0b\x32\x15.genaug.v1.Provenance\x1a\x8c\x01\n\x07Quality\x12\x12\n\nclass_name\x18\x01 \x01(\t\x12\x11\n\tavailable\x18\x02 \x01(\x03\x12\x0c\n\x04kept\x18\x03 \x01(\x03\x12\x0c\n\x04mmd2\x18\x04 \x01(\x01\x12\x13\n\x0brandom_mmd2\x18\x05 \x01(\x01\x12\x10\n\x08\x63overage\x18\x06 \x01(\x01\x12\x17\n\x0frandom_coverage\x18\x07 \x01(\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19genaug/v1/selection.proto\x12\tgenaug.v1\x1a\x16genaug/v1/common.proto\x1a\x13genaug/v1/run.proto\"K\n\tEmbedding\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06object\x18\x02 \x01(\t\x12\x0c\n\x04rows\x18\x03 \x01(\x03\x12\x12\n\ndimensions\x18\x04 \x01(\x05\"\xeb\x03\n\tSelection\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08manifest\x18\x02 \x01(\t\x12&\n\x04spec\x18\x03 \x01(\x0b\x32\x18.genaug.v1.SelectionSpec\x12/\n\tqualities\x18\x04 \x03(\x0b\x32\x1c.genaug.v1.Selection.Quality\x12\x13\n\x0b\x63reate_time\x18\x05 \x01(\t\x12)\n\nprovenance\x18\x06 \x01(\x0b\x32\x15.genaug.v1.Provenance\x1a\xc4\x01\n\x07Quality\x12\x12\n\nclass_name\x18\x01 \x01(\t\x12\x11\n\tavailable\x18\x02 \x01(\x03\x12\x0c\n\x04kept\x18\x03 \x01(\x03\x12\x0c\n\x04mmd2\x18\x04 \x01(\x01\x12\x13\n\x0brandom_mmd2\x18\x05 \x01(\x01\x12\x10\n\x08\x63overage\x18\x06 \x01(\x01\x12\x17\n\x0frandom_coverage\x18\x07 \x01(\x01\x12\x36\n\x0c\x61lternatives\x18\x08 \x03(\x0b\x32 .genaug.v1.Selection.Alternative\x1a^\n\x0b\x41lternative\x12/\n\x06method\x18\x01 \x01(\x0e\x32\x1f.genaug.v1.SelectionSpec.Method\x12\x0c\n\x04mmd2\x18\x02 \x01(\x01\x12\x10\n\x08\x63overage\x18\x03 \x01(\x01\"\xbd\x02\n\x05Match\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0cnearest_made\x18\x02 \x01(\t\x12\x14\n\x0cnearest_real\x18\x03 \x01(\t\x12/\n\x0b\x63losenesses\x18\x04 \x03(\x0b\x32\x1a.genaug.v1.Match.Closeness\x12\x13\n\x0b\x63reate_time\x18\x05 \x01(\t\x12)\n\nprovenance\x18\x06 \x01(\x0b\x32\x15.genaug.v1.Provenance\x1a\x88\x01\n\tCloseness\x12\x12\n\nclass_name\x18\x01 \x01(\t\x12\x0c\n\x04made\x18\x02 \x01(\x03\x12\x13\n\x0bmade_median\x18\x03 \x01(\x01\x12\x13\n\x0breal_median\x18\x04 \x01(\x01\x12\x15\n\rcopy_distance\x18\x05 \x01(\x01\x12\x18\n\x10suspected_copies\x18\x06 \x01(\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,7 +36,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EMBEDDING']._serialized_start=85
   _globals['_EMBEDDING']._serialized_end=160
   _globals['_SELECTION']._serialized_start=163
-  _globals['_SELECTION']._serialized_end=502
+  _globals['_SELECTION']._serialized_end=654
   _globals['_SELECTION_QUALITY']._serialized_start=362
-  _globals['_SELECTION_QUALITY']._serialized_end=502
+  _globals['_SELECTION_QUALITY']._serialized_end=558
+  _globals['_SELECTION_ALTERNATIVE']._serialized_start=560
+  _globals['_SELECTION_ALTERNATIVE']._serialized_end=654
+  _globals['_MATCH']._serialized_start=657
+  _globals['_MATCH']._serialized_end=974
+  _globals['_MATCH_CLOSENESS']._serialized_start=838
+  _globals['_MATCH_CLOSENESS']._serialized_end=974
 # @@protoc_insertion_point(module_scope)

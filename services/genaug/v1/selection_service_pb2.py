@@ -27,7 +27,7 @@ from genaug.v1 import run_pb2 as genaug_dot_v1_dot_run__pb2
 from genaug.v1 import selection_pb2 as genaug_dot_v1_dot_selection__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!genaug/v1/selection_service.proto\x12\tgenaug.v1\x1a\x16genaug/v1/common.proto\x1a\x13genaug/v1/run.proto\x1a\x19genaug/v1/selection.proto\"A\n\x12\x45mbedImagesRequest\x12\x17\n\x0f\x64\x61taset_version\x18\x01 \x01(\t\x12\x12\n\nclassifier\x18\x02 \x01(\t\"r\n\x13\x45mbedImagesResponse\x12\'\n\x08progress\x18\x01 \x01(\x0b\x32\x13.genaug.v1.ProgressH\x00\x12)\n\tembedding\x18\x02 \x01(\x0b\x32\x14.genaug.v1.EmbeddingH\x00\x42\x07\n\x05\x65vent\"i\n\x13SelectImagesRequest\x12\x17\n\x0f\x64\x61taset_version\x18\x01 \x01(\t\x12\x11\n\tembedding\x18\x02 \x01(\t\x12&\n\x04spec\x18\x03 \x01(\x0b\x32\x18.genaug.v1.SelectionSpec\"s\n\x14SelectImagesResponse\x12\'\n\x08progress\x18\x01 \x01(\x0b\x32\x13.genaug.v1.ProgressH\x00\x12)\n\tselection\x18\x02 \x01(\x0b\x32\x14.genaug.v1.SelectionH\x00\x42\x07\n\x05\x65vent\"#\n\x13GetSelectionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\">\n\x15ListSelectionsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"[\n\x16ListSelectionsResponse\x12(\n\nselections\x18\x01 \x03(\x0b\x32\x14.genaug.v1.Selection\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xd2\x02\n\x10SelectionService\x12N\n\x0b\x45mbedImages\x12\x1d.genaug.v1.EmbedImagesRequest\x1a\x1e.genaug.v1.EmbedImagesResponse0\x01\x12Q\n\x0cSelectImages\x12\x1e.genaug.v1.SelectImagesRequest\x1a\x1f.genaug.v1.SelectImagesResponse0\x01\x12\x44\n\x0cGetSelection\x12\x1e.genaug.v1.GetSelectionRequest\x1a\x14.genaug.v1.Selection\x12U\n\x0eListSelections\x12 .genaug.v1.ListSelectionsRequest\x1a!.genaug.v1.ListSelectionsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!genaug/v1/selection_service.proto\x12\tgenaug.v1\x1a\x16genaug/v1/common.proto\x1a\x13genaug/v1/run.proto\x1a\x19genaug/v1/selection.proto\"A\n\x12\x45mbedImagesRequest\x12\x17\n\x0f\x64\x61taset_version\x18\x01 \x01(\t\x12\x12\n\nclassifier\x18\x02 \x01(\t\"r\n\x13\x45mbedImagesResponse\x12\'\n\x08progress\x18\x01 \x01(\x0b\x32\x13.genaug.v1.ProgressH\x00\x12)\n\tembedding\x18\x02 \x01(\x0b\x32\x14.genaug.v1.EmbeddingH\x00\x42\x07\n\x05\x65vent\"i\n\x13SelectImagesRequest\x12\x17\n\x0f\x64\x61taset_version\x18\x01 \x01(\t\x12\x11\n\tembedding\x18\x02 \x01(\t\x12&\n\x04spec\x18\x03 \x01(\x0b\x32\x18.genaug.v1.SelectionSpec\"s\n\x14SelectImagesResponse\x12\'\n\x08progress\x18\x01 \x01(\x0b\x32\x13.genaug.v1.ProgressH\x00\x12)\n\tselection\x18\x02 \x01(\x0b\x32\x14.genaug.v1.SelectionH\x00\x42\x07\n\x05\x65vent\"#\n\x13GetSelectionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\">\n\x15ListSelectionsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"[\n\x16ListSelectionsResponse\x12(\n\nselections\x18\x01 \x03(\x0b\x32\x14.genaug.v1.Selection\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"&\n\x16\x45xportSelectionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\">\n\x17\x45xportSelectionResponse\x12#\n\x05\x66rame\x18\x01 \x01(\x0b\x32\x14.genaug.v1.FileFrame\"C\n\x12MatchImagesRequest\x12\x11\n\tembedding\x18\x01 \x01(\t\x12\x1a\n\x12labelled_manifests\x18\x02 \x03(\t\"j\n\x13MatchImagesResponse\x12\'\n\x08progress\x18\x01 \x01(\x0b\x32\x13.genaug.v1.ProgressH\x00\x12!\n\x05match\x18\x02 \x01(\x0b\x32\x10.genaug.v1.MatchH\x00\x42\x07\n\x05\x65vent\"\x1f\n\x0fGetMatchRequest\x12\x0c\n\x04name\x18\x01 \x01(\t2\xb8\x04\n\x10SelectionService\x12N\n\x0b\x45mbedImages\x12\x1d.genaug.v1.EmbedImagesRequest\x1a\x1e.genaug.v1.EmbedImagesResponse0\x01\x12Q\n\x0cSelectImages\x12\x1e.genaug.v1.SelectImagesRequest\x1a\x1f.genaug.v1.SelectImagesResponse0\x01\x12\x44\n\x0cGetSelection\x12\x1e.genaug.v1.GetSelectionRequest\x1a\x14.genaug.v1.Selection\x12U\n\x0eListSelections\x12 .genaug.v1.ListSelectionsRequest\x1a!.genaug.v1.ListSelectionsResponse\x12Z\n\x0f\x45xportSelection\x12!.genaug.v1.ExportSelectionRequest\x1a\".genaug.v1.ExportSelectionResponse0\x01\x12N\n\x0bMatchImages\x12\x1d.genaug.v1.MatchImagesRequest\x1a\x1e.genaug.v1.MatchImagesResponse0\x01\x12\x38\n\x08GetMatch\x12\x1a.genaug.v1.GetMatchRequest\x1a\x10.genaug.v1.Matchb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -48,6 +48,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTSELECTIONSREQUEST']._serialized_end=626
   _globals['_LISTSELECTIONSRESPONSE']._serialized_start=628
   _globals['_LISTSELECTIONSRESPONSE']._serialized_end=719
-  _globals['_SELECTIONSERVICE']._serialized_start=722
-  _globals['_SELECTIONSERVICE']._serialized_end=1060
+  _globals['_EXPORTSELECTIONREQUEST']._serialized_start=721
+  _globals['_EXPORTSELECTIONREQUEST']._serialized_end=759
+  _globals['_EXPORTSELECTIONRESPONSE']._serialized_start=761
+  _globals['_EXPORTSELECTIONRESPONSE']._serialized_end=823
+  _globals['_MATCHIMAGESREQUEST']._serialized_start=825
+  _globals['_MATCHIMAGESREQUEST']._serialized_end=892
+  _globals['_MATCHIMAGESRESPONSE']._serialized_start=894
+  _globals['_MATCHIMAGESRESPONSE']._serialized_end=1000
+  _globals['_GETMATCHREQUEST']._serialized_start=1002
+  _globals['_GETMATCHREQUEST']._serialized_end=1033
+  _globals['_SELECTIONSERVICE']._serialized_start=1036
+  _globals['_SELECTIONSERVICE']._serialized_end=1604
 # @@protoc_insertion_point(module_scope)

@@ -64,3 +64,37 @@ class ListSelectionsResponse(_message.Message):
     selections: _containers.RepeatedCompositeFieldContainer[_selection_pb2.Selection]
     next_page_token: str
     def __init__(self, selections: _Optional[_Iterable[_Union[_selection_pb2.Selection, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class ExportSelectionRequest(_message.Message):
+    __slots__ = ("name",)
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    def __init__(self, name: _Optional[str] = ...) -> None: ...
+
+class ExportSelectionResponse(_message.Message):
+    __slots__ = ("frame",)
+    FRAME_FIELD_NUMBER: _ClassVar[int]
+    frame: _common_pb2.FileFrame
+    def __init__(self, frame: _Optional[_Union[_common_pb2.FileFrame, _Mapping]] = ...) -> None: ...
+
+class MatchImagesRequest(_message.Message):
+    __slots__ = ("embedding", "labelled_manifests")
+    EMBEDDING_FIELD_NUMBER: _ClassVar[int]
+    LABELLED_MANIFESTS_FIELD_NUMBER: _ClassVar[int]
+    embedding: str
+    labelled_manifests: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, embedding: _Optional[str] = ..., labelled_manifests: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class MatchImagesResponse(_message.Message):
+    __slots__ = ("progress", "match")
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    MATCH_FIELD_NUMBER: _ClassVar[int]
+    progress: _common_pb2.Progress
+    match: _selection_pb2.Match
+    def __init__(self, progress: _Optional[_Union[_common_pb2.Progress, _Mapping]] = ..., match: _Optional[_Union[_selection_pb2.Match, _Mapping]] = ...) -> None: ...
+
+class GetMatchRequest(_message.Message):
+    __slots__ = ("name",)
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    def __init__(self, name: _Optional[str] = ...) -> None: ...

@@ -56,6 +56,21 @@ class SelectionServiceStub:
                 request_serializer=genaug_dot_v1_dot_selection__service__pb2.ListSelectionsRequest.SerializeToString,
                 response_deserializer=genaug_dot_v1_dot_selection__service__pb2.ListSelectionsResponse.FromString,
                 _registered_method=True)
+        self.ExportSelection = channel.unary_stream(
+                '/genaug.v1.SelectionService/ExportSelection',
+                request_serializer=genaug_dot_v1_dot_selection__service__pb2.ExportSelectionRequest.SerializeToString,
+                response_deserializer=genaug_dot_v1_dot_selection__service__pb2.ExportSelectionResponse.FromString,
+                _registered_method=True)
+        self.MatchImages = channel.unary_stream(
+                '/genaug.v1.SelectionService/MatchImages',
+                request_serializer=genaug_dot_v1_dot_selection__service__pb2.MatchImagesRequest.SerializeToString,
+                response_deserializer=genaug_dot_v1_dot_selection__service__pb2.MatchImagesResponse.FromString,
+                _registered_method=True)
+        self.GetMatch = channel.unary_unary(
+                '/genaug.v1.SelectionService/GetMatch',
+                request_serializer=genaug_dot_v1_dot_selection__service__pb2.GetMatchRequest.SerializeToString,
+                response_deserializer=genaug_dot_v1_dot_selection__pb2.Match.FromString,
+                _registered_method=True)
 
 
 class SelectionServiceServicer:
@@ -90,6 +105,27 @@ class SelectionServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExportSelection(self, request, context):
+        """Streams a selection as the table `selected.csv`: image_id, label, x, y of every image that is kept.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def MatchImages(self, request, context):
+        """Finds the nearest made images of each real training image, and the nearest training image of each made one.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetMatch(self, request, context):
+        """Returns one match.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SelectionServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -112,6 +148,21 @@ def add_SelectionServiceServicer_to_server(servicer, server):
                     servicer.ListSelections,
                     request_deserializer=genaug_dot_v1_dot_selection__service__pb2.ListSelectionsRequest.FromString,
                     response_serializer=genaug_dot_v1_dot_selection__service__pb2.ListSelectionsResponse.SerializeToString,
+            ),
+            'ExportSelection': grpc.unary_stream_rpc_method_handler(
+                    servicer.ExportSelection,
+                    request_deserializer=genaug_dot_v1_dot_selection__service__pb2.ExportSelectionRequest.FromString,
+                    response_serializer=genaug_dot_v1_dot_selection__service__pb2.ExportSelectionResponse.SerializeToString,
+            ),
+            'MatchImages': grpc.unary_stream_rpc_method_handler(
+                    servicer.MatchImages,
+                    request_deserializer=genaug_dot_v1_dot_selection__service__pb2.MatchImagesRequest.FromString,
+                    response_serializer=genaug_dot_v1_dot_selection__service__pb2.MatchImagesResponse.SerializeToString,
+            ),
+            'GetMatch': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetMatch,
+                    request_deserializer=genaug_dot_v1_dot_selection__service__pb2.GetMatchRequest.FromString,
+                    response_serializer=genaug_dot_v1_dot_selection__pb2.Match.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -223,6 +274,87 @@ class SelectionService:
             '/genaug.v1.SelectionService/ListSelections',
             genaug_dot_v1_dot_selection__service__pb2.ListSelectionsRequest.SerializeToString,
             genaug_dot_v1_dot_selection__service__pb2.ListSelectionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportSelection(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/genaug.v1.SelectionService/ExportSelection',
+            genaug_dot_v1_dot_selection__service__pb2.ExportSelectionRequest.SerializeToString,
+            genaug_dot_v1_dot_selection__service__pb2.ExportSelectionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def MatchImages(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/genaug.v1.SelectionService/MatchImages',
+            genaug_dot_v1_dot_selection__service__pb2.MatchImagesRequest.SerializeToString,
+            genaug_dot_v1_dot_selection__service__pb2.MatchImagesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetMatch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/genaug.v1.SelectionService/GetMatch',
+            genaug_dot_v1_dot_selection__service__pb2.GetMatchRequest.SerializeToString,
+            genaug_dot_v1_dot_selection__pb2.Match.FromString,
             options,
             channel_credentials,
             insecure,

@@ -11,11 +11,11 @@ import pytest
 import yaml
 
 from genaug.evaluation.measure import evaluate
-from genaug.evaluation.report.figures import Line, forest, ticks
 from genaug.evaluation.report.pictures import thumbnail
 from genaug.evaluation.report.words import headline
 from genaug.evaluation.report.write import write_report
 from genaug.shared.manifest import Row, encode, write_rows
+from genaug.shared.pages.figures import Line, forest, ticks
 from genaug.shared.store import Store
 from genaug.vision.images import decode, encode_png
 

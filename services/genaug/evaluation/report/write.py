@@ -6,12 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 import genaug
 from genaug.evaluation.report import pictures
 from genaug.evaluation.report.facts import Facts, gather
-from genaug.evaluation.report.figures import Line, Points, forest, scatter
 from genaug.evaluation.report.words import (
     FILTERS,
     MEANINGS,
@@ -24,6 +22,8 @@ from genaug.evaluation.report.words import (
 )
 from genaug.evaluation.verdict import points
 from genaug.shared.manifest import Row, decode, read_rows
+from genaug.shared.pages import environment
+from genaug.shared.pages.figures import Line, Points, forest, scatter
 from genaug.shared.requests import Report
 from genaug.shared.store import Store
 
@@ -65,15 +65,9 @@ def write_report(inputs: dict[str, Any], store: Store, report: Report, *, device
 
 def render(facts: Facts, shown: Mapping[str, Any]) -> str:
     """The page, from its numbers and its pictures. Everything that comes from outside is escaped."""
-    environment = Environment(
-        loader=PackageLoader("genaug.evaluation", "report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(FILTERS)
-    return environment.get_template("report.html.j2").render(
+    templates = environment("genaug.evaluation", "report")
+    templates.filters.update(FILTERS)
+    return templates.get_template("report.html.j2").render(
         f=facts, version=genaug.__version__, **_result(facts), **_words(facts), **shown
     )
 
