@@ -131,13 +131,21 @@ def run_table(run: run_pb2.Run, *, below: str = "") -> RenderableType:
     return titled(title, make_table(("step", "state", "progress", "seconds", "reused"), rows), below=below)
 
 
+def duration(seconds: float) -> str:
+    """ "45 s", "3 min 20 s", "2 h 5 min"."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
 class RunProgress:
     """Shows a run as it changes: a live table on a terminal, else a line per change."""
 
     def __init__(self) -> None:
         self._live = Live(console=stderr, refresh_per_second=8) if stderr.is_terminal else None
         self._seen: dict[str, int] = {}
-        self._started: dict[str, float] = {}
         self._last = 0.0
 
     def __enter__(self) -> RunProgress:
@@ -171,7 +179,5 @@ class RunProgress:
         progress = step.progress
         if not progress.total:
             return "at work"
-        start = self._started.setdefault(step.name, time.monotonic())
-        spent, share = time.monotonic() - start, progress.done / progress.total
-        left = f", about {spent / share * (1 - share):.0f} s left" if share > 0.02 and spent > 1 else ""
+        left = f", about {duration(progress.seconds_left)} left" if progress.seconds_left else ""
         return f"{progress.done}/{progress.total} {progress.unit}{left}"

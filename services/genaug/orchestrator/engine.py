@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 # Bumped when workflow.py changes so that a run begun before cannot be replayed: DBOS would hash the source instead,
 # and every upgrade would leave its runs pending.
-WORKFLOW_VERSION = "1"
+WORKFLOW_VERSION = "2"
 
 OnProgress = Callable[[int, int, str], None]
 Call = Callable[[dict[str, Any], Callable[[], bool], OnProgress], dict[str, Any]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import dataclass, field
 
 
@@ -12,6 +13,26 @@ class _Parts:
     total: dict[str, int] = field(default_factory=dict)
     unit: dict[str, str] = field(default_factory=dict)
     latest: str = ""
+    since: float = 0.0
+    """When the unit of `latest` was first heard of."""
+    found: int = 0
+    """Units that were done by then: found in the store, mostly."""
+
+    def counted(self) -> tuple[int, int]:
+        """(done, total) over the parts that count the unit that was heard of last."""
+        same = [part for part in self.total if self.unit.get(part, self.latest) == self.latest]
+        return sum(self.done.get(part, 0) for part in same), sum(self.total[part] for part in same)
+
+
+@dataclass(frozen=True)
+class HowFar:
+    """How far a step is."""
+
+    done: int
+    total: int
+    unit: str
+    seconds_left: float
+    """An estimate; 0 when not yet known."""
 
 
 class Live:
@@ -36,17 +57,21 @@ class Live:
         with self._lock:
             parts = self._owners.setdefault(owner, _Parts())
             parts.done[part], parts.total[part] = done, max(total, parts.total.get(part, 0))
+            new = unit != parts.latest
             parts.unit[part] = parts.latest = unit
+            if new:
+                parts.since, parts.found = time.monotonic(), parts.counted()[0]
 
     def forget(self, owner: str) -> None:
         """The owner is done."""
         with self._lock:
             self._owners.pop(owner, None)
 
-    def now(self, owner: str) -> tuple[int, int, str]:
-        """(done, total, unit) of the owner's step, over the parts that count the unit that was heard of last."""
+    def now(self, owner: str) -> HowFar:
+        """How far the owner's step is. Time is estimated from what was made since the unit was first heard of."""
         with self._lock:
             parts = self._owners.get(owner, _Parts())
-            same = [part for part in parts.total if parts.unit.get(part, parts.latest) == parts.latest]
-            done = sum(parts.done.get(part, 0) for part in same)
-            return done, sum(parts.total[part] for part in same), parts.latest
+            done, total = parts.counted()
+            made, spent = done - parts.found, time.monotonic() - parts.since
+            left = spent / made * (total - done) if made > 0 and spent > 1 else 0.0
+            return HowFar(done, total, parts.latest, round(left, 1))

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from genaug.orchestrator.progress import Live
@@ -14,7 +14,7 @@ from genaug.shared.errors import Cancelled, GenaugError, NotFound
 from genaug.shared.provenance import now
 from genaug.shared.store import Store
 
-STEPS = ("view", "finetune", "labeler", "generate", "select", "assemble", "train", "evaluate", "report")
+STEPS = ("view", "finetune", "labeler", "generate", "select", "match", "assemble", "train", "evaluate", "report")
 
 PENDING, RUNNING, SUCCEEDED, FAILED, CANCELLED = (
     f"STATE_{word}" for word in ("PENDING", "RUNNING", "SUCCEEDED", "FAILED", "CANCELLED")
@@ -72,8 +72,7 @@ class Records:
         record = self.get(run_id)
         for step in record["steps"]:
             if step["state"] == RUNNING:
-                done, total, unit = self._live.now(run_id)
-                step["progress"] = {"step": step["name"], "done": done, "total": total, "unit": unit}
+                step["progress"] = {"step": step["name"], **asdict(self._live.now(run_id))}
         return record
 
     def ids(self) -> list[str]:
@@ -112,7 +111,7 @@ class Records:
             state = CANCELLED if isinstance(error, Cancelled) else FAILED
             self._step(run_id, name, state=state, seconds=self._seconds(before, start))
             raise
-        done, total, unit = self._live.now(run_id)
+        far = self._live.now(run_id)
         # A replay after the step has ended only reads its results again.
         if before["state"] != SUCCEEDED:
             self._step(
@@ -122,7 +121,7 @@ class Records:
                 seconds=self._seconds(before, start),
                 results=stage.results,
                 reused=stage.reused,
-                progress={"step": name, "done": max(done, total), "total": total, "unit": unit},
+                progress={"step": name, "done": max(far.done, far.total), "total": far.total, "unit": far.unit},
             )
         else:
             self._step(run_id, name, state=SUCCEEDED)

@@ -73,6 +73,7 @@ class Rooms:
             self.generate_and_label,
             self.embed,
             self.select,
+            self.match,
             self.run_job,
         )
 
@@ -95,7 +96,9 @@ class Rooms:
         """AssembleDatasetVersionRequest -> DatasetVersion."""
         message = from_dict(assembly_service_pb2.AssembleDatasetVersionRequest, request)
         with translated(self._endpoint("assembly")):
-            return to_dict(self._assembly.AssembleDatasetVersion(message, timeout=_SHORT))
+            version = to_dict(self._assembly.AssembleDatasetVersion(message, timeout=_SHORT))
+        on_progress(1, 1, "versions")
+        return version
 
     def generate(self, request: Json, until: Until, on_progress: OnProgress) -> Json:
         """GenerateImagesRequest -> Batch."""
@@ -122,6 +125,11 @@ class Rooms:
         """SelectImagesRequest -> Selection."""
         message = from_dict(selection_service_pb2.SelectImagesRequest, request)
         return self._streamed("selection", self._selection.SelectImages, message, "selection", until, on_progress)
+
+    def match(self, request: Json, until: Until, on_progress: OnProgress) -> Json:
+        """MatchImagesRequest -> Match."""
+        message = from_dict(selection_service_pb2.MatchImagesRequest, request)
+        return self._streamed("selection", self._selection.MatchImages, message, "match", until, on_progress)
 
     def run_job(self, request: Json, until: Until, on_progress: OnProgress) -> Json:
         """{step, inputs, results} -> {reused}: run a Job unless the store holds its results.

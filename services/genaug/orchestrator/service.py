@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import grpc
@@ -14,8 +14,9 @@ from genaug.orchestrator.progress import Live
 from genaug.orchestrator.records import CANCELLED, FAILED, SUCCEEDED, UNFINISHED, Record, Records
 from genaug.orchestrator.rooms import Rooms, plan_key
 from genaug.orchestrator.runners.local import LocalRunner
-from genaug.orchestrator.spec import complete, complete_evaluation, is_reference, run_id
-from genaug.orchestrator.workflow import EvaluationApart, SixSteps, evaluation_inputs, training_plan, view_of
+from genaug.orchestrator.spec import complete, complete_evaluation, evaluators, is_reference, run_id
+from genaug.orchestrator.trainings import Trainings, entries_of
+from genaug.orchestrator.workflow import EvaluationApart, SixSteps, view_of
 from genaug.shared.errors import (
     Cancelled,
     FailedPrecondition,
@@ -221,33 +222,40 @@ class OrchestratorServicer(orchestrator_service_pb2_grpc.OrchestratorServiceServ
         check_id(spec.name, field="name")
         if bool(spec.run) == bool(spec.dataset_versions):
             raise InvalidArgument("say either `run` or `dataset_versions`", reason="BAD_EVALUATION")
-        entries, dataset_name, view = self._of_run(spec.run) if spec.run else self._of_versions(spec.dataset_versions)
-        dataset = self._rooms.get_dataset(dataset_name)
-        settings = complete_evaluation(given.get("evaluation", {}), dataset)
+        settings = given.get("evaluation", {})
+        if settings.get("further"):
+            raise InvalidArgument(
+                "evaluation.further: an evaluation apart from a run has one evaluator; create another for the next",
+                reason="BAD_EVALUATION",
+            )
+        found = self._of_run(spec.run, settings) if spec.run else self._of_versions(spec.dataset_versions, settings)
         return {
-            "items": training_plan(entries, settings, dataset["channels"], view["classes"]),
-            "inputs": evaluation_inputs(
-                entries,
-                settings,
-                dataset=dataset,
-                view=view,
-                spec=given | {"evaluation": settings},
-            ),
+            "items": found.items(),
+            "inputs": found.evaluation_inputs(given | {"evaluation": found.settings}),
             "create_time": now(),
         }
 
-    def _of_run(self, name: str) -> tuple[list[dict[str, Any]], str, dict[str, Any]]:
+    def _of_run(self, name: str, given: dict[str, Any]) -> Trainings:
         record = self._records.get(run_id_of(name if name.startswith("runs/") else f"runs/{name}"))
+        spec = record["spec"]
         versions = next(step for step in record["steps"] if step["name"] == "assemble").get("results", [])
-        if len(versions) != len(record["spec"]["scenarios"]):
+        folds, scenarios = spec["evaluation"]["folds"], spec["scenarios"]
+        if len(versions) != folds * len(scenarios):
             raise FailedPrecondition(f"{record['name']} has not assembled its scenarios", reason="RUN_NOT_FINISHED")
-        entries = [
-            {"scenario": scenario, "version": self._rooms.get_version(version)}
-            for scenario, version in zip(record["spec"]["scenarios"], versions, strict=True)
-        ]
-        return entries, f"datasets/{record['spec']['dataset']}", view_of(record["spec"])
+        if given.get("folds", folds) != folds:
+            raise InvalidArgument(
+                f"evaluation.folds: {given['folds']}, but {record['name']} was assembled for {folds}",
+                reason="BAD_EVALUATION",
+            )
+        dataset = self._rooms.get_dataset(f"datasets/{spec['dataset']}")
+        detail = spec["generator"]["image_size"]
+        settings = complete_evaluation(given | {"folds": folds}, dataset, detail=detail)
+        found = [self._rooms.get_version(version) for version in versions]
+        size = len(scenarios)
+        parts = [entries_of(scenarios, found[start : start + size]) for start in range(0, len(found), size)]
+        return Trainings(parts, evaluators(settings)[0], dataset, view_of(spec), detail)
 
-    def _of_versions(self, names: Any) -> tuple[list[dict[str, Any]], str, dict[str, Any]]:
+    def _of_versions(self, names: Sequence[str], given: dict[str, Any]) -> Trainings:
         """Scenarios from versions alone: the first is the reference, and must hold no made rows."""
         versions = [self._rooms.get_version(name) for name in names]
         parents = {version_ids(name)[0] for name in names}
@@ -255,16 +263,15 @@ class OrchestratorServicer(orchestrator_service_pb2_grpc.OrchestratorServiceServ
             raise InvalidArgument(
                 "dataset_versions: of several datasets; one seal can judge only its own", reason="BAD_EVALUATION"
             )
-        entries = []
+        scenarios = []
         for version in versions:
             real = sum(int(c["count"]) for c in version["real"])
             doses = {
                 source: sum(int(c["count"]) for c in version.get(source, [])) / real
                 for source in ("synthetic", "transformed")
             }
-            scenario = {"name": version_ids(version["name"])[1][:12], "sampling": "SAMPLING_NATURAL", **doses}
-            entries.append({"scenario": scenario, "version": version})
-        if not is_reference(entries[0]["scenario"]):
+            scenarios.append({"name": version_ids(version["name"])[1][:12], "sampling": "SAMPLING_NATURAL", **doses})
+        if not is_reference(scenarios[0]):
             raise InvalidArgument(
                 "dataset_versions[0]: the reference must hold real rows alone", reason="BAD_EVALUATION"
             )
@@ -274,7 +281,9 @@ class OrchestratorServicer(orchestrator_service_pb2_grpc.OrchestratorServiceServ
                 "dataset_versions: seen through different views; only versions of one view can be compared",
                 reason="BAD_EVALUATION",
             )
-        return entries, f"datasets/{parents.pop()}", view
+        dataset = self._rooms.get_dataset(f"datasets/{parents.pop()}")
+        settings = complete_evaluation(given | {"folds": 1}, dataset)
+        return Trainings([entries_of(scenarios, versions)], evaluators(settings)[0], dataset, view, detail=0)
 
     def _evaluation(self, name: str) -> evaluation_pb2.Evaluation:
         """What is known of an evaluation: its result, or where it is."""

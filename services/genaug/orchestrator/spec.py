@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from genaug.shared.digests import digest_of
@@ -14,6 +14,8 @@ Spec = dict[str, Any]
 """A RunSpec as plain JSON (`genaug.shared.protojson`)."""
 
 MAX_DOSE = 16.0
+# Name of the scenario that is added where dominant classes are reduced.
+RANDOM_CONTROL = "real-random"
 
 _SCENARIO = re.compile(r"[a-z][a-z0-9.-]{0,62}")
 
@@ -32,6 +34,10 @@ _NUMBERS: dict[str, tuple[float, float, float]] = {
     "generator.learning_rate": (0.003, 1e-7, 1.0),
     "generator.base_channels": (32, 8, 512),
     "generator.seed": (0, 0, 2**53),
+    "generator.ema_decay": (0.995, 0, 0.99999),
+    "generator.held_out": (0.05, 0, 0.5),
+    "generator.sample_grids": (4, 0, 50),
+    "generator.patch_size": (0, 0, 4),
     "generator.transforms.rotate_degrees": (10.0, 0, 180),
     "generator.transforms.shift": (0.05, 0, 0.5),
     "generator.transforms.scale": (0.1, 0, 0.5),
@@ -40,26 +46,42 @@ _NUMBERS: dict[str, tuple[float, float, float]] = {
     "generation.guidance_scale": (1.5, 1, 30),
     "generation.seed": (0, 0, 2**53),
     "generation.rounds": (4, 1, 20),
+    "generation.draw_limit": (8.0, 1, 1000),
     "labeling.updates": (600, 1, 1_000_000),
     "labeling.seed": (1000, 0, 2**53),
+    "labeling.classifier.detail": (0, 0, 512),
     "selection.seed": (0, 0, 2**53),
     "selection.kept": (0, 0, 10_000_000),
-    "evaluation.updates": (600, 1, 1_000_000),
-    "evaluation.seeds": (3, 2, 100),
-    "evaluation.first_seed": (0, 0, 2**53),
-    "evaluation.batch_size": (64, 1, 4096),
-    "evaluation.learning_rate": (0.002, 1e-7, 1.0),
-    "evaluation.resamples": (2000, 200, 100_000),
 }
 
 _WORDS: dict[str, str] = {
     "multi_disease": "MULTI_DISEASE_KEEP",
     "generator.kind": "KIND_CLASS_CONDITIONAL",
+    "generator.prediction": "PREDICTION_V",
+    "generator.precision": "PRECISION_FLOAT32",
+    "generator.autoencoder": "",
     "labeling.mode": "MODE_AGREE",
-    "labeling.classifier.backbone": "BACKBONE_SMALL_CNN",
     "selection.method": "METHOD_TSNE_GRID",
-    "evaluation.classifier.backbone": "BACKBONE_SMALL_CNN",
 }
+
+# The same, of EvaluationSettings.
+_EVALUATION: dict[str, tuple[float, float, float]] = {
+    "updates": (600, 1, 1_000_000),
+    "seeds": (3, 2, 100),
+    "first_seed": (0, 0, 2**53),
+    "batch_size": (64, 1, 4096),
+    "resamples": (2000, 200, 100_000),
+    "folds": (1, 1, 100),
+    "classifier.detail": (0, 0, 512),
+}
+_LEARNING_RATE = (1e-7, 1.0)
+# What a further evaluator takes from the first where it says nothing itself.
+_SHARED = ("updates", "seeds", "first_seed", "batch_size", "resamples", "folds")
+
+# Below this side, pixels, a network pretrained on photographs has nothing to look at.
+_PHOTOGRAPH = 32
+# Largest side that is drawn in pixels, and in an autoencoder's latents.
+_LARGEST_PIXELS, _LARGEST_LATENTS = 64, 512
 
 
 def complete(spec: Spec, dataset: Mapping[str, Any]) -> Spec:
@@ -79,25 +101,61 @@ def complete(spec: Spec, dataset: Mapping[str, Any]) -> Spec:
     result["selection"]["classes"] = dominant
     if set(dominant) == set(result["classes"]):
         raise _fail("selection.classes", "all classes are dominant; leave at least one to augment")
-    result["scenarios"] = _scenarios(result.get("scenarios") or list(_DEFAULT_SCENARIOS))
+    result["scenarios"] = _scenarios(result.get("scenarios") or list(_DEFAULT_SCENARIOS), result["selection"])
     if result["generator"]["kind"] == "KIND_TRANSFORMS" and any(one["synthetic"] for one in result["scenarios"]):
         raise _fail(
             "generator.kind", "transforms draw nothing synthetic; give the scenarios `transformed` doses instead"
         )
-    _sizes(result, int(dataset["median_side"]))
+    _generator(result["generator"], int(dataset["median_side"]))
+    detail = result["generator"]["image_size"]
+    result["labeling"]["classifier"] = _classifier(
+        result["labeling"]["classifier"], dataset, detail=detail, path="labeling.classifier"
+    )
+    result["evaluation"] = complete_evaluation(result.get("evaluation", {}), dataset, detail=detail)
     labeler, seeds = result["labeling"]["seed"], result["evaluation"]
-    if seeds["first_seed"] <= labeler < seeds["first_seed"] + seeds["seeds"]:
-        raise _fail("labeling.seed", f"{labeler} is also an evaluator's seed; the labeler must be another network")
+    for one in (seeds, *seeds["further"]):
+        if one["first_seed"] <= labeler < one["first_seed"] + one["seeds"]:
+            raise _fail("labeling.seed", f"{labeler} is also an evaluator's seed; the labeler must be another network")
     return result
 
 
-def complete_evaluation(settings: Spec, dataset: Mapping[str, Any]) -> Spec:
-    """Check and complete EvaluationSettings apart from a run."""
-    result = _with_defaults({"evaluation": settings})["evaluation"]
-    result["classifier"]["image_size"] = _classifier_size(
-        result["classifier"], int(dataset["median_side"]), "evaluation"
-    )
-    return dict(result)
+def complete_evaluation(settings: Spec, dataset: Mapping[str, Any], *, detail: int = 0) -> Spec:
+    """Check and complete EvaluationSettings.
+
+    Args:
+        settings: As they were given.
+        dataset: The Dataset record.
+        detail: Pixels that images are brought to first; 0 apart from a run.
+    """
+    result = _evaluator(settings, dataset, detail=detail, path="evaluation")
+    shared = {key: result[key] for key in _SHARED}
+    further: list[Spec] = []
+    for index, one in enumerate(result.get("further", [])):
+        path = f"evaluation.further[{index}]"
+        if one.get("further"):
+            raise _fail(f"{path}.further", "a further evaluator has no further; list it beside this one")
+        if one.get("folds", result["folds"]) != result["folds"]:
+            raise _fail(f"{path}.folds", f"all evaluators share the folds; the first has {result['folds']}")
+        completed = _evaluator(shared | one, dataset, detail=detail, path=path)
+        if completed in (*further, {key: value for key, value in result.items() if key != "further"}):
+            raise _fail(path, "is the same as another evaluator")
+        further.append(completed)
+    if result["folds"] not in (1, int(dataset["folds"])):
+        raise _fail(
+            "evaluation.folds", f"{result['folds']} is neither 1 nor {dataset['folds']}, the folds of {dataset['name']}"
+        )
+    return result | {"further": further}
+
+
+def evaluators(settings: Spec) -> list[Spec]:
+    """The settings of each evaluator, the one that gives the verdict first."""
+    first = {key: value for key, value in settings.items() if key != "further"}
+    return [first, *settings["further"]]
+
+
+def shows_photographs(dataset: Mapping[str, Any]) -> bool:
+    """Whether images are large enough for a network that was pretrained on photographs."""
+    return int(dataset["median_side"]) >= _PHOTOGRAPH
 
 
 def run_id(spec: Spec, dataset: Mapping[str, Any]) -> str:
@@ -119,13 +177,18 @@ def _with_defaults(spec: Spec) -> Spec:
     for path, word in _WORDS.items():
         place, key = _place(result, path)
         place.setdefault(key, word)
-    for path, (default, lowest, highest) in _NUMBERS.items():
-        place, key = _place(result, path)
+    _fill(result, _NUMBERS, prefix="")
+    result["generator"]["transforms"].setdefault("horizontal_flip", False)
+    result["generator"].setdefault("horizontal_flip", False)
+    return result
+
+
+def _fill(spec: Spec, numbers: Mapping[str, tuple[float, float, float]], *, prefix: str) -> None:
+    for path, (default, lowest, highest) in numbers.items():
+        place, key = _place(spec, path)
         value = place.setdefault(key, default)
         if not lowest <= value <= highest:
-            raise _fail(path, f"{value} is not within {lowest:g} and {highest:g}")
-    result["generator"]["transforms"].setdefault("horizontal_flip", False)
-    return result
+            raise _fail(f"{prefix}{path}", f"{value} is not within {lowest:g} and {highest:g}")
 
 
 def _place(spec: Spec, path: str) -> tuple[Spec, str]:
@@ -157,11 +220,17 @@ def _selected(dominant: Sequence[str], classes: Sequence[str]) -> list[str]:
     return sorted(set(dominant), key=list(classes).index)
 
 
-def _scenarios(wanted: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _scenarios(wanted: Sequence[Mapping[str, Any]], selection: Mapping[str, Any]) -> list[dict[str, Any]]:
     result: list[dict[str, Any]] = []
     for index, scenario in enumerate(wanted):
         path = f"scenarios[{index}]"
-        one = {"synthetic": 0.0, "transformed": 0.0, "sampling": "SAMPLING_NATURAL", **scenario}
+        one = {
+            "synthetic": 0.0,
+            "transformed": 0.0,
+            "sampling": "SAMPLING_NATURAL",
+            "reduction": "REDUCTION_SELECTED",
+            **scenario,
+        }
         if not _SCENARIO.fullmatch(one.get("name", "")):
             raise _fail(f"{path}.name", "needs lower-case letters, digits, dots and hyphens, starting with a letter")
         if one["name"] in {other["name"] for other in result}:
@@ -169,35 +238,101 @@ def _scenarios(wanted: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         for dose in ("synthetic", "transformed"):
             if not 0 <= one[dose] <= MAX_DOSE:
                 raise _fail(f"{path}.{dose}", f"{one[dose]} is not within 0 and {MAX_DOSE:g}")
+        if one["reduction"] != "REDUCTION_SELECTED" and not selection["classes"]:
+            raise _fail(f"{path}.reduction", "there is nothing to reduce; name dominant classes in selection.classes")
         result.append(one)
-    if not any(is_reference(scenario) for scenario in result):
+    reference = next((scenario for scenario in result if is_reference(scenario)), None)
+    if reference is None:
         raise _fail("scenarios", "none is the reference; add one without doses, such as {name: real}")
+    # No selection without its control: the same number of images, at random.
+    chosen = selection["classes"] and selection["method"] != "METHOD_RANDOM"
+    if chosen and not any(one["reduction"] == "REDUCTION_RANDOM" for one in result):
+        if any(one["name"] == RANDOM_CONTROL for one in result):
+            raise _fail(
+                "scenarios", f"{RANDOM_CONTROL!r} is kept for the selection's random control; choose another name"
+            )
+        result.append({**reference, "name": RANDOM_CONTROL, "reduction": "REDUCTION_RANDOM"})
     if len(result) < 2:
         raise _fail("scenarios", "there is nothing to compare with the reference")
     return result
 
 
 def is_reference(scenario: Mapping[str, Any]) -> bool:
-    """Whether a scenario is real rows alone, drawn as they are."""
-    return not scenario["synthetic"] and not scenario["transformed"] and scenario["sampling"] == "SAMPLING_NATURAL"
+    """Whether a scenario is real rows alone, reduced by the run's selection and drawn as they are."""
+    return (
+        not scenario["synthetic"]
+        and not scenario["transformed"]
+        and scenario["sampling"] == "SAMPLING_NATURAL"
+        and scenario.get("reduction", "REDUCTION_SELECTED") == "REDUCTION_SELECTED"
+    )
 
 
-def _sizes(spec: Spec, median_side: int) -> None:
-    generator = spec["generator"]
-    size = generator.get("image_size", 0) or max(8, min(64, median_side // 8 * 8))
-    if size % 8 or not 8 <= size <= 64:
-        raise _fail("generator.image_size", f"{size} is not a multiple of 8 within 8 and 64")
+def _generator(generator: Spec, median_side: int) -> None:
+    latent = bool(generator["autoencoder"])
+    largest, step = (_LARGEST_LATENTS, 16) if latent else (_LARGEST_PIXELS, 8)
+    fitting = max(step, min(128 if latent else _LARGEST_PIXELS, median_side // step * step))
+    size = generator.get("image_size", 0) or fitting
+    if not latent and size > _LARGEST_PIXELS:
+        raise _fail(
+            "generator.image_size",
+            f"{size} is above {_LARGEST_PIXELS}, where images are drawn in an autoencoder's latents; name the folder "
+            "of its weights in generator.autoencoder",
+        )
+    if size % step or not step <= size <= largest:
+        raise _fail("generator.image_size", f"{size} is not a multiple of {step} within {step} and {largest}")
+    if generator["patch_size"] not in (0, 1, 2, 4):
+        raise _fail("generator.patch_size", f"{generator['patch_size']} is none of 0 (what fits), 1, 2, 4")
     generator["image_size"] = size
-    for part in ("labeling", "evaluation"):
-        spec[part]["classifier"]["image_size"] = _classifier_size(spec[part]["classifier"], median_side, part)
 
 
-def _classifier_size(classifier: Mapping[str, Any], median_side: int, part: str) -> int:
-    fitting: dict[str, Callable[[], int]] = {
-        "BACKBONE_SMALL_CNN": lambda: max(8, min(64, median_side)),
-        "BACKBONE_EFFICIENTNET_LITE0": lambda: 224,
+def _evaluator(settings: Spec, dataset: Mapping[str, Any], *, detail: int, path: str) -> Spec:
+    result: Spec = {key: dict(value) if isinstance(value, dict) else value for key, value in settings.items()}
+    _fill(result, _EVALUATION, prefix=f"{path}.")
+    result["classifier"] = _classifier(result["classifier"], dataset, detail=detail, path=f"{path}.classifier")
+    lowest, highest = _LEARNING_RATE
+    if not lowest <= result.setdefault("learning_rate", learning_rate(result["classifier"])) <= highest:
+        raise _fail(f"{path}.learning_rate", f"{result['learning_rate']} is not within {lowest:g} and {highest:g}")
+    return result
+
+
+def learning_rate(classifier: Mapping[str, Any]) -> float:
+    """The learning rate that fits a completed ClassifierSpec: small where pretrained layers are moved."""
+    moved = classifier["backbone"] != "BACKBONE_SMALL_CNN" and classifier["tuning"] == "TUNING_FINE_TUNED"
+    return 0.0002 if moved else 0.002
+
+
+def _classifier(given: Mapping[str, Any], dataset: Mapping[str, Any], *, detail: int, path: str) -> Spec:
+    """A ClassifierSpec with every default written out."""
+    fitting = "BACKBONE_EFFICIENTNET_LITE0" if shows_photographs(dataset) else "BACKBONE_SMALL_CNN"
+    result: Spec = {"backbone": fitting, "head": "HEAD_LINEAR", **given}
+    small = result["backbone"] == "BACKBONE_SMALL_CNN"
+    result.setdefault("tuning", "TUNING_FINE_TUNED" if small else "TUNING_FROZEN")
+    result["weights"] = result.get("weights") or ("random" if small else "imagenet")
+    side = max(8, min(64, int(dataset["median_side"]))) if small else 224
+    result["image_size"] = int(result.get("image_size", 0)) or side
+    result["detail"] = int(result.get("detail", 0)) or detail
+    if not 8 <= result["image_size"] <= 512:
+        raise _fail(f"{path}.image_size", f"{result['image_size']} is not within 8 and 512")
+    if small and (result["tuning"], result["head"], result["weights"]) != (
+        "TUNING_FINE_TUNED",
+        "HEAD_LINEAR",
+        "random",
+    ):
+        raise _fail(path, "SMALL_CNN learns every layer from random weights, under a linear head")
+    if result["head"] == "HEAD_LOGISTIC" and result["tuning"] != "TUNING_FROZEN":
+        raise _fail(f"{path}.head", "LOGISTIC is fitted to frozen features; set tuning: FROZEN")
+    if result["tuning"] == "TUNING_FROZEN" and result["weights"] == "random":
+        raise _fail(f"{path}.weights", "random weights that stay frozen have learnt nothing; set tuning: FINE_TUNED")
+    return result
+
+
+def probe_classifier(detail: int) -> Spec:
+    """The reference probe's ClassifierSpec."""
+    return {
+        "backbone": "BACKBONE_EFFICIENTNET_LITE0",
+        "image_size": 224,
+        "tuning": "TUNING_FROZEN",
+        "head": "HEAD_LOGISTIC",
+        "weights": "imagenet",
+        "detail": detail,
     }
-    size = int(classifier.get("image_size", 0)) or fitting[classifier["backbone"]]()
-    if not 8 <= size <= 512:
-        raise _fail(f"{part}.classifier.image_size", f"{size} is not within 8 and 512")
-    return size

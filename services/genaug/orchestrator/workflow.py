@@ -11,7 +11,8 @@ from typing import Any
 from genaug.orchestrator.engine import Work
 from genaug.orchestrator.records import SUCCEEDED, Records, Stage
 from genaug.orchestrator.rooms import Rooms
-from genaug.orchestrator.spec import Spec, augmented_classes, is_reference
+from genaug.orchestrator.spec import Spec, augmented_classes, evaluators, learning_rate
+from genaug.orchestrator.trainings import Trainings, entries_of
 from genaug.shared.errors import FailedPrecondition
 from genaug.shared.requests import classifier_name, evaluation_name, generator_name
 
@@ -19,29 +20,34 @@ from genaug.shared.requests import classifier_name, evaluation_name, generator_n
 MIN_TRAINING_IMAGES = 8
 # How many more images than needed the first round draws, for those that will be rejected.
 _SPARE = 1.2
+_LABELER_BATCH = 64
 
 Json = dict[str, Any]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Study:
-    """What a run looks at: its view of the dataset."""
+    """One pass through steps 1 to 5: against the seal, or against one outer fold. Filled in from top to bottom."""
 
-    dataset: str
-    digest: str
-    channels: int
+    dataset: Json
+    """The Dataset record."""
+    fold: int
+    """The outer fold that is held out, from 1; 0 for the seal."""
     version: str
+    """The real rows that are looked at."""
     training: dict[str, int]
     """Real training images per class."""
-
-
-@dataclass
-class Made:
-    """What was drawn, as resource names, in the order of the rounds."""
-
+    generators: dict[str, str] = field(default_factory=dict)
+    """By source: synthetic, transformed."""
+    labeler: str = ""
     batches: list[str] = field(default_factory=list)
     labels: list[str] = field(default_factory=list)
+    """Labelled batches, in the order of their rounds."""
     transformed: list[str] = field(default_factory=list)
+    selection: str = ""
+    match: str = ""
+    versions: list[Json] = field(default_factory=list)
+    """The DatasetVersion of each scenario, in order."""
 
 
 class SixSteps:
@@ -57,15 +63,16 @@ class SixSteps:
 
     def perform(self) -> None:
         """Run the six steps."""
-        study = self._view()
-        generators = self._finetune(study)  # 1
-        labeler = self._train_labeler(study)
-        made = self._generate_and_label(study, generators, labeler)  # 2 and 3
-        selection = self._select(study, labeler)  # 4
-        versions = self._assemble(study, made, selection)  # 5
-        self._train(study, versions)  # 6
-        evaluation = self._evaluate(study, versions)
-        self._report(study, generators, labeler, made, selection, versions, evaluation)
+        studies = self._view()
+        self._finetune(studies)  # 1
+        self._train_labeler(studies)
+        self._generate_and_label(studies)  # 2 and 3
+        self._select(studies)  # 4
+        self._match(studies)
+        self._assemble(studies)  # 5
+        trainings = self._train(studies)  # 6
+        evaluations = self._evaluate(trainings)
+        self._report(studies, evaluations)
 
     def _stage(self, name: str) -> AbstractContextManager[Stage]:
         return self._records.stage(self._run, name)
@@ -75,24 +82,29 @@ class SixSteps:
         stage.reused += answer["reused"]
         stage.results += results
 
-    def _view(self) -> Study:
-        """Fix the real rows that the run looks at."""
+    def _view(self) -> list[Study]:
+        """Fix the real rows that the run looks at: once, or once for each outer fold."""
+        folds = self._spec["evaluation"]["folds"]
         with self._stage("view") as stage:
             dataset = self._work.call(self._rooms.dataset, {"name": f"datasets/{self._spec['dataset']}"})
-            request = {"parent": dataset["name"], "view": view_of(self._spec)}
-            version = self._work.call(self._rooms.assemble, request)
-            training = {count["class_name"]: int(count["count"]) for count in version["real"]}
-            for name in self._spec["classes"]:
-                if training.get(name, 0) < MIN_TRAINING_IMAGES:
-                    raise FailedPrecondition(
-                        f"classes: {name!r} has {training.get(name, 0)} training images in this view, below the "
-                        f"{MIN_TRAINING_IMAGES} a run needs; leave it out or add images",
-                        reason="CLASS_TOO_SMALL",
-                    )
-            stage.results = [version["name"]]
-        return Study(dataset["name"], dataset["digest"], dataset["channels"], version["name"], training)
+            studies = [self._look(dataset, fold) for fold in (range(1, folds + 1) if folds > 1 else (0,))]
+            stage.results = [study.version for study in studies]
+        return studies
 
-    def _finetune(self, study: Study) -> dict[str, str]:
+    def _look(self, dataset: Json, fold: int) -> Study:
+        request = {"parent": dataset["name"], "view": view_of(self._spec, fold)}
+        version = self._work.call(self._rooms.assemble, request)
+        training = {count["class_name"]: int(count["count"]) for count in version["real"]}
+        for name in self._spec["classes"]:
+            if training.get(name, 0) < MIN_TRAINING_IMAGES:
+                raise FailedPrecondition(
+                    f"classes: {name!r} has {training.get(name, 0)} training images in this view, below the "
+                    f"{MIN_TRAINING_IMAGES} a run needs; leave it out or add images",
+                    reason="CLASS_TOO_SMALL",
+                )
+        return Study(dataset, fold, version["name"], training)
+
+    def _finetune(self, studies: Sequence[Study]) -> None:
         """Step 1: fine-tune what draws, on the training rows of the classes to augment."""
         settings = self._spec["generator"]
         wanted: dict[str, Json] = {}
@@ -101,71 +113,79 @@ class SixSteps:
         if self._largest_dose("transformed"):
             kept = {key: settings[key] for key in ("image_size", "seed", "transforms")}
             wanted["transformed"] = {"kind": "KIND_TRANSFORMS"} | kept
-        generators = {}
         with self._stage("finetune") as stage:
-            for source, generator in wanted.items():
-                inputs = {
-                    "dataset_version": study.version,
-                    "classes": self._augmented,
-                    "generator": generator | {"channels": study.channels},
-                }
-                generators[source] = generator_name(inputs)
-                self._job(stage, "finetune", inputs, [generators[source]])
-        return generators
+            for study in studies:
+                for source, generator in wanted.items():
+                    inputs = {
+                        "dataset_version": study.version,
+                        "classes": self._augmented,
+                        "generator": generator | {"channels": study.dataset["channels"]},
+                    }
+                    study.generators[source] = generator_name(inputs)
+                    self._job(stage, "finetune", inputs, [study.generators[source]])
 
-    def _train_labeler(self, study: Study) -> str:
+    def _train_labeler(self, studies: Sequence[Study]) -> None:
         """Step 3, first half: train and calibrate the labeler, on training rows alone."""
-        labeling, evaluation = self._spec["labeling"], self._spec["evaluation"]
-        item = {
-            "role": "ROLE_LABELER",
-            "classifier": labeling["classifier"],
-            "channels": study.channels,
-            "dataset_version": study.version,
-            "classes": self._spec["classes"],
-            "sampling": "SAMPLING_CLASS_BALANCED",
-            "updates": labeling["updates"],
-            "batch_size": evaluation["batch_size"],
-            "learning_rate": evaluation["learning_rate"],
-            "seed": labeling["seed"],
-        }
+        labeling = self._spec["labeling"]
+        items = [
+            {
+                "role": "ROLE_LABELER",
+                "classifier": labeling["classifier"],
+                "channels": study.dataset["channels"],
+                "dataset_version": study.version,
+                "classes": self._spec["classes"],
+                "sampling": "SAMPLING_CLASS_BALANCED",
+                "updates": labeling["updates"],
+                "batch_size": _LABELER_BATCH,
+                "learning_rate": learning_rate(labeling["classifier"]),
+                "seed": labeling["seed"],
+            }
+            for study in studies
+        ]
         with self._stage("labeler") as stage:
-            self._job(stage, "train", {"items": [item]}, [classifier_name(item)])
-        return classifier_name(item)
+            self._job(stage, "train", {"items": items}, [classifier_name(item) for item in items])
+        for study, item in zip(studies, items, strict=True):
+            study.labeler = classifier_name(item)
 
-    def _generate_and_label(self, study: Study, generators: dict[str, str], labeler: str) -> Made:
+    def _generate_and_label(self, studies: Sequence[Study]) -> None:
         """Steps 2 and 3: draw and label; transform, for the traditional scenarios."""
-        made = Made()
         with self._stage("generate") as stage:
-            if "synthetic" in generators:
-                self._draw_rounds(stage, study, generators["synthetic"], labeler, made)
-            if "transformed" in generators:
-                needed = self._needed(study, "transformed")
-                requests = draw_requests(self._spec, generators["transformed"], needed, dict.fromkeys(needed, 0))
-                for batch in self._work.chunks(self._rooms.generate, requests, sizes=map(size_of, requests)):
-                    made.transformed.append(batch["name"])
-                    stage.reused += size_of(batch) - batch.get("drawn", 0)
-            stage.results = [*made.batches, *made.labels, *made.transformed]
-        return made
+            for study in studies:
+                if "synthetic" in study.generators:
+                    self._draw_rounds(stage, study)
+                if "transformed" in study.generators:
+                    self._transform(stage, study)
+                stage.results += [*study.batches, *study.labels, *study.transformed]
 
-    def _draw_rounds(self, stage: Stage, study: Study, generator: str, labeler: str, made: Made) -> None:
-        """Draw and label until the largest dose is met in every class, or the rounds are over."""
+    def _draw_rounds(self, stage: Stage, study: Study) -> None:
+        """Draw and label until the largest dose is met in every class, or the rounds or the draws are used up."""
+        settings = self._spec["generation"]
         needed = self._needed(study, "synthetic")
-        accepted, drawn = dict.fromkeys(needed, 0), dict.fromkeys(needed, 0)
-        for _ in range(self._spec["generation"]["rounds"]):
-            wanted = top_up(needed, accepted, drawn)
+        kept, drawn = dict.fromkeys(needed, 0), dict.fromkeys(needed, 0)
+        for _ in range(settings["rounds"]):
+            wanted = top_up(needed, kept, drawn, limit=settings["draw_limit"])
             requests = [
-                {"generate": request, "classifier": labeler, "mode": self._spec["labeling"]["mode"]}
-                for request in draw_requests(self._spec, generator, wanted, drawn)
+                {"generate": request, "classifier": study.labeler, "mode": self._spec["labeling"]["mode"]}
+                for request in draw_requests(self._spec, study.generators["synthetic"], wanted, drawn)
             ]
             sizes = [size_of(request["generate"]) for request in requests]
             for result in self._work.chunks(self._rooms.generate_and_label, requests, sizes=sizes):
-                made.batches.append(result["batch"]["name"])
-                made.labels.append(result["labelled"]["name"])
+                study.batches.append(result["batch"]["name"])
+                study.labels.append(result["labelled"]["name"])
                 stage.reused += size_of(result["batch"]) - result["batch"].get("drawn", 0)
-                for acceptance in result["labelled"]["acceptances"]:
-                    accepted[acceptance["class_name"]] += acceptance.get("accepted", 0)
+                for count in result["labelled"].get("kept", []):
+                    # A labeler that is trusted may keep an image as a class that gets no dose.
+                    if count["class_name"] in kept:
+                        kept[count["class_name"]] += int(count.get("count", 0))
             for name, count in wanted.items():
                 drawn[name] += count
+
+    def _transform(self, stage: Stage, study: Study) -> None:
+        needed = self._needed(study, "transformed")
+        requests = draw_requests(self._spec, study.generators["transformed"], needed, dict.fromkeys(needed, 0))
+        for batch in self._work.chunks(self._rooms.generate, requests, sizes=map(size_of, requests)):
+            study.transformed.append(batch["name"])
+            stage.reused += size_of(batch) - batch.get("drawn", 0)
 
     def _largest_dose(self, source: str) -> float:
         return max(float(scenario[source]) for scenario in self._spec["scenarios"])
@@ -174,88 +194,110 @@ class SixSteps:
         """Images of each augmented class that the largest dose asks for."""
         return {name: round(self._largest_dose(source) * study.training[name]) for name in self._augmented}
 
-    def _select(self, study: Study, labeler: str) -> str:
+    def _select(self, studies: Sequence[Study]) -> None:
         """Step 4: reduce the dominant classes on the t-SNE map of their features."""
         settings = self._spec["selection"]
         with self._stage("select") as stage:
             if not settings["classes"]:
-                return ""
-            request = {"dataset_version": study.version, "classifier": labeler}
-            embedding = self._work.call(self._rooms.embed, request)["name"]
-            kept = settings["kept"] or max(study.training[name] for name in self._augmented)
-            request = {"dataset_version": study.version, "embedding": embedding, "spec": settings | {"kept": kept}}
-            selection = str(self._work.call(self._rooms.select, request)["name"])
-            stage.results = [embedding, selection]
-        return selection
-
-    def _assemble(self, study: Study, made: Made, selection: str) -> dict[str, Json]:
-        """Step 5: one immutable version per scenario, by the scenario's name."""
-        versions = {}
-        with self._stage("assemble") as stage:
-            for scenario in self._spec["scenarios"]:
+                return
+            for study in studies:
+                kept = settings["kept"] or max(study.training[name] for name in self._augmented)
                 request = {
-                    "parent": study.dataset,
-                    "view": view_of(self._spec),
-                    "selections": [selection] if selection else [],
-                    "scenario": scenario,
-                    "augmented_classes": self._augmented,
-                    "labelled_manifests": [f"{name}/manifest.parquet" for name in made.labels],
-                    "transformed_manifests": [f"{name}/manifest.parquet" for name in made.transformed],
-                    "seed": self._spec["generation"]["seed"],
+                    "dataset_version": study.version,
+                    "embedding": self._embed(study),
+                    "spec": settings | {"kept": kept},
                 }
-                versions[scenario["name"]] = self._work.call(self._rooms.assemble, request)
-            stage.results = [version["name"] for version in versions.values()]
-        return versions
+                study.selection = str(self._work.call(self._rooms.select, request)["name"])
+                stage.results += [request["embedding"], study.selection]
 
-    def _train(self, study: Study, versions: dict[str, Json]) -> None:
-        """Step 6, first half: train each scenario with each seed, with equal updates."""
-        plan = training_plan(self._entries(versions), self._spec["evaluation"], study.channels, self._spec["classes"])
+    def _match(self, studies: Sequence[Study]) -> None:
+        """Step 4, for made images: which real training image each is nearest to."""
+        with self._stage("match") as stage:
+            for study in studies:
+                if not study.labels:
+                    continue
+                request = {
+                    "embedding": self._embed(study),
+                    "labelled_manifests": [f"{name}/manifest.parquet" for name in study.labels],
+                }
+                study.match = str(self._work.call(self._rooms.match, request)["name"])
+                stage.results.append(study.match)
+
+    def _embed(self, study: Study) -> str:
+        request = {"dataset_version": study.version, "classifier": study.labeler}
+        return str(self._work.call(self._rooms.embed, request)["name"])
+
+    def _assemble(self, studies: Sequence[Study]) -> None:
+        """Step 5: one immutable version per scenario."""
+        with self._stage("assemble") as stage:
+            for study in studies:
+                requests = [self._scenario_request(study, scenario) for scenario in self._spec["scenarios"]]
+                study.versions = self._work.chunks(self._rooms.assemble, requests, sizes=[1] * len(requests))
+                stage.results += [version["name"] for version in study.versions]
+
+    def _scenario_request(self, study: Study, scenario: Json) -> Json:
+        return {
+            "parent": study.dataset["name"],
+            "view": view_of(self._spec, study.fold),
+            "selections": [study.selection] if study.selection else [],
+            "scenario": scenario,
+            "augmented_classes": self._augmented,
+            "labelled_manifests": [f"{name}/manifest.parquet" for name in study.labels],
+            "transformed_manifests": [f"{name}/manifest.parquet" for name in study.transformed],
+            "seed": self._spec["generation"]["seed"],
+        }
+
+    def _train(self, studies: Sequence[Study]) -> list[Trainings]:
+        """Step 6, first half: train each scenario with each evaluator and seed, with equal updates."""
+        parts = [entries_of(self._spec["scenarios"], study.versions) for study in studies]
+        trainings = [
+            Trainings(parts, settings, studies[0].dataset, view_of(self._spec), self._spec["generator"]["image_size"])
+            for settings in evaluators(self._spec["evaluation"])
+        ]
+        # The probe is every evaluator's.
+        items = list({classifier_name(item): item for one in trainings for item in one.items()}.values())
         with self._stage("train") as stage:
-            self._job(stage, "train", {"items": plan}, [classifier_name(item) for item in plan])
+            self._job(stage, "train", {"items": items}, [classifier_name(item) for item in items])
+        return trainings
 
-    def _evaluate(self, study: Study, versions: dict[str, Json]) -> str:
+    def _evaluate(self, trainings: Sequence[Trainings]) -> list[str]:
         """Step 6, second half: open the seal and score each frozen classifier once."""
-        inputs = evaluation_inputs(
-            self._entries(versions),
-            self._spec["evaluation"],
-            dataset={"name": study.dataset, "digest": study.digest, "channels": study.channels},
-            view=view_of(self._spec),
-            spec={"name": self._spec["name"], "run": f"runs/{self._run}", "evaluation": self._spec["evaluation"]},
-        )
+        evaluations = []
         with self._stage("evaluate") as stage:
-            self._job(stage, "evaluate", inputs, [evaluation_name(inputs)])
-        return evaluation_name(inputs)
+            for one in trainings:
+                spec = {"name": self._spec["name"], "run": f"runs/{self._run}", "evaluation": one.settings}
+                inputs = one.evaluation_inputs(spec)
+                evaluations.append(evaluation_name(inputs))
+                self._job(stage, "evaluate", inputs, evaluations[-1:])
+        return evaluations
 
-    def _entries(self, versions: dict[str, Json]) -> list[Json]:
-        return [{"scenario": one, "version": versions[one["name"]]} for one in self._spec["scenarios"]]
-
-    def _report(
-        self,
-        study: Study,
-        generators: dict[str, str],
-        labeler: str,
-        made: Made,
-        selection: str,
-        versions: dict[str, Json],
-        evaluation: str,
-    ) -> None:
-        """Write the report; the verdict goes into the run's record."""
+    def _report(self, studies: Sequence[Study], evaluations: list[str]) -> None:
+        """Write the report, with the images of the first fold; the verdict goes into the run's record."""
+        study = studies[0]
+        names = [scenario["name"] for scenario in self._spec["scenarios"]]
         with self._stage("report") as stage:
             inputs = {
                 "run": self._records.get(self._run),
-                "dataset": study.dataset,
+                "dataset": study.dataset["name"],
                 "view": study.version,
-                "generators": list(generators.values()),
-                "labeler": labeler,
-                "labels": made.labels,
-                "transformed_batches": made.transformed,
-                "selection": selection,
-                "versions": {name: version["name"] for name, version in versions.items()},
-                "evaluation": evaluation,
+                "generators": list(study.generators.values()),
+                "labeler": study.labeler,
+                "labels": study.labels,
+                "transformed_batches": study.transformed,
+                "selection": study.selection,
+                "match": study.match,
+                "versions": {name: version["name"] for name, version in zip(names, study.versions, strict=True)},
+                "evaluation": evaluations[0],
+                "further_evaluations": evaluations[1:],
             }
             self._job(stage, "report", inputs, [])
             stage.results = [f"runs/{self._run}/report.html"]
-        self._records.update(self._run, evaluation=evaluation, verdict=self._rooms.verdict(evaluation))
+        self._records.update(
+            self._run,
+            evaluation=evaluations[0],
+            further_evaluations=evaluations[1:],
+            verdict=self._rooms.verdict(evaluations[0]),
+        )
         self._records.end(self._run, SUCCEEDED)
 
 
@@ -276,9 +318,9 @@ class EvaluationApart:
         )
 
 
-def view_of(spec: Spec) -> Json:
-    """The View of a run."""
-    return {"classes": spec["classes"], "multi_disease": spec["multi_disease"]}
+def view_of(spec: Spec, fold: int = 0) -> Json:
+    """The View of a run, or of one of its outer folds."""
+    return {"classes": spec["classes"], "multi_disease": spec["multi_disease"], "fold": fold}
 
 
 def size_of(value: Json) -> int:
@@ -286,16 +328,23 @@ def size_of(value: Json) -> int:
     return sum(int(count["count"]) for count in value.get("counts", []))
 
 
-def top_up(needed: dict[str, int], accepted: dict[str, int], drawn: dict[str, int]) -> dict[str, int]:
-    """How many images of each class the next round draws: as many as acceptance so far makes likely to suffice."""
+def top_up(needed: dict[str, int], kept: dict[str, int], drawn: dict[str, int], *, limit: float) -> dict[str, int]:
+    """How many images of each class the next round draws: as many as acceptance so far makes likely to suffice.
+
+    Args:
+        needed: Images that the largest dose asks for.
+        kept: Those that were accepted as the class.
+        drawn: Those that were asked for as the class.
+        limit: Most draws per image needed, over all rounds.
+    """
     wanted = {}
     for name, target in needed.items():
-        short = target - accepted[name]
-        if short <= 0:
-            continue
-        # At least one in ten is hoped for, so that a class whose images are all rejected does not draw without end.
-        rate = max(accepted[name] / drawn[name], 0.1) if drawn[name] else 1.0
-        wanted[name] = math.ceil(short * _SPARE / rate)
+        short = target - kept[name]
+        # At least one in ten is hoped for, so that a class whose images are all rejected does not ask for too many.
+        rate = max(kept[name] / drawn[name], 0.1) if drawn[name] else 1.0
+        count = min(math.ceil(short * _SPARE / rate), math.ceil(limit * target) - drawn[name])
+        if short > 0 and count > 0:
+            wanted[name] = count
     return wanted
 
 
@@ -315,54 +364,3 @@ def draw_requests(spec: Spec, generator: str, wanted: dict[str, int], first: dic
         for name, count in wanted.items()
         for start in range(0, count, size)
     ]
-
-
-def training_plan(scenarios: Sequence[Json], settings: Json, channels: int, classes: list[str]) -> list[Json]:
-    """The items of the `train` Job: each scenario with each seed, all else equal."""
-    return [
-        {
-            "role": "ROLE_EVALUATOR",
-            "classifier": settings["classifier"],
-            "channels": channels,
-            "dataset_version": entry["version"]["name"],
-            # "versions/real" is a name that a dataset imported anew bears again; its rows are not the same.
-            "rows_digest": entry["version"]["digest"],
-            "classes": classes,
-            "sampling": entry["scenario"]["sampling"],
-            "updates": settings["updates"],
-            "batch_size": settings["batch_size"],
-            "learning_rate": settings["learning_rate"],
-            "seed": settings["first_seed"] + seed,
-        }
-        for entry in scenarios
-        for seed in range(settings["seeds"])
-    ]
-
-
-def evaluation_inputs(scenarios: Sequence[Json], settings: Json, *, dataset: Json, view: Json, spec: Json) -> Json:
-    """The inputs of the `evaluate` Job."""
-    names = [classifier_name(item) for item in training_plan(scenarios, settings, dataset["channels"], view["classes"])]
-    seeds = settings["seeds"]
-    return {
-        "dataset": dataset["name"],
-        "dataset_digest": dataset["digest"],
-        "classes": view["classes"],
-        "multi_disease": view["multi_disease"].removeprefix("MULTI_DISEASE_"),
-        "reference": next(e["scenario"]["name"] for e in scenarios if is_reference(e["scenario"])),
-        "scenarios": [
-            {
-                "scenario": entry["scenario"],
-                "dataset_version": entry["version"]["name"],
-                "training_images": sum(
-                    int(count["count"])
-                    for source in ("real", "synthetic", "transformed")
-                    for count in entry["version"].get(source, [])
-                ),
-                "classifiers": names[index * seeds : (index + 1) * seeds],
-            }
-            for index, entry in enumerate(scenarios)
-        ],
-        "resamples": settings["resamples"],
-        "seed": settings["first_seed"],
-        "spec": spec,
-    }

@@ -146,16 +146,18 @@ class TransformSpec(_message.Message):
     def __init__(self, horizontal_flip: _Optional[bool] = ..., rotate_degrees: _Optional[float] = ..., shift: _Optional[float] = ..., scale: _Optional[float] = ..., colour: _Optional[float] = ...) -> None: ...
 
 class GenerationSpec(_message.Message):
-    __slots__ = ("steps", "guidance_scale", "seed", "rounds")
+    __slots__ = ("steps", "guidance_scale", "seed", "rounds", "draw_limit")
     STEPS_FIELD_NUMBER: _ClassVar[int]
     GUIDANCE_SCALE_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
     ROUNDS_FIELD_NUMBER: _ClassVar[int]
+    DRAW_LIMIT_FIELD_NUMBER: _ClassVar[int]
     steps: int
     guidance_scale: float
     seed: int
     rounds: int
-    def __init__(self, steps: _Optional[int] = ..., guidance_scale: _Optional[float] = ..., seed: _Optional[int] = ..., rounds: _Optional[int] = ...) -> None: ...
+    draw_limit: float
+    def __init__(self, steps: _Optional[int] = ..., guidance_scale: _Optional[float] = ..., seed: _Optional[int] = ..., rounds: _Optional[int] = ..., draw_limit: _Optional[float] = ...) -> None: ...
 
 class LabelingSpec(_message.Message):
     __slots__ = ("mode", "classifier", "updates", "seed")

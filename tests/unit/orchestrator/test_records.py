@@ -28,7 +28,8 @@ def test_a_step_is_recorded_as_it_goes(records: Records, live: Live) -> None:
         assert records.get("r-00000000")["state"] == RUNNING
         live.update("r-00000000", "a", 3, 10, "updates")
         live.expect("r-00000000", "b", 5)
-        assert step(records, "finetune")["progress"] == {"step": "finetune", "done": 3, "total": 15, "unit": "updates"}
+        found = step(records, "finetune")["progress"]
+        assert found == {"step": "finetune", "done": 3, "total": 15, "unit": "updates", "seconds_left": 0.0}
         stage.results.append("generators/x")
         stage.reused = 1
     found = step(records, "finetune")

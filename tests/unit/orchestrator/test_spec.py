@@ -4,7 +4,7 @@ import copy
 
 import pytest
 
-from genaug.orchestrator.spec import augmented_classes, complete, run_id
+from genaug.orchestrator.spec import augmented_classes, complete, evaluators, run_id
 from genaug.shared.errors import InvalidArgument
 from genaug.shared.protojson import from_dict, to_dict
 from genaug.v1 import run_pb2
@@ -14,6 +14,7 @@ DATASET = {
     "digest": "d",
     "median_side": 256,
     "channels": 3,
+    "folds": 5,
     "training": [{"class_name": name, "count": 50} for name in "ADN"],
 }
 
@@ -81,3 +82,75 @@ def test_dominant_classes_are_not_augmented() -> None:
 def test_a_wrong_run_file_is_refused_by_path(change, message: str) -> None:
     with pytest.raises(InvalidArgument, match=message):
         complete({"name": "x", "dataset": "odir"} | change, DATASET)
+
+
+def test_a_selection_has_its_random_control() -> None:
+    spec = complete({"name": "x", "dataset": "odir", "selection": {"classes": ["N", "D"]}}, DATASET)
+    control = spec["scenarios"][-1]
+    assert (control["name"], control["reduction"]) == ("real-random", "REDUCTION_RANDOM")
+    assert complete(copy.deepcopy(spec), DATASET) == spec
+    chosen = {
+        "selection": {"classes": ["N"]},
+        "scenarios": [{"name": "real"}, {"name": "c", "reduction": "REDUCTION_RANDOM"}],
+    }
+    assert [s["name"] for s in complete({"name": "x", "dataset": "odir", **chosen}, DATASET)["scenarios"]] == [
+        "real",
+        "c",
+    ]
+
+
+def test_networks_follow_the_images_and_the_generators_detail() -> None:
+    spec = complete({"name": "x", "dataset": "odir", "generator": {"image_size": 32}}, DATASET)
+    for part in ("labeling", "evaluation"):
+        assert spec[part]["classifier"] == {
+            "backbone": "BACKBONE_EFFICIENTNET_LITE0",
+            "image_size": 224,
+            "tuning": "TUNING_FROZEN",
+            "head": "HEAD_LINEAR",
+            "weights": "imagenet",
+            "detail": 32,
+        }
+    tiny = complete({"name": "x", "dataset": "odir"}, DATASET | {"median_side": 8})
+    assert tiny["labeling"]["classifier"]["backbone"] == "BACKBONE_SMALL_CNN"
+    assert tiny["evaluation"]["classifier"]["weights"] == "random"
+
+
+def test_further_evaluators_take_what_they_leave_out_from_the_first() -> None:
+    vgg = {"backbone": "BACKBONE_VGG19", "tuning": "TUNING_FINE_TUNED"}
+    given = {"seeds": 4, "learning_rate": 0.01, "further": [{"classifier": vgg, "updates": 50}]}
+    spec = complete({"name": "x", "dataset": "odir", "evaluation": given}, DATASET)
+    first, second = evaluators(spec["evaluation"])
+    assert (first["seeds"], first["updates"], first["learning_rate"]) == (4, 600, 0.01)
+    assert (second["seeds"], second["updates"], second["learning_rate"]) == (4, 50, 0.0002)
+    assert "further" not in first | second
+    assert complete(copy.deepcopy(spec), DATASET) == spec
+    assert from_dict(run_pb2.RunSpec, spec).evaluation.further[0].classifier.backbone
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"generator": {"image_size": 128}}, r"^generator\.image_size: 128 is above 64.*generator\.autoencoder"),
+        ({"generator": {"image_size": 136, "autoencoder": "/w"}}, r"136 is not a multiple of 16"),
+        ({"generator": {"patch_size": 3}}, r"^generator\.patch_size: 3"),
+        ({"generator": {"held_out": 0.9}}, r"^generator\.held_out"),
+        ({"evaluation": {"folds": 3}}, r"^evaluation\.folds: 3 is neither 1 nor 5"),
+        ({"evaluation": {"further": [{}]}}, r"^evaluation\.further\[0\]: is the same"),
+        ({"evaluation": {"further": [{"further": [{}]}]}}, r"^evaluation\.further\[0\]\.further"),
+        ({"evaluation": {"further": [{"updates": 0}]}}, r"^evaluation\.further\[0\]\.updates: 0"),
+        ({"evaluation": {"further": [{"folds": 5}]}}, r"^evaluation\.further\[0\]\.folds"),
+        ({"scenarios": [{"name": "real"}, {"name": "b", "reduction": "REDUCTION_NONE"}]}, r"nothing to reduce"),
+        (
+            {"labeling": {"classifier": {"backbone": "BACKBONE_SMALL_CNN", "tuning": "TUNING_FROZEN"}}},
+            r"^labeling\.classifier: SMALL_CNN learns every layer",
+        ),
+        (
+            {"evaluation": {"classifier": {"head": "HEAD_LOGISTIC", "tuning": "TUNING_FINE_TUNED"}}},
+            r"^evaluation\.classifier\.head: LOGISTIC",
+        ),
+        ({"evaluation": {"classifier": {"weights": "random"}}}, r"^evaluation\.classifier\.weights: random"),
+    ],
+)
+def test_depth_is_checked_at_the_edge(change, message) -> None:
+    with pytest.raises(InvalidArgument, match=message):
+        complete({"name": "x", "dataset": "odir", **change}, DATASET)
