@@ -16,7 +16,7 @@ from tests.servers import Home
 
 from genaug.shared.manifest import Row, to_rows
 
-SCENARIOS = ["real", "real-balanced", "synthetic-x1", "traditional-x1"]
+SCENARIOS = ["real", "real-balanced", "synthetic-x1", "traditional-x1", "real-random"]
 
 
 def objects(home: Home) -> dict[str, int]:
@@ -31,6 +31,7 @@ def objects(home: Home) -> dict[str, int]:
         "evaluations",
         "selections",
         "embeddings",
+        "matches",
         "datasets",
     )
     return {
@@ -167,7 +168,7 @@ def test_an_evaluation_apart(home: Home, run: dict, tmp_path: Path) -> None:
     path.write_text(f"name: more-seeds\nrun: {run['name']}\nevaluation: {{updates: 60, seeds: 3, resamples: 300}}\n")
     found = home.json("evaluation", "create", "-f", path, "--wait")
     assert found["state"] == "STATE_SUCCEEDED"
-    assert [score["seeds"] for score in found["scores"]] == [3] * 4
+    assert [score["seeds"] for score in found["scores"]] == [3] * 5
     names = [evaluation["name"] for evaluation in home.json("evaluation", "list")]
     assert {found["name"], run["evaluation"]} <= set(names)
     before = objects(home)

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from genaug.shared.errors import InvalidArgument
 from genaug.shared.protojson import to_dict
-from genaug.v1 import common_pb2, evaluation_pb2, run_pb2
+from genaug.v1 import classifier_pb2, common_pb2, evaluation_pb2, run_pb2
 
 FORMATS = ("table", "json", "yaml")
 
@@ -111,8 +111,23 @@ def evaluation_table(evaluation: evaluation_pb2.Evaluation) -> RenderableType:
             )
         )
     columns = ("scenario", "images", "macro recall (95 %)", "accuracy (95 %)", "difference (adjusted)", "outcome")
-    title = f"{evaluation.test_images} sealed images of {evaluation.test_subjects} subjects"
-    return titled(title, make_table(columns, rows))
+    scored = f"{evaluation.test_images} sealed images of {evaluation.test_subjects} subjects"
+    title = f"{scored}, scored by {_network(evaluation)}"
+    return titled(title, make_table(columns, rows), below=_probe_line(evaluation))
+
+
+def _network(evaluation: evaluation_pb2.Evaluation) -> str:
+    """ "EFFICIENTNET_LITE0 (frozen)"."""
+    classifier = evaluation.spec.evaluation.classifier
+    backbone = classifier_pb2.ClassifierSpec.Backbone.Name(classifier.backbone).removeprefix("BACKBONE_")
+    tuning = classifier_pb2.ClassifierSpec.Tuning.Name(classifier.tuning).removeprefix("TUNING_")
+    return f"{backbone} ({tuning.lower().replace('_', '-')})"
+
+
+def _probe_line(evaluation: evaluation_pb2.Evaluation) -> str:
+    if not evaluation.HasField("reference_probe"):
+        return ""
+    return f"reference probe on the same rows: {estimate_text(evaluation.reference_probe.macro_recall)}"
 
 
 def _outcome(outcome: int) -> str:

@@ -241,8 +241,10 @@ def _detached(command: str) -> None:
 
 def _show_run(server: Client, run: run_pb2.Run, output: str) -> None:
     show(run, output, lambda: run_table(run))
-    if output == "table" and run.evaluation:
-        _show_evaluation(server.get_evaluation(run.evaluation), output)
+    if output == "table":
+        for name in filter(None, (run.evaluation, *run.further_evaluations)):
+            typer.echo()
+            _show_evaluation(server.get_evaluation(name), output)
 
 
 def _show_evaluation(evaluation: evaluation_pb2.Evaluation, output: str) -> None:
