@@ -1,36 +1,22 @@
-"""Choice of images of a class: coverage of its map, beside a random control; and how well each stands for all."""
+"""Choice of images of a class that stand for all: on its map, by its kernel mean, by its centres, or at random.
+
+Rows ascend by image id: among equals the first is taken, so that the order of a manifest changes nothing.
+"""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from genaug.selection.project import Plane
+from genaug.selection.kernel import Gaussian, Indices, Reals, squared_distances
+from genaug.selection.project import COMPONENTS, Plane, principal_components
 from genaug.shared.digests import seed_of
 
-Method = Literal["METHOD_TSNE_GRID", "METHOD_RANDOM"]
-METHODS: tuple[Method, ...] = ("METHOD_TSNE_GRID", "METHOD_RANDOM")
-
-Indices = NDArray[np.int64]
-
-# Images of a class beyond which discrepancies are taken on a seeded sample: their cost grows with the square.
-_SAMPLE = 5_000
-
-
-@dataclass(frozen=True)
-class Quality:
-    """How well a choice stands for its class, beside the control."""
-
-    available: int
-    kept: int
-    mmd2: float
-    random_mmd2: float
-    coverage: float
-    random_coverage: float
+Method = Literal["METHOD_TSNE_GRID", "METHOD_RANDOM", "METHOD_HERDING", "METHOD_K_CENTER"]
+METHODS: tuple[Method, ...] = ("METHOD_TSNE_GRID", "METHOD_RANDOM", "METHOD_HERDING", "METHOD_K_CENTER")
 
 
 def grid_cells(points: Plane, *, kept: int) -> Indices:
@@ -75,70 +61,76 @@ def choose_at_random(count: int, *, kept: int, seed: int, purpose: str) -> Indic
     return np.sort(rng.permutation(count)[:kept])
 
 
-def choose(points: Plane, *, method: Method, kept: int, seed: int) -> Indices:
-    """Indices of min(kept, n) images by `method`, ascending."""
-    if method == "METHOD_RANDOM":
-        return choose_at_random(len(points), kept=kept, seed=seed, purpose="choice")
-    return choose_on_grid(points, kept=kept, seed=seed)
-
-
-def coverage(points: Plane, chosen: Indices, *, kept: int) -> float:
-    """Share of the occupied cells of `grid_cells` that hold a chosen point, 0 to 1."""
-    cells = grid_cells(points, kept=kept)
-    return len(np.unique(cells[chosen])) / len(np.unique(cells))
-
-
-def squared_mmd(features: NDArray[np.float32], chosen: Indices, *, seed: int = 0) -> float:
-    """Squared maximum mean discrepancy between the chosen rows and all rows; 0 when all are chosen.
-
-    The biased estimate of Gretton et al. 2012 (equation 5), which is never negative, with the kernel
-    exp(-|a-b|²/(2 m²)), m the median distance between rows. Of more than 5,000 rows a seeded sample stands for all.
+def feature_space(features: NDArray[np.float32]) -> Reals:
+    """Where herding and k-center measure: the first 50 principal components of the class's standardised features.
 
     Args:
         features: [n, d], n ≥ 1.
-        chosen: Indices, at least one.
+
+    Returns:
+        [n, at most 50]. Features that do not vary within the class are left out.
     """
-    rng = np.random.default_rng(seed_of("discrepancy sample", seed))
-    every = features.astype(np.float64)
-    some = every[chosen if len(chosen) <= _SAMPLE else rng.choice(chosen, _SAMPLE, replace=False)]
-    if len(every) > _SAMPLE:
-        every = every[rng.choice(len(every), _SAMPLE, replace=False)]
-    # Centred first: distances of large, near numbers would lose their digits.
-    centre = every.mean(axis=0)
-    some, every = some - centre, every - centre
-    among_all = _squared_distances(every, every)
-    between = among_all[np.triu_indices(len(every), 1)]
-    positive = between[between > 0]
-    if not positive.size:
-        return 0.0
-    scale = -1.0 / (2.0 * float(np.median(positive)))
-    means = [
-        float(np.exp(_squared_distances(a, b) * scale).mean()) for a, b in ((some, some), (some, every), (every, every))
-    ]
-    return max(0.0, means[0] - 2 * means[1] + means[2])
+    rows = features.astype(np.float64)
+    spread = rows.std(axis=0)
+    varies = spread > 1e-6 * np.maximum(1.0, np.abs(rows).max(axis=0))
+    if not varies.any():
+        return np.zeros((len(rows), 1))
+    standard = (rows[:, varies] - rows[:, varies].mean(axis=0)) / spread[varies]
+    return principal_components(standard.astype(np.float32), COMPONENTS)
 
 
-def quality(
-    points: Plane, features: NDArray[np.float32], *, chosen: Indices, control: Indices, seed: int = 0
-) -> Quality:
-    """How well `chosen` and `control`, of equal size, stand for one class.
+def choose_by_herding(space: Reals, *, kept: int, seed: int) -> Indices:
+    """Indices of min(kept, n) rows whose kernel mean follows that of all, ascending.
+
+    Kernel herding (Chen, Welling & Smola 2010, equation 8), over the rows themselves and without taking one twice: the
+    next one is that of the largest mean kernel with all rows, less the sum of kernels with those taken over t + 1. The
+    kernel is `Gaussian`. It needs no chance; `seed` matters above 5,000 rows, where a sample gives the means.
 
     Args:
-        points: [n, 2], all images of the class on the map.
-        features: [n, d], the same images in feature space.
+        space: [n, d], n ≥ 1; see `feature_space`.
     """
-    kept = len(chosen)
-    return Quality(
-        available=len(points),
-        kept=kept,
-        mmd2=squared_mmd(features, chosen, seed=seed),
-        random_mmd2=squared_mmd(features, control, seed=seed),
-        coverage=coverage(points, chosen, kept=kept),
-        random_coverage=coverage(points, control, kept=kept),
-    )
+    kernel = Gaussian.of(space, seed=seed)
+    taken = np.zeros(len(space), np.bool_)
+    sums = np.zeros(len(space))
+    for step in range(min(kept, len(space))):
+        # Rounded: equal images tie, whatever the last bits of their sums.
+        gain = np.round(kernel.means - sums / (step + 1), 12)
+        best = int(np.where(taken, -np.inf, gain).argmax())
+        taken[best] = True
+        sums += kernel.column(best)
+    return np.flatnonzero(taken)
 
 
-def _squared_distances(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
-    result: NDArray[np.float64] = (a * a).sum(axis=1)[:, None] + (b * b).sum(axis=1)[None, :] - 2.0 * (a @ b.T)
-    np.maximum(result, 0.0, out=result)
-    return result
+def choose_centres(space: Reals, *, kept: int, seed: int) -> Indices:
+    """Indices of min(kept, n) rows such that no row is far from all of them, ascending.
+
+    Greedy k-center (Gonzalez 1985): the first is drawn by the seed, each next one is the row farthest from those taken.
+    The largest distance of a row to its nearest centre is at most twice the smallest there can be.
+
+    Args:
+        space: [n, d], n ≥ 1; see `feature_space`.
+    """
+    index = int(np.random.default_rng(seed_of("first centre", seed)).integers(len(space)))
+    taken = np.zeros(len(space), np.bool_)
+    nearest = np.full(len(space), np.inf)
+    for _ in range(min(kept, len(space))):
+        taken[index] = True
+        np.minimum(nearest, squared_distances(space, space[index : index + 1])[:, 0], out=nearest)
+        index = int(np.where(taken, -np.inf, nearest).argmax())
+    return np.flatnonzero(taken)
+
+
+def choose(points: Plane, space: Reals, *, method: Method, kept: int, seed: int) -> Indices:
+    """Indices of min(kept, n) images by `method`, ascending.
+
+    Args:
+        points: [n, 2], the images on the map.
+        space: [n, d], the same images; see `feature_space`.
+    """
+    if method == "METHOD_TSNE_GRID":
+        return choose_on_grid(points, kept=kept, seed=seed)
+    if method == "METHOD_HERDING":
+        return choose_by_herding(space, kept=kept, seed=seed)
+    if method == "METHOD_K_CENTER":
+        return choose_centres(space, kept=kept, seed=seed)
+    return choose_at_random(len(points), kept=kept, seed=seed, purpose="choice")

@@ -1,4 +1,4 @@
-"""Step 4: dominant classes reduced to images chosen on the map, beside a random control of equal size."""
+"""Step 4: dominant classes reduced to images that stand for all, beside a random control of equal size."""
 
 from __future__ import annotations
 
@@ -12,16 +12,18 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from genaug.selection.choose import METHODS, Method, Quality, choose, choose_at_random, quality
+from genaug.selection.choose import METHODS, Method, choose, choose_at_random, feature_space
 from genaug.selection.embed import Features, read_embedding, training_rows
+from genaug.selection.kernel import Gaussian
 from genaug.selection.project import Plane, project
+from genaug.selection.quality import Quality, quality
 from genaug.shared.digests import digest_of, seed_of
 from genaug.shared.errors import Cancelled, FailedPrecondition, InvalidArgument, NotFound
 from genaug.shared.manifest import encode
 from genaug.shared.provenance import now, provenance
 from genaug.shared.store import Store
 
-RECIPE = "select/1"
+RECIPE = "select/2"
 
 SCHEMA = pa.schema(
     [
@@ -111,25 +113,28 @@ def select(
         image_ids, classes = _rows(wanted, store)
         features = _features(wanted, store, image_ids)
         yield Doing("projecting", 0, len(image_ids))
-        points = project(features, seed=wanted.seed)
+        # By image id, whatever the order of the manifest: so the map and the choice are those of a set of images.
+        order = np.argsort(np.array(image_ids), kind="stable")
+        points = project(features[order], seed=wanted.seed)
         if not until():
             raise Cancelled(f"selection among {wanted.dataset_version} was cancelled after the projection")
         yield Doing("choosing", len(image_ids), len(image_ids))
-        chosen, control, qualities = _choose(wanted, classes, points, features)
+        chosen, control, qualities = _choose(wanted, np.array(classes)[order], points, features[order])
+        place = np.argsort(order)
         columns = [
             image_ids,
             classes,
-            points[:, 0].astype(np.float32),
-            points[:, 1].astype(np.float32),
-            chosen,
-            control,
+            points[place, 0].astype(np.float32),
+            points[place, 1].astype(np.float32),
+            chosen[place],
+            control[place],
         ]
         store.put_new(f"{wanted.name}/manifest.parquet", encode(pa.table(columns, schema=SCHEMA)))
         record = {
             "name": wanted.name,
             "manifest": f"{wanted.name}/manifest.parquet",
             "spec": wanted.spec,
-            "qualities": [{"class_name": name, **asdict(found)} for name, found in qualities.items()],
+            "qualities": [_quality(name, found) for name, found in qualities.items()],
             "create_time": now(),
             "provenance": provenance(RECIPE, seconds=time.monotonic() - start),
         }
@@ -174,19 +179,32 @@ def _features(wanted: Wanted, store: Store, image_ids: Sequence[str]) -> Feature
 
 
 def _choose(
-    wanted: Wanted, classes: Sequence[str], points: Plane, features: Features
+    wanted: Wanted, classes: NDArray[np.str_], points: Plane, features: Features
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_], Mapping[str, Quality]]:
-    """Which rows are chosen, which are in the control, and the quality of both per dominant class."""
-    of_class = np.array(classes)
-    chosen = ~np.isin(of_class, wanted.classes)
+    """Which rows are chosen, which are in the control, and the quality of both per dominant class.
+
+    Args:
+        classes: [n], of rows that ascend by image id, as `points` [n, 2] and `features` [n, d].
+    """
+    chosen = ~np.isin(classes, wanted.classes)
     control = chosen.copy()
     qualities = {}
     for name in sorted(wanted.classes):
-        rows = np.flatnonzero(of_class == name)
+        rows = np.flatnonzero(classes == name)
         seed = seed_of(wanted.seed, name)
-        own = choose(points[rows], method=wanted.method, kept=wanted.kept, seed=seed)
+        space = feature_space(features[rows])
+        choices = {
+            method: choose(points[rows], space, method=method, kept=wanted.kept, seed=seed) for method in METHODS
+        }
         other = choose_at_random(len(rows), kept=wanted.kept, seed=seed, purpose="control")
-        chosen[rows[own]] = True
+        chosen[rows[choices[wanted.method]]] = True
         control[rows[other]] = True
-        qualities[name] = quality(points[rows], features[rows], chosen=own, control=other, seed=wanted.seed)
+        kernel = Gaussian.of(features[rows], seed=wanted.seed)
+        qualities[name] = quality(points[rows], kernel, method=wanted.method, choices=choices, control=other)
     return chosen, control, qualities
+
+
+def _quality(name: str, found: Quality) -> dict[str, Any]:
+    """`genaug.v1.Selection.Quality` as plain JSON."""
+    plain = asdict(found)
+    return {"class_name": name, **plain, "alternatives": list(plain["alternatives"])}

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import combinations
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,12 +12,14 @@ from genaug.selection.choose import (
     Method,
     choose,
     choose_at_random,
+    choose_by_herding,
+    choose_centres,
     choose_on_grid,
-    coverage,
+    feature_space,
     grid_cells,
-    quality,
-    squared_mmd,
 )
+from genaug.selection.kernel import Gaussian
+from genaug.selection.quality import coverage
 
 
 def points(count: int, *, seed: int = 0) -> np.ndarray:
@@ -32,12 +36,14 @@ def points(count: int, *, seed: int = 0) -> np.ndarray:
 )
 @settings(max_examples=60, deadline=None)
 def test_exactly_as_many_as_wanted_each_once(count: int, kept: int, seed: int, method: Method) -> None:
-    found = choose(points(count), method=method, kept=kept, seed=seed)
+    where = points(count)
+    space = feature_space(where.astype(np.float32))
+    found = choose(where, space, method=method, kept=kept, seed=seed)
     assert len(found) == min(kept, count)
     assert (np.diff(found) > 0).all()
     assert found.min() >= 0
     assert found.max() < count
-    assert (found == choose(points(count), method=method, kept=kept, seed=seed)).all()
+    assert (found == choose(where, space, method=method, kept=kept, seed=seed)).all()
 
 
 @given(count=st.integers(1, 120), kept=st.integers(1, 150), seed=st.integers(0, 1000))
@@ -85,59 +91,75 @@ def test_random_takes_every_image_alike() -> None:
     assert abs(times / 600 - 0.25).max() < 0.08
 
 
-def discrepancy_by_definition(features: np.ndarray, chosen: np.ndarray) -> float:
-    gaps = np.linalg.norm(features[:, None] - features[None], axis=2)
-    upper = gaps[np.triu_indices(len(gaps), 1)]
-    kernel = np.exp(-(gaps**2) / (2 * np.median(upper[upper > 0]) ** 2))
-    return float(kernel[np.ix_(chosen, chosen)].mean() - 2 * kernel[chosen].mean() + kernel.mean())
+def blobs(count: int, *, seed: int, dimensions: int = 8) -> np.ndarray:
+    """Three clumps of unequal size, float32 [count, dimensions]."""
+    rng = np.random.default_rng(seed)
+    centres = rng.normal(scale=4, size=(3, dimensions))
+    kinds = rng.choice(3, count, p=[0.6, 0.3, 0.1])
+    return (centres[kinds] + rng.normal(size=(count, dimensions))).astype(np.float32)
 
 
-@given(count=st.integers(2, 60), kept=st.integers(1, 60), seed=st.integers(0, 1000))
-@settings(max_examples=40, deadline=None)
-def test_discrepancy_is_what_its_definition_says(count: int, kept: int, seed: int) -> None:
-    features = (np.random.default_rng(seed).normal(size=(count, 5)) + 100).astype(np.float32)
-    chosen = choose_at_random(count, kept=kept, seed=seed, purpose="choice")
-    found = squared_mmd(features, chosen)
-    assert found >= 0
-    # The median of squares is not always the square of the median: an even number of gaps has two middles.
-    assert found == pytest.approx(discrepancy_by_definition(features.astype(np.float64), chosen), rel=0.2, abs=1e-9)
+def test_herding_takes_what_its_formula_says() -> None:
+    space = blobs(25, seed=3, dimensions=3).astype(np.float64)
+    gaps = np.linalg.norm(space[:, None] - space[None], axis=2)
+    # The scale is that of squares: an even number of gaps has two middles.
+    kernel = np.exp(-(gaps**2) / (2 * np.median(gaps[np.triu_indices(25, 1)] ** 2)))
+    taken: list[int] = []
+    for step in range(10):
+        gain = kernel.mean(axis=1) - kernel[:, taken].sum(axis=1) / (step + 1)
+        gain[taken] = -np.inf
+        taken.append(int(gain.argmax()))
+        assert choose_by_herding(space, kept=step + 1, seed=0).tolist() == sorted(taken)
 
 
-def test_discrepancy_of_all_is_none() -> None:
-    features = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
-    assert squared_mmd(features, np.arange(50)) == pytest.approx(0, abs=1e-12)
-    assert squared_mmd(np.ones((5, 3), np.float32), np.array([0, 1])) == 0
-    assert squared_mmd(np.ones((1, 3), np.float32), np.array([0])) == 0
-
-
-def test_discrepancy_sees_a_lopsided_choice() -> None:
-    features = np.random.default_rng(0).normal(size=(200, 2)).astype(np.float32)
-    lopsided = np.argsort(features[:, 0])[:50]
-    even = choose_at_random(200, kept=50, seed=0, purpose="choice")
-    assert squared_mmd(features, lopsided) > 10 * squared_mmd(features, even)
-
-
-def test_large_classes_are_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("genaug.selection.choose._SAMPLE", 400)
-    features = np.random.default_rng(0).normal(size=(1500, 2)).astype(np.float32)
-    half = np.argsort(features[:, 0])[:750]
-    assert squared_mmd(features, half, seed=1) == squared_mmd(features, half, seed=1)
-    assert squared_mmd(features, half, seed=1) == pytest.approx(discrepancy_by_definition(features, half), rel=0.25)
-
-
-def test_the_grid_stands_for_its_class_better_than_chance() -> None:
-    """On average, on a map as t-SNE draws them: patches of even density."""
+def test_herding_stands_for_its_class_better_than_chance() -> None:
     gains = []
-    for seed in range(10):
-        where = np.random.default_rng(seed).random((200, 2)) * [3, 1]
-        where[:60] += [5, 2]
-        found = quality(
-            where,
-            where.astype(np.float32),
-            chosen=choose_on_grid(where, kept=40, seed=seed),
-            control=choose_at_random(200, kept=40, seed=seed, purpose="control"),
-        )
-        assert (found.available, found.kept) == (200, 40)
-        assert found.coverage >= found.random_coverage
-        gains.append(found.random_mmd2 - found.mmd2)
-    assert np.mean(gains) > 0
+    for seed in range(12):
+        features = blobs(150, seed=seed)
+        kernel = Gaussian.of(features)
+        herded = choose_by_herding(feature_space(features), kept=25, seed=seed)
+        control = choose_at_random(150, kept=25, seed=seed, purpose="control")
+        gains.append(kernel.squared_mmd(control) / kernel.squared_mmd(herded))
+    assert np.exp(np.mean(np.log(gains))) > 3
+
+
+def radius(space: np.ndarray, chosen: np.ndarray) -> float:
+    return float(np.linalg.norm(space[:, None] - space[None, chosen], axis=2).min(axis=1).max())
+
+
+@given(count=st.integers(1, 9), kept=st.integers(1, 5), seed=st.integers(0, 10_000))
+@settings(max_examples=60, deadline=None)
+def test_centres_cover_within_twice_the_best_radius(count: int, kept: int, seed: int) -> None:
+    space = np.random.default_rng(seed).normal(size=(count, 2))
+    found = radius(space, choose_centres(space, kept=kept, seed=seed))
+    best = min(radius(space, np.array(some)) for some in combinations(range(count), min(kept, count)))
+    assert found <= 2 * best + 1e-9
+
+
+def test_centres_reach_the_outliers() -> None:
+    space = np.concatenate([np.random.default_rng(0).random((99, 2)), [[50.0, 50.0]]])
+    assert all(99 in choose_centres(space, kept=2, seed=seed) for seed in range(20))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_equal_images_are_chosen_among(method: Method) -> None:
+    features = np.ones((9, 5), np.float32)
+    found = choose(np.zeros((9, 2)), feature_space(features), method=method, kept=4, seed=0)
+    assert len(set(found.tolist())) == 4
+
+
+def test_among_equals_the_first_is_taken() -> None:
+    """Each image twice: herding never takes the second before the first."""
+    space = np.repeat(blobs(20, seed=1, dimensions=3), 2, axis=0).astype(np.float64)
+    found = set(choose_by_herding(space, kept=11, seed=0).tolist())
+    assert all(index - 1 in found for index in found if index % 2)
+
+
+def test_features_of_any_scale_count_alike() -> None:
+    features = blobs(60, seed=2)
+    scaled = features * np.array([1, 1e4, 1e-4, 1, 1, 1, 1, 1], np.float32)
+    with_constant = np.concatenate([features, np.full((60, 1), 7, np.float32)], axis=1)
+    expected = np.linalg.norm(feature_space(features), axis=1)
+    for other in (scaled, with_constant):
+        np.testing.assert_allclose(np.linalg.norm(feature_space(other), axis=1), expected, rtol=1e-3)
+    assert feature_space(np.random.default_rng(0).normal(size=(80, 200)).astype(np.float32)).shape == (80, 50)

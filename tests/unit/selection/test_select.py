@@ -9,8 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.shapes import VERSION, put_version
 
-from genaug.selection.embed import write_embedding
+from genaug.selection.choose import METHODS
+from genaug.selection.embed import read_embedding, write_embedding
 from genaug.selection.select import Doing, Wanted, method_of, read_selection, select
+from genaug.shared.digests import digest_of
 from genaug.shared.errors import Cancelled, FailedPrecondition, InvalidArgument, NotFound
 from genaug.shared.manifest import Row, decode
 from genaug.shared.protojson import from_dict, to_dict
@@ -65,9 +67,7 @@ def test_the_record_is_a_selection_message(stores, version) -> None:
     assert read_selection(stores("report"), record["name"]) == record
 
 
-@given(
-    kept=st.integers(1, 60), seed=st.integers(0, 2**53), method=st.sampled_from(["METHOD_TSNE_GRID", "METHOD_RANDOM"])
-)
+@given(kept=st.integers(1, 60), seed=st.integers(0, 2**53), method=st.sampled_from(METHODS))
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_exactly_as_many_as_there_can_be(stores, version, kept: int, seed: int, method: Any) -> None:
     _, rows = made(stores("selection"), wanted(kept=kept, seed=seed, method=method, classes=("many",)))
@@ -82,6 +82,30 @@ def test_a_selection_is_made_once_and_alike(stores, version) -> None:
     for key in ("selection.json", "manifest.parquet"):
         store.delete(f"{first['name']}/{key}")
     assert made(store, wanted())[1] == rows
+
+
+@given(order=st.permutations(range(sum(COUNTS.values()))), method=st.sampled_from(METHODS))
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_the_order_of_rows_changes_nothing(stores, version, order: list[int], method: Any) -> None:
+    rows = bare_rows()
+    other, embedding = f"{VERSION}-{digest_of('order', {'order': order})}", f"embeddings/{digest_of('o', {'o': order})}"
+    put_version(stores("assembly"), [rows[index] for index in order], name=other)
+    store = stores("selection")
+    features = read_embedding(store, EMBEDDING).features[order]
+    write_embedding(store, embedding, [rows[index].image_id for index in order], features)
+    before, plain = made(store, wanted(method=method))
+    after, turned = made(store, wanted(method=method, dataset_version=other, embedding=embedding))
+    assert [row["image_id"] for row in turned] == [rows[index].image_id for index in order]
+    assert sorted(turned, key=lambda row: row["image_id"]) == plain
+    assert after["qualities"] == before["qualities"]
+
+
+def test_the_record_shows_every_method(stores, version) -> None:
+    record, _ = made(stores("selection"), wanted(method="METHOD_HERDING", kept=9))
+    (found,) = record["qualities"]
+    alternatives = {one["method"]: one for one in found["alternatives"]}
+    assert list(alternatives) == list(METHODS)
+    assert alternatives["METHOD_HERDING"]["mmd2"] == found["mmd2"] < found["random_mmd2"]
 
 
 def test_the_order_of_classes_changes_nothing() -> None:
