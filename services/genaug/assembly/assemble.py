@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from genaug.assembly.datasets import REAL, Json, get_dataset, read_json_or_none, rows_key, version_key, write_version
 from genaug.shared.digests import digest_of, seed_of
@@ -23,9 +23,13 @@ from genaug.shared.manifest import (
 from genaug.shared.names import digest_id
 from genaug.shared.store import Store
 
-RECIPE = "assemble/1"
+RECIPE = "assemble/2"
+
+Reduction = Literal["SELECTED", "RANDOM", "NONE"]
 
 _MAX_DOSE = 100.0
+# The column of a selection's manifest that says which rows stay.
+_STAYS = {"SELECTED": "chosen", "RANDOM": "random"}
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,11 @@ class Assembly:
     classes: tuple[str, ...] = ()
     """The view's classes; empty for all."""
     multi_disease: MultiDisease = "KEEP"
+    fold: int = 0
+    """The view's outer fold, from 1, whose real rows are left out; 0 for none."""
     selections: tuple[str, ...] = ()
+    reduction: Reduction = "SELECTED"
+    """Which rows of the selections' classes stay: the chosen ones, the random control, or all."""
     synthetic: float = 0.0
     """Dose: this many times the class's training count."""
     transformed: float = 0.0
@@ -51,36 +59,38 @@ class Assembly:
 def assemble(wanted: Assembly, store: Store) -> Json:
     """Write the version (the message `DatasetVersion` as JSON), or return it if it is there.
 
-    A selection reduces the training rows of its classes to the chosen ones. A dose of K gives each augmented class
-    round(K × its training count after that) made rows, taken round by round and in seeded order, so that a smaller
-    dose is part of a larger one. What cannot be had is a shortfall, never filled with anything else. Validation is
-    left as it is.
+    A selection reduces the training rows of its classes to the chosen ones, or to the random control of the same size.
+    A dose of K gives each augmented class round(K × its training count after that) made rows, taken round by round and
+    in seeded order, so that a smaller dose is part of a larger one. What cannot be had is a shortfall, never filled
+    with anything else. Validation is left as it is. The class of a made row is the one that labeling gave it, whatever
+    the prompt was.
 
     Raises:
         NotFound: the dataset, a selection or a manifest is not there.
-        InvalidArgument: a class is unknown, a dose is out of range, a selection belongs to another view, or a made row
-            is not what it must be: from this dataset's training rows, for training alone.
+        InvalidArgument: a class or fold is unknown, a dose is out of range, a selection belongs to another view, or a
+            made row is not what it must be: from training rows of this dataset and fold, for training alone.
     """
     dataset = get_dataset(store, wanted.dataset)
     _check_doses(wanted)
+    _check_fold(wanted, dataset)
     version = _version_id(wanted, dataset)
     found = read_json_or_none(store, version_key(wanted.dataset, version))
     if found is not None:
         return found
     everything = read_rows(store, rows_key(wanted.dataset, REAL))
-    real = view_rows(everything, classes=wanted.classes, multi_disease=wanted.multi_disease)
+    real = view_rows(everything, classes=wanted.classes, multi_disease=wanted.multi_disease, fold=wanted.fold)
     _check_classes(wanted, real)
-    for selection in sorted(wanted.selections):
-        real = _reduce(real, _read_selection(store, selection), selection)
+    for selection in _selections(wanted):
+        real = _reduce(real, _read_selection(store, selection, _STAYS[wanted.reduction]), selection)
     training = counts(real, split="train")
     made: list[Row] = []
     shortfall: Counter[str] = Counter()
-    parents = {row.image_id for row in everything if row.split == "train"}
+    parents = {row.image_id for row in view_rows(everything, classes=(), fold=wanted.fold) if row.split == "train"}
     for source, dose, keys in _doses(wanted):
         rounds = [_read_made(store, key, source=source) for key in keys]
         for row in (row for rows in rounds for row in rows):
             _check_made(row, source=source, parents=parents)
-        _check_lineage(store, wanted.dataset, {row.generator for rows in rounds for row in rows})
+        _check_lineage(store, wanted, {row.generator for rows in rounds for row in rows})
         for name in sorted(set(wanted.augmented or training)):
             count = round(dose * training[name])
             taken = _take(rounds, name, count, seed=wanted.seed)
@@ -88,7 +98,19 @@ def assemble(wanted: Assembly, store: Store) -> Json:
             shortfall[name] += count - len(taken)
     rows = [*real, *made]
     check_training(rows)
-    return write_version(store, wanted.dataset, version, rows, shortfall=shortfall, multi_disease=wanted.multi_disease)
+    return write_version(
+        store,
+        wanted.dataset,
+        version,
+        rows,
+        shortfall=shortfall,
+        multi_disease=wanted.multi_disease,
+        fold=wanted.fold,
+    )
+
+
+def _selections(wanted: Assembly) -> list[str]:
+    return [] if wanted.reduction == "NONE" else sorted(wanted.selections)
 
 
 def _doses(wanted: Assembly) -> list[tuple[Source, float, tuple[str, ...]]]:
@@ -101,12 +123,14 @@ def _doses(wanted: Assembly) -> list[tuple[Source, float, tuple[str, ...]]]:
 
 def _version_id(wanted: Assembly, dataset: Json) -> str:
     """A digest of what decides the rows and nothing else: scenarios that differ in name alone are one version."""
-    doses = _doses(wanted)
+    doses, selections = _doses(wanted), _selections(wanted)
     inputs: dict[str, Any] = {
         "dataset": dataset["digest"],
         "classes": sorted(wanted.classes),
         "multi_disease": wanted.multi_disease,
-        "selections": sorted(wanted.selections),
+        "fold": wanted.fold,
+        "selections": selections,
+        "reduction": wanted.reduction if selections else "",
         "doses": [[source, dose, list(keys)] for source, dose, keys in doses],
         "augmented": sorted(wanted.augmented) if doses else [],
         "seed": wanted.seed if doses else 0,
@@ -120,12 +144,25 @@ def _check_doses(wanted: Assembly) -> None:
             raise InvalidArgument(f"scenario.{source}: {dose} is not between 0 and {_MAX_DOSE:g}", reason="BAD_DOSE")
     if wanted.multi_disease not in get_args(MultiDisease):
         raise InvalidArgument(f"view.multi_disease: {wanted.multi_disease} is no policy", reason="BAD_VIEW")
+    if wanted.reduction not in get_args(Reduction):
+        raise InvalidArgument(
+            f"scenario.reduction: {wanted.reduction} is none of {', '.join(get_args(Reduction))}",
+            reason="BAD_REDUCTION",
+        )
     for key in wanted.labelled_manifests:
         _check_key(key, "labels", field="labelled_manifests")
     for key in wanted.transformed_manifests:
         _check_key(key, "batches", field="transformed_manifests")
     for name in wanted.selections:
         digest_id(name, "selections")
+
+
+def _check_fold(wanted: Assembly, dataset: Json) -> None:
+    if not 0 <= wanted.fold <= dataset["folds"]:
+        raise InvalidArgument(
+            f"view.fold: {wanted.fold} is not between 0 and {dataset['folds']}, the folds of {dataset['name']}",
+            reason="BAD_FOLD",
+        )
 
 
 def _check_key(key: str, collection: str, *, field: str) -> None:
@@ -149,18 +186,18 @@ def _check_classes(wanted: Assembly, real: Sequence[Row]) -> None:
             raise InvalidArgument(f"augmented_classes: {name!r} is not a class of the view", reason="UNKNOWN_CLASS")
 
 
-def _read_selection(store: Store, selection: str) -> dict[str, tuple[str, bool]]:
-    """Class, and whether it was chosen, of each image id."""
+def _read_selection(store: Store, selection: str, stays: str) -> dict[str, tuple[str, bool]]:
+    """Class, and what the column `stays` says, of each image id."""
     try:
         table = decode(store.get(f"{selection}/manifest.parquet"))
     except NotFound:
         raise NotFound(f"{selection}: no such selection", reason="SELECTION_NOT_FOUND") from None
-    columns = (table.column(name).to_pylist() for name in ("image_id", "class", "chosen"))
-    return {image: (name, chosen) for image, name, chosen in zip(*columns, strict=True)}
+    columns = (table.column(name).to_pylist() for name in ("image_id", "class", stays))
+    return {image: (name, stay) for image, name, stay in zip(*columns, strict=True)}
 
 
 def _reduce(real: Sequence[Row], selection: Mapping[str, tuple[str, bool]], name: str) -> list[Row]:
-    """Leave out training rows of the selection's classes that were not chosen."""
+    """Leave out training rows of the selection's classes that do not stay."""
     classes = {class_name for class_name, _ in selection.values()}
     kept = []
     for row in real:
@@ -194,14 +231,15 @@ def _check_made(row: Row, *, source: Source, parents: set[str]) -> None:
     check_training([row])
     if not parents.issuperset(row.parent_ids):
         raise InvalidArgument(
-            f"image {row.image_id} was made from an image that is no training row of the dataset",
+            f"image {row.image_id} was made from an image that is no training row of the dataset and fold",
             reason="MADE_FROM_HELD_OUT",
             image_id=row.image_id,
         )
 
 
-def _check_lineage(store: Store, dataset: str, generators: Iterable[str]) -> None:
-    """Refuse images of generators that learnt from another dataset, whose training rows may be sealed here."""
+def _check_lineage(store: Store, wanted: Assembly, generators: Iterable[str]) -> None:
+    """Refuse images of generators that learnt from rows which may be sealed, or held out, here."""
+    dataset = wanted.dataset
     for generator in sorted(generators):
         digest_id(generator, "generators")
         record = read_json_or_none(store, f"{generator}/generator.json")
@@ -211,11 +249,21 @@ def _check_lineage(store: Store, dataset: str, generators: Iterable[str]) -> Non
             )
         learnt = str(record.get("dataset_version", ""))
         # A dataset that was deleted and imported anew has another seal, and other versions.
-        if not learnt.startswith(f"datasets/{dataset}/versions/") or not store.exists(f"{learnt}/version.json"):
+        version = (
+            read_json_or_none(store, f"{learnt}/version.json") if learnt.startswith(f"datasets/{dataset}/") else None
+        )
+        if version is None:
             raise InvalidArgument(
                 f"{generator} has learnt from {record.get('dataset_version', 'an unknown dataset')}, not from "
                 f"datasets/{dataset}",
                 reason="OTHER_DATASET",
+            )
+        # The seal is held out of every version, a fold only of its own.
+        if wanted.fold and version["view"].get("fold", 0) != wanted.fold:
+            raise InvalidArgument(
+                f"{generator} has learnt from {learnt}, which does not hold out fold {wanted.fold}; train one on a "
+                "version of this fold",
+                reason="MADE_FROM_HELD_OUT",
             )
 
 

@@ -112,6 +112,7 @@ def write_version(
     *,
     shortfall: Mapping[str, int],
     multi_disease: MultiDisease = "KEEP",
+    fold: int = 0,
 ) -> Json:
     """Write a version, rows first, unless it is there; return what is there."""
     store.put_new(rows_key(dataset, version), encode(to_table(rows)))
@@ -128,6 +129,7 @@ def write_version(
         "view": {
             "classes": sorted({row.class_name for row in rows if row.source == "real"}),
             "multi_disease": f"MULTI_DISEASE_{multi_disease}",
+            "fold": fold,
         },
     }
     store.put_new_json(version_key(dataset, version), record)

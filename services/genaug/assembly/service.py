@@ -9,7 +9,7 @@ import grpc
 from google.protobuf import empty_pb2
 
 from genaug.assembly import datasets
-from genaug.assembly.assemble import Assembly, assemble
+from genaug.assembly.assemble import Assembly, Reduction, assemble
 from genaug.assembly.garbage import collect_garbage
 from genaug.assembly.import_dataset import Sent, import_dataset
 from genaug.assembly.intake import missing_contents
@@ -22,7 +22,7 @@ from genaug.shared.server import frames, page
 from genaug.shared.settings import Settings
 from genaug.shared.store import Store
 from genaug.v1 import assembly_service_pb2 as pb
-from genaug.v1 import assembly_service_pb2_grpc, common_pb2, dataset_pb2
+from genaug.v1 import assembly_service_pb2_grpc, common_pb2, dataset_pb2, run_pb2
 
 _MAX_CONTENTS = 10_000
 
@@ -31,6 +31,14 @@ _POLICIES: dict[int, MultiDisease] = {
     dataset_pb2.View.MULTI_DISEASE_KEEP: "KEEP",
     dataset_pb2.View.MULTI_DISEASE_EXCLUDE: "EXCLUDE",
     dataset_pb2.View.MULTI_DISEASE_PRIMARY: "PRIMARY",
+}
+
+
+_REDUCTIONS: dict[int, Reduction] = {
+    run_pb2.Scenario.REDUCTION_UNSPECIFIED: "SELECTED",
+    run_pb2.Scenario.REDUCTION_SELECTED: "SELECTED",
+    run_pb2.Scenario.REDUCTION_RANDOM: "RANDOM",
+    run_pb2.Scenario.REDUCTION_NONE: "NONE",
 }
 
 
@@ -172,11 +180,15 @@ def _to_assembly(request: pb.AssembleDatasetVersionRequest) -> Assembly:
     view, scenario = request.view, request.scenario
     if view.multi_disease not in _POLICIES:
         raise InvalidArgument(f"view.multi_disease: {view.multi_disease} is no policy", reason="BAD_VIEW")
+    if scenario.reduction not in _REDUCTIONS:
+        raise InvalidArgument(f"scenario.reduction: {scenario.reduction} is no reduction", reason="BAD_REDUCTION")
     return Assembly(
         dataset=dataset_id(request.parent),
         classes=tuple(view.classes),
         multi_disease=_POLICIES[view.multi_disease],
+        fold=view.fold,
         selections=tuple(request.selections),
+        reduction=_REDUCTIONS[scenario.reduction],
         synthetic=scenario.synthetic,
         transformed=scenario.transformed,
         augmented=tuple(request.augmented_classes),

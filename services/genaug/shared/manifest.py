@@ -156,16 +156,21 @@ def counts(rows: Iterable[Row], *, split: Split, source: Source = "real") -> dic
     return dict(sorted(found.items()))
 
 
-def view_rows(rows: Iterable[Row], *, classes: Sequence[str], multi_disease: MultiDisease = "KEEP") -> list[Row]:
+def view_rows(
+    rows: Iterable[Row], *, classes: Sequence[str], multi_disease: MultiDisease = "KEEP", fold: int = 0
+) -> list[Row]:
     """The rows a run looks at: one policy for training, validation and sealed rows alike.
 
     Args:
         classes: The classes of the study; empty for all.
         multi_disease: KEEP takes the source's label. EXCLUDE leaves out images with attribute multi_disease="true".
             PRIMARY takes the class in attribute primary_class where there is one.
+        fold: The outer fold that is held out, from 1: its real rows are left out. 0 for none.
     """
     result = []
     for row in rows:
+        if row.source == "real" and row.fold == fold - 1:
+            continue
         if multi_disease == "EXCLUDE" and row.attributes.get("multi_disease") == "true":
             continue
         if multi_disease == "PRIMARY" and row.attributes.get("primary_class"):

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from collections import Counter
 
 import pyarrow as pa
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from genaug.assembly.assemble import Assembly, assemble
 from genaug.shared.digests import sha256
 from genaug.shared.errors import FailedPrecondition, InvalidArgument, NotFound
-from genaug.shared.manifest import Row, encode, read_rows, write_rows
+from genaug.shared.manifest import Row, decode, encode, read_rows, write_rows
 
 GENERATOR = f"generators/{'a' * 32}"
 ROUNDS = [f"labels/{digit * 32}/manifest.parquet" for digit in "12"]
@@ -50,6 +51,7 @@ def select(stores, store, chosen: int, **options: object) -> None:
             "image_id": [row.image_id for row in rows],
             "class": ["a"] * len(rows),
             "chosen": [n < chosen for n in range(len(rows))],
+            "random": [n >= len(rows) - chosen for n in range(len(rows))],
         }
     )
     stores("selection").put_new(f"{SELECTION}/manifest.parquet", encode(table.slice(0, options.get("rows", len(rows)))))
@@ -72,6 +74,9 @@ def counted(counts) -> dict[str, int]:
     return {count["class_name"]: count["count"] for count in counts}
 
 
+PUBLISHED = (0.5, 1, 1.5, 2, 4)
+
+
 @pytest.mark.parametrize("dose", [0.5, 1, 1.5, 2])
 def test_a_dose_is_exact(store, dose: float) -> None:
     training = Counter(row.class_name for row in real(store) if row.split == "train")
@@ -82,13 +87,28 @@ def test_a_dose_is_exact(store, dose: float) -> None:
     assert all(row.label_verdict == "accepted" for row in rows_of(store, version) if row.source == "synthetic")
 
 
-def test_smaller_doses_are_part_of_larger_ones(store) -> None:
-    chains = [
-        {row.image_id for row in rows_of(store, assemble(wanted(**{source: dose}), store))}
-        for source in ("synthetic",)
-        for dose in (0.5, 1, 1.5, 2)
-    ]
-    assert all(small < large for small, large in itertools.pairwise(chains))
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    doses=st.lists(st.floats(0, 5).filter(bool), min_size=1, max_size=4),
+    seed=st.integers(0, 2**31),
+    source=st.sampled_from(["synthetic", "transformed"]),
+)
+def test_every_dose_is_exact_or_short_by_name_and_part_of_any_larger_one(store, doses, seed: int, source: str) -> None:
+    """Among them always the published ones."""
+    training = Counter(row.class_name for row in real(store) if row.split == "train")
+    had = {"synthetic": 42, "transformed": 20}[source]
+    before: set[str] = set()
+    for dose in sorted({*doses, *PUBLISHED}):
+        version = assemble(wanted(**{source: dose}, seed=seed), store)
+        asked = {name: round(dose * training[name]) for name in "bc"}
+        short = {name: count - had for name, count in asked.items() if count > had}
+        assert counted(version["shortfall"]) == short
+        got = {name: count - short.get(name, 0) for name, count in asked.items() if count}
+        assert counted(version[source]) == got
+        now = {row.image_id for row in rows_of(store, version)}
+        assert before <= now
+        assert len(now) == len(real(store)) + sum(got.values())
+        before = now
 
 
 def test_rounds_are_used_in_their_order(store) -> None:
@@ -131,6 +151,72 @@ def test_a_selection_reduces_its_classes_alone(stores, store) -> None:
     assert counted(version["shortfall"]) == {"a": 5}
 
 
+def test_the_random_control_is_as_large_and_none_leaves_all(stores, store) -> None:
+    select(stores, store, chosen=5)
+    versions = {
+        reduction: assemble(wanted(selections=(SELECTION,), reduction=reduction), store)
+        for reduction in ("SELECTED", "RANDOM", "NONE")
+    }
+    table = decode(store.get(f"{SELECTION}/manifest.parquet")).to_pylist()
+    for reduction, column in (("SELECTED", "chosen"), ("RANDOM", "random")):
+        kept = {row.image_id for row in rows_of(store, versions[reduction]) if _is_a(row)}
+        assert kept == {row["image_id"] for row in table if row[column]}
+        assert len(kept) == 5
+    assert versions["NONE"] == assemble(wanted(), store)
+    assert len({version["name"] for version in versions.values()}) == 3
+
+
+def _is_a(row: Row) -> bool:
+    return row.class_name == "a" and row.split == "train"
+
+
+def test_a_fold_is_held_out_of_training_and_validation(store) -> None:
+    whole = assemble(Assembly("d"), store)
+    found = [assemble(Assembly("d", fold=fold), store) for fold in range(1, 6)]
+    assert len({version["name"] for version in [whole, *found]}) == 6
+    assert whole["view"]["fold"] == 0
+    for fold, version in enumerate(found, start=1):
+        assert version["view"]["fold"] == fold
+        left_out = {row.image_id for row in real(store) if row.fold == fold - 1}
+        assert {row.image_id for row in rows_of(store, version)} == {r.image_id for r in real(store)} - left_out
+        assert {row.split for row in real(store) if row.image_id in left_out} == {"train", "validation"}
+
+
+def of_fold(stores, store, fold: int, **facts: object) -> str:
+    """Key of a round with one image of a generator that learnt from the version of this fold."""
+    generator = f"generators/{'d' * 32}"
+    version = assemble(Assembly("d", fold=fold), store)
+    stores("finetune").put_new_json(f"{generator}/generator.json", {"dataset_version": version["name"]})
+    return other_rows(stores, [dataclasses.replace(made("x", "b"), generator=generator, **facts)])
+
+
+def test_what_has_seen_a_fold_is_no_dose_where_it_is_held_out(stores, store) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        assemble(wanted(synthetic=1, fold=1), store)
+    assert caught.value.reason == "MADE_FROM_HELD_OUT"
+    key = of_fold(stores, store, 2)
+    with pytest.raises(InvalidArgument) as caught:
+        assemble(wanted(synthetic=1, fold=1, labelled_manifests=(key,)), store)
+    assert caught.value.reason == "MADE_FROM_HELD_OUT"
+    version = assemble(wanted(synthetic=1, fold=2, labelled_manifests=(key,)), store)
+    assert counted(version["synthetic"]) == {"b": 1}
+
+
+def test_transforms_of_a_held_out_fold_are_refused(stores, store) -> None:
+    parent = next(row.image_id for row in real(store) if row.split == "train" and row.fold == 1)
+    key = of_fold(stores, store, 2, parent_ids=(parent,))
+    with pytest.raises(InvalidArgument) as caught:
+        assemble(wanted(synthetic=1, fold=2, labelled_manifests=(key,)), store)
+    assert caught.value.reason == "MADE_FROM_HELD_OUT"
+
+
+def test_a_made_row_counts_for_the_class_that_labeling_gave_it(stores, store) -> None:
+    """TRUST_LABELER: the label, not the prompt."""
+    key = other_rows(stores, [dataclasses.replace(made("x", "b"), prompt="c", label="b")])
+    version = assemble(wanted(synthetic=0.1, labelled_manifests=(key,)), store)
+    assert counted(version["synthetic"]) == {"b": 1}
+
+
 def test_a_selection_from_another_view_is_refused(stores, store) -> None:
     select(stores, store, chosen=5, rows=7)
     with pytest.raises(InvalidArgument) as caught:
@@ -163,6 +249,9 @@ def test_what_does_not_decide_the_rows_does_not_name_the_version(store) -> None:
         ({"classes": ("a", "z")}, InvalidArgument, "UNKNOWN_CLASS"),
         ({"augmented": ("z",)}, InvalidArgument, "UNKNOWN_CLASS"),
         ({"synthetic": -1}, InvalidArgument, "BAD_DOSE"),
+        ({"fold": 6}, InvalidArgument, "BAD_FOLD"),
+        ({"fold": -1}, InvalidArgument, "BAD_FOLD"),
+        ({"reduction": "SOME"}, InvalidArgument, "BAD_REDUCTION"),
         ({"synthetic": float("nan")}, InvalidArgument, "BAD_DOSE"),
         ({"selections": (SELECTION,)}, NotFound, "SELECTION_NOT_FOUND"),
         (
@@ -186,13 +275,6 @@ def other_rows(stores, rows: list[Row]) -> str:
     return key
 
 
-def test_made_rows_outside_training_are_refused(stores, store) -> None:
-    key = other_rows(stores, [dataclasses.replace(made("x", "b"), split="validation")])
-    with pytest.raises(InvalidArgument) as caught:
-        assemble(wanted(synthetic=1, labelled_manifests=(key,)), store)
-    assert caught.value.reason == "MADE_ROW_OUTSIDE_TRAINING"
-
-
 def test_images_made_from_held_out_rows_are_refused(stores, store) -> None:
     held_out = next(row.image_id for row in real(store) if row.split == "validation")
     key = other_rows(stores, [made("x", "b", parent_ids=(held_out,))])
@@ -206,6 +288,14 @@ def test_real_rows_are_no_dose(stores, store) -> None:
     with pytest.raises(InvalidArgument) as caught:
         assemble(wanted(synthetic=1, labelled_manifests=(key,)), store)
     assert caught.value.reason == "WRONG_SOURCE"
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_made_rows_outside_training_are_refused(stores, store, split: str) -> None:
+    key = other_rows(stores, [dataclasses.replace(made("x", "b"), split=split)])
+    with pytest.raises(InvalidArgument) as caught:
+        assemble(wanted(synthetic=1, labelled_manifests=(key,)), store)
+    assert caught.value.reason == "MADE_ROW_OUTSIDE_TRAINING"
 
 
 @pytest.mark.parametrize(

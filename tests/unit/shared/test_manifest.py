@@ -90,6 +90,14 @@ def test_views_apply_the_policy() -> None:
     assert manifest.view_rows(rows, classes=[]) == rows
 
 
+def test_a_view_of_a_fold_leaves_its_real_rows_out() -> None:
+    rows = [row(image_id=str(fold), fold=fold) for fold in (0, 1, 2)]
+    rows += [row(image_id="v", split="validation", fold=1), row(image_id="m", source="synthetic", fold=-1)]
+    assert manifest.view_rows(rows, classes=[]) == rows
+    assert [r.image_id for r in manifest.view_rows(rows, classes=[], fold=2)] == ["0", "2", "m"]
+    assert [r.image_id for r in manifest.view_rows(rows, classes=[], fold=1)] == ["1", "2", "v", "m"]
+
+
 @pytest.mark.parametrize("source", ["synthetic", "transformed"])
 @pytest.mark.parametrize("split", ["validation", "test"])
 def test_a_made_row_outside_training_is_refused(source, split) -> None:
