@@ -5,28 +5,63 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
-from genaug.shared.errors import FailedPrecondition
+from genaug.shared.errors import FailedPrecondition, GenaugError
 
 
 def check_database(url: str) -> str:
     """Open the database of `url` and say what it is.
 
     Raises:
-        FailedPrecondition: it cannot be opened, with what to do.
+        FailedPrecondition: it cannot be opened, or a newer release has written it; with what to do.
     """
     try:
-        return _sqlite(url.removeprefix("sqlite:///")) if url.startswith("sqlite:///") else _postgres(url)
+        found = _sqlite(url.removeprefix("sqlite:///")) if url.startswith("sqlite:///") else _postgres(url)
+        check_version(*_versions(url))
+    except GenaugError:
+        raise
     except Exception as error:
         raise FailedPrecondition(
             f"database.url: cannot be opened ({type(error).__name__}: {str(error).splitlines()[0]}); "
             "check that it is reachable and writable",
             reason="DATABASE_UNAVAILABLE",
         ) from None
+    return found
+
+
+def check_version(recorded: int, known: int) -> None:
+    """Refuse a database whose schema is of a later version than this release knows. An older one is brought up.
+
+    Raises:
+        FailedPrecondition: it is.
+    """
+    if recorded > known:
+        raise FailedPrecondition(
+            f"database.url: the database has schema version {recorded}, this release knows {known}; start the newer "
+            "release again, or name another database",
+            reason="DATABASE_NEWER",
+        )
+
+
+def _versions(url: str) -> tuple[int, int]:
+    """The schema version that is recorded (0 for none), and the latest that the installed DBOS knows."""
+    # Here, since whoever only asks for a run's state needs neither.
+    import sqlalchemy
+    from dbos import _migration
+
+    place = sqlalchemy.make_url(url)
+    sqlite = place.get_backend_name() == "sqlite"
+    engine = sqlalchemy.create_engine(place if sqlite else place.set(drivername="postgresql+psycopg"))
+    try:
+        if sqlite:
+            return _migration.get_sqlite_migration_versions(engine)
+        return _migration.get_migration_versions(engine, "dbos", use_listen_notify=True)
+    finally:
+        engine.dispose()
 
 
 def _sqlite(path: str) -> str:
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    connection = sqlite3.connect(path, timeout=5)
+    connection = sqlite3.connect(path, timeout=30)
     try:
         mode = connection.execute("PRAGMA journal_mode=WAL").fetchone()[0]
     finally:

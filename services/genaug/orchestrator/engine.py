@@ -6,7 +6,6 @@ Steps are at-least-once; effects become exactly-once through the store, whose ke
 from __future__ import annotations
 
 import logging
-import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -16,6 +15,7 @@ from typing import Any
 from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, SetWorkflowID
 from dbos._serialization import DefaultSerializer
 
+from genaug.orchestrator.database import check_database
 from genaug.orchestrator.progress import Live
 from genaug.shared.digests import digest_of
 from genaug.shared.errors import BY_CODE, Cancelled, FailedPrecondition, GenaugError, Internal
@@ -124,16 +124,13 @@ class Engine:
         """Open the database and take up what was at work when the orchestrator ended.
 
         Raises:
-            FailedPrecondition: the database cannot be opened.
+            FailedPrecondition: the database cannot be opened, or a newer release has written it.
         """
         global _engine
         url = self._settings.database.url
+        check_database(url)
         _engine = self
         try:
-            if url.startswith("sqlite:///"):
-                with sqlite3.connect(url.removeprefix("sqlite:///"), timeout=30) as connection:
-                    connection.execute("PRAGMA journal_mode=WAL")
-                connection.close()
             config: DBOSConfig = {
                 "name": "genaug",
                 "system_database_url": url,
@@ -157,8 +154,8 @@ class Engine:
         except Exception as error:
             log.error("the database cannot be opened", exc_info=error)
             raise FailedPrecondition(
-                f"database.url: the database cannot be opened ({type(error).__name__}); check that it is reachable, "
-                "writable, and not of a newer version",
+                f"database.url: the database cannot be opened ({type(error).__name__}); check that it is reachable "
+                "and writable",
                 reason="DATABASE_UNAVAILABLE",
             ) from error
 

@@ -163,7 +163,7 @@ def test_a_pickled_row_is_never_opened(engine: Engine, tmp_path: Path) -> None:
 
 
 def test_a_database_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
-    settings = load_settings(home=str(tmp_path), database={"url": f"sqlite:///{tmp_path}/no/such/folder.sqlite"})
+    settings = load_settings(home=str(tmp_path), database={"url": f"sqlite:///{tmp_path}"})
     with pytest.raises(FailedPrecondition, match=r"database\.url"):
         Engine(settings, workflows={}, calls=[], live=Live()).launch()
 
