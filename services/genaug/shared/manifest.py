@@ -169,7 +169,7 @@ def view_rows(
     """
     result = []
     for row in rows:
-        if row.source == "real" and row.fold == fold - 1:
+        if fold and row.source == "real" and row.fold == fold - 1:
             continue
         if multi_disease == "EXCLUDE" and row.attributes.get("multi_disease") == "true":
             continue
