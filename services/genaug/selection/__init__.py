@@ -1,1 +1,1 @@
-"""Step 4: embed, project, choose."""
+"""Step 4: embed, project, choose, match."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,15 +12,15 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from genaug.shared.digests import digest_of
-from genaug.shared.errors import Cancelled, FailedPrecondition
+from genaug.shared.errors import Cancelled, FailedPrecondition, NotFound
 from genaug.shared.manifest import Row, read_rows
 from genaug.shared.store import Store
 from genaug.vision.classifiers import Classifier
 
-RECIPE = "embed/1"
+RECIPE = "embed/2"
 
-# Images embedded between two looks at whether the caller is still there.
-_CHUNK = 256
+# Images embedded between two looks at whether the caller is still there; a network's pass.
+_CHUNK = 64
 
 Features = NDArray[np.float32]
 """float32 [rows, dimensions]."""
@@ -32,6 +32,10 @@ class Embedding:
 
     name: str
     """Resource name, "embeddings/{digest}"."""
+    dataset_version: str
+    """Whose training images they are."""
+    classifier: str
+    """Whose penultimate features they are."""
     image_ids: tuple[str, ...]
     features: Features
 
@@ -42,9 +46,10 @@ class Embedding:
 
 
 @dataclass(frozen=True)
-class Done:
-    """How far the embedding is."""
+class Doing:
+    """What is being done now, and how far it is, in images."""
 
+    step: str
     done: int
     total: int
 
@@ -80,7 +85,7 @@ def embed(
     *,
     loaded: Callable[[], Classifier],
     until: Callable[[], bool] = lambda: True,
-) -> Iterator[Done | Embedding]:
+) -> Iterator[Doing | Embedding]:
     """Embed the real training rows of a version; yield progress, then the embedding.
 
     One that is there already is not computed again.
@@ -95,21 +100,37 @@ def embed(
     name = embedding_name(dataset_version, classifier)
     if not store.exists(object_of(name)):
         rows = training_rows(store, dataset_version)
-        model = loaded()
-        parts: list[Features] = []
-        for start in range(0, len(rows), _CHUNK):
-            if not until():
-                raise Cancelled(f"embedding of {dataset_version} was cancelled after {start} of {len(rows)} images")
-            parts.append(model.features_of_rows(store, rows[start : start + _CHUNK]))
-            yield Done(min(start + _CHUNK, len(rows)), len(rows))
-        write_embedding(store, name, [row.image_id for row in rows], np.concatenate(parts))
+        features = yield from embed_rows(store, rows, loaded(), until=until)
+        ids = tuple(row.image_id for row in rows)
+        write_embedding(store, Embedding(name, dataset_version, classifier, ids, features))
     yield read_embedding(store, name)
 
 
-def write_embedding(store: Store, name: str, image_ids: Sequence[str], features: Features) -> None:
-    """Write features [rows, dimensions] with the ids of their rows, unless they are there."""
-    data = safetensors.numpy.save({"features": features}, metadata={"image_ids": json.dumps(list(image_ids))})
-    store.put_new(object_of(name), data)
+def embed_rows(
+    store: Store, rows: Sequence[Row], model: Classifier, *, until: Callable[[], bool]
+) -> Generator[Doing, None, Features]:
+    """The features of `rows`, at least one, in their order; yields progress between chunks.
+
+    Raises:
+        Cancelled: `until` said no.
+    """
+    parts: list[Features] = []
+    for start in range(0, len(rows), _CHUNK):
+        if not until():
+            raise Cancelled(f"embedding was cancelled after {start} of {len(rows)} images; nothing was written")
+        parts.append(model.features_of_rows(store, rows[start : start + _CHUNK]))
+        yield Doing("embedding", min(start + _CHUNK, len(rows)), len(rows))
+    return np.concatenate(parts)
+
+
+def write_embedding(store: Store, embedding: Embedding) -> None:
+    """Write an embedding unless it is there."""
+    metadata = {
+        "image_ids": json.dumps(list(embedding.image_ids)),
+        "dataset_version": embedding.dataset_version,
+        "classifier": embedding.classifier,
+    }
+    store.put_new(embedding.object, safetensors.numpy.save({"features": embedding.features}, metadata=metadata))
 
 
 def read_embedding(store: Store, name: str) -> Embedding:
@@ -117,10 +138,25 @@ def read_embedding(store: Store, name: str) -> Embedding:
 
     Raises:
         NotFound: there is none.
+        FailedPrecondition: reason OLD_EMBEDDING; it was written before embeddings said what they embed.
     """
-    data = store.get(object_of(name))
-    features: Features = safetensors.numpy.load(data)["features"]
-    return Embedding(name, tuple(json.loads(_metadata(data)["image_ids"])), features)
+    try:
+        data = store.get(object_of(name))
+    except NotFound:
+        raise NotFound(f"{name}: there is no such embedding; embed the dataset version first") from None
+    metadata = _metadata(data)
+    if "classifier" not in metadata:
+        raise FailedPrecondition(
+            f"{name} was written by an earlier version of genaug; embed the dataset version again",
+            reason="OLD_EMBEDDING",
+        )
+    return Embedding(
+        name,
+        metadata["dataset_version"],
+        metadata["classifier"],
+        tuple(json.loads(metadata["image_ids"])),
+        safetensors.numpy.load(data)["features"],
+    )
 
 
 def _metadata(data: bytes) -> dict[str, Any]:

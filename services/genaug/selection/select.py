@@ -13,7 +13,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from genaug.selection.choose import METHODS, Method, choose, choose_at_random, feature_space
-from genaug.selection.embed import Features, read_embedding, training_rows
+from genaug.selection.embed import Doing, Features, read_embedding, training_rows
+from genaug.selection.export import selected_csv
 from genaug.selection.kernel import Gaussian
 from genaug.selection.project import Plane, project
 from genaug.selection.quality import Quality, quality
@@ -86,15 +87,6 @@ def method_of(name: str) -> Method:
     raise InvalidArgument(f"spec.method: {name!r}; there are {', '.join(METHODS)}", reason="UNKNOWN_METHOD")
 
 
-@dataclass(frozen=True)
-class Doing:
-    """What is being done now."""
-
-    step: str
-    done: int
-    total: int
-
-
 def select(
     wanted: Wanted, store: Store, *, until: Callable[[], bool] = lambda: True
 ) -> Iterator[Doing | dict[str, Any]]:
@@ -129,7 +121,9 @@ def select(
             chosen[place],
             control[place],
         ]
-        store.put_new(f"{wanted.name}/manifest.parquet", encode(pa.table(columns, schema=SCHEMA)))
+        table = pa.table(columns, schema=SCHEMA)
+        store.put_new(f"{wanted.name}/manifest.parquet", encode(table))
+        store.put_new(f"{wanted.name}/selected.csv", selected_csv(table))
         record = {
             "name": wanted.name,
             "manifest": f"{wanted.name}/manifest.parquet",
@@ -153,6 +147,19 @@ def read_selection(store: Store, name: str) -> dict[str, Any]:
     except NotFound:
         raise NotFound(f"{name}: there is no such selection, or it has not been finished") from None
     return record
+
+
+def read_selected_csv(store: Store, name: str) -> bytes:
+    """The kept images of the selection `name` as a table; see `genaug.selection.export`.
+
+    Raises:
+        NotFound: there is no such selection, or an earlier version of genaug wrote it, without a table.
+    """
+    read_selection(store, name)
+    try:
+        return store.get(f"{name}/selected.csv")
+    except NotFound:
+        raise NotFound(f"{name} was written by an earlier version of genaug; select again to have its table") from None
 
 
 def _rows(wanted: Wanted, store: Store) -> tuple[list[str], list[str]]:

@@ -1,4 +1,4 @@
-"""SelectionService: embeddings and selections on the wire."""
+"""SelectionService: embeddings, selections and matches on the wire."""
 
 from __future__ import annotations
 
@@ -8,17 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
+from genaug.shared.errors import InvalidArgument
 from genaug.shared.names import digest_id, version_ids
 from genaug.shared.protojson import from_dict
-from genaug.shared.server import page
+from genaug.shared.server import frames, page
 from genaug.shared.settings import Settings
 from genaug.shared.store import Store
 from genaug.v1 import common_pb2, run_pb2, selection_pb2, selection_service_pb2_grpc
 from genaug.v1 import selection_service_pb2 as pb
 
 if TYPE_CHECKING:
-    from genaug.selection.embed import Done, Embedding
-    from genaug.selection.select import Doing, Wanted
+    from genaug.selection.embed import Doing, Embedding
+    from genaug.selection.match import Matching
+    from genaug.selection.select import Wanted
+    from genaug.vision.classifiers import Classifier
     from genaug.vision.devices import ModelThread
 
 
@@ -45,26 +48,25 @@ class SelectionServicer(selection_service_pb2_grpc.SelectionServiceServicer):
     def EmbedImages(
         self, request: pb.EmbedImagesRequest, context: grpc.ServicerContext
     ) -> Iterator[pb.EmbedImagesResponse]:
-        from genaug.selection.embed import Done, embed, embedding_name, object_of
-        from genaug.vision.classifiers import load
+        from genaug.selection.embed import Doing, embed, embedding_name, object_of
 
         version_ids(request.dataset_version)
         digest_id(request.classifier, "classifiers")
 
-        def work() -> Iterator[Done | Embedding]:
+        def work() -> Iterator[Doing | Embedding]:
             return embed(
                 self._store,
                 request.dataset_version,
                 request.classifier,
-                loaded=lambda: load(self._store, request.classifier, device=self._settings.device),
+                loaded=lambda: self._load(request.classifier),
                 until=context.is_active,
             )
 
         # What is finished needs no model, and does not wait for one.
         finished = self._store.exists(object_of(embedding_name(request.dataset_version, request.classifier)))
         for event in work() if finished else self._model_thread().stream(work):
-            if isinstance(event, Done):
-                yield pb.EmbedImagesResponse(progress=_progress("embedding", event.done, event.total))
+            if isinstance(event, Doing):
+                yield pb.EmbedImagesResponse(progress=_progress(event))
             else:
                 rows, dimensions = event.features.shape
                 embedding = selection_pb2.Embedding(
@@ -75,7 +77,8 @@ class SelectionServicer(selection_service_pb2_grpc.SelectionServiceServicer):
     def SelectImages(
         self, request: pb.SelectImagesRequest, context: grpc.ServicerContext
     ) -> Iterator[pb.SelectImagesResponse]:
-        from genaug.selection.select import Doing, select
+        from genaug.selection.embed import Doing
+        from genaug.selection.select import select
 
         wanted = to_wanted(request)
 
@@ -85,13 +88,15 @@ class SelectionServicer(selection_service_pb2_grpc.SelectionServiceServicer):
         finished = self._store.exists(f"{wanted.name}/selection.json")
         for event in work() if finished else self._model_thread().stream(work):
             if isinstance(event, Doing):
-                yield pb.SelectImagesResponse(progress=_progress(event.step, event.done, event.total))
+                yield pb.SelectImagesResponse(progress=_progress(event))
             else:
                 yield pb.SelectImagesResponse(selection=from_dict(selection_pb2.Selection, event))
 
     def GetSelection(self, request: pb.GetSelectionRequest, context: grpc.ServicerContext) -> selection_pb2.Selection:
+        from genaug.selection.select import read_selection
+
         digest_id(request.name, "selections")
-        return from_dict(selection_pb2.Selection, self._store.get_json(f"{request.name}/selection.json"))
+        return from_dict(selection_pb2.Selection, read_selection(self._store, request.name))
 
     def ListSelections(
         self, request: pb.ListSelectionsRequest, context: grpc.ServicerContext
@@ -103,6 +108,44 @@ class SelectionServicer(selection_service_pb2_grpc.SelectionServiceServicer):
         return pb.ListSelectionsResponse(
             selections=[from_dict(selection_pb2.Selection, record) for record in records], next_page_token=token
         )
+
+    def ExportSelection(
+        self, request: pb.ExportSelectionRequest, context: grpc.ServicerContext
+    ) -> Iterator[pb.ExportSelectionResponse]:
+        from genaug.selection.select import read_selected_csv
+
+        digest_id(request.name, "selections")
+        for part in frames(read_selected_csv(self._store, request.name)):
+            yield pb.ExportSelectionResponse(frame=common_pb2.FileFrame(data=part))
+
+    def MatchImages(
+        self, request: pb.MatchImagesRequest, context: grpc.ServicerContext
+    ) -> Iterator[pb.MatchImagesResponse]:
+        from genaug.selection.embed import Doing
+        from genaug.selection.match import match
+
+        wanted = to_matching(request)
+
+        def work() -> Iterator[Doing | dict[str, Any]]:
+            return match(wanted, self._store, loaded=self._load, until=context.is_active)
+
+        finished = self._store.exists(f"{wanted.name}/match.json")
+        for event in work() if finished else self._model_thread().stream(work):
+            if isinstance(event, Doing):
+                yield pb.MatchImagesResponse(progress=_progress(event))
+            else:
+                yield pb.MatchImagesResponse(match=from_dict(selection_pb2.Match, event))
+
+    def GetMatch(self, request: pb.GetMatchRequest, context: grpc.ServicerContext) -> selection_pb2.Match:
+        from genaug.selection.match import read_match
+
+        digest_id(request.name, "matches")
+        return from_dict(selection_pb2.Match, read_match(self._store, request.name))
+
+    def _load(self, classifier: str) -> Classifier:
+        from genaug.vision.classifiers import load
+
+        return load(self._store, classifier, device=self._settings.device)
 
     def _model_thread(self) -> ModelThread:
         from genaug.vision.devices import ModelThread
@@ -143,5 +186,24 @@ def to_wanted(request: pb.SelectImagesRequest) -> Wanted:
     )
 
 
-def _progress(step: str, done: int, total: int) -> common_pb2.Progress:
-    return common_pb2.Progress(step=step, done=done, total=total, unit="images")
+def to_matching(request: pb.MatchImagesRequest) -> Matching:
+    """The match that a request asks for.
+
+    Raises:
+        InvalidArgument: a name or a key is none of ours, or no manifest is named.
+    """
+    from genaug.selection.match import Matching
+
+    digest_id(request.embedding, "embeddings")
+    for key in request.labelled_manifests:
+        name, _, last = key.rpartition("/")
+        digest_id(name, "labels")
+        if last != "manifest.parquet":
+            raise InvalidArgument(
+                f"labelled_manifests: {key!r} is not of the form labels/{{digest}}/manifest.parquet", reason="BAD_NAME"
+            )
+    return Matching(request.embedding, tuple(request.labelled_manifests))
+
+
+def _progress(event: Doing) -> common_pb2.Progress:
+    return common_pb2.Progress(step=event.step, done=event.done, total=event.total, unit="images")

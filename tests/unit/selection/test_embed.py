@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import safetensors.numpy
 from tests.shapes import VERSION, put_image, put_version, real_rows, shape
 
-from genaug.selection.embed import Done, Embedding, embed, embedding_name, read_embedding
+from genaug.selection.embed import Doing, Embedding, embed, embedding_name, read_embedding
 from genaug.shared.errors import Cancelled, FailedPrecondition, NotFound
 from genaug.vision.arrays import load_pixels
 from genaug.vision.backbones import SMALL_CNN, build_network
@@ -30,9 +31,10 @@ def rows(stores):
 def test_real_training_images_are_embedded_in_order(stores, rows, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("genaug.selection.embed._CHUNK", 3)
     *progress, found = embed(stores("selection"), VERSION, CLASSIFIER, loaded=model)
-    assert progress == [Done(3, 7), Done(6, 7), Done(7, 7)]
+    assert progress == [Doing("embedding", done, 7) for done in (3, 6, 7)]
     assert isinstance(found, Embedding)
     assert found.name == embedding_name(VERSION, CLASSIFIER)
+    assert (found.dataset_version, found.classifier) == (VERSION, CLASSIFIER)
     assert found.image_ids == tuple(row.image_id for row in rows)
     expected = model().features(load_pixels(stores("selection"), rows, image_size=8, channels=1))
     np.testing.assert_array_equal(found.features, expected)
@@ -70,3 +72,11 @@ def test_a_version_without_training_images_is_refused(stores) -> None:
 def test_names_depend_on_version_and_classifier() -> None:
     names = {embedding_name(v, c) for v in (VERSION, VERSION + "x") for c in (CLASSIFIER, CLASSIFIER + "x")}
     assert len(names) == 4
+
+
+def test_an_embedding_that_does_not_say_what_it_embeds_is_refused(stores) -> None:
+    name = "embeddings/" + "a" * 32
+    data = safetensors.numpy.save({"features": np.zeros((1, 2), np.float32)}, metadata={"image_ids": "[]"})
+    stores("selection").put_new(f"{name}/features.safetensors", data)
+    with pytest.raises(FailedPrecondition, match="embed the dataset version again"):
+        read_embedding(stores("selection"), name)

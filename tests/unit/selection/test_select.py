@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from tests.shapes import VERSION, put_version
 
 from genaug.selection.choose import METHODS
-from genaug.selection.embed import read_embedding, write_embedding
-from genaug.selection.select import Doing, Wanted, method_of, read_selection, select
+from genaug.selection.embed import Doing, Embedding, read_embedding, write_embedding
+from genaug.selection.select import Wanted, method_of, read_selected_csv, read_selection, select
 from genaug.shared.digests import digest_of
 from genaug.shared.errors import Cancelled, FailedPrecondition, InvalidArgument, NotFound
 from genaug.shared.manifest import Row, decode
@@ -20,6 +20,7 @@ from genaug.v1 import selection_pb2
 
 COUNTS = {"many": 30, "more": 50, "few": 9}
 EMBEDDING = "embeddings/" + "e" * 32
+CLASSIFIER = "classifiers/" + "c" * 32
 
 
 def bare_rows() -> list[Row]:
@@ -35,7 +36,8 @@ def version(stores) -> str:
     rows = bare_rows()
     put_version(stores("assembly"), rows)
     features = np.random.default_rng(0).normal(size=(len(rows), 6)).astype(np.float32)
-    write_embedding(stores("selection"), EMBEDDING, [row.image_id for row in rows], features)
+    ids = tuple(row.image_id for row in rows)
+    write_embedding(stores("selection"), Embedding(EMBEDDING, VERSION, CLASSIFIER, ids, features))
     return VERSION
 
 
@@ -92,7 +94,8 @@ def test_the_order_of_rows_changes_nothing(stores, version, order: list[int], me
     put_version(stores("assembly"), [rows[index] for index in order], name=other)
     store = stores("selection")
     features = read_embedding(store, EMBEDDING).features[order]
-    write_embedding(store, embedding, [rows[index].image_id for index in order], features)
+    ids = tuple(rows[index].image_id for index in order)
+    write_embedding(store, Embedding(embedding, other, CLASSIFIER, ids, features))
     before, plain = made(store, wanted(method=method))
     after, turned = made(store, wanted(method=method, dataset_version=other, embedding=embedding))
     assert [row["image_id"] for row in turned] == [rows[index].image_id for index in order]
@@ -108,6 +111,19 @@ def test_the_record_shows_every_method(stores, version) -> None:
     assert alternatives["METHOD_HERDING"]["mmd2"] == found["mmd2"] < found["random_mmd2"]
 
 
+def test_kept_images_are_listed_in_a_table(stores, version) -> None:
+    record, rows = made(stores("selection"), wanted())
+    table = read_selected_csv(stores("selection"), record["name"]).decode().splitlines()
+    assert table[0] == "image_id,label,x,y"
+    kept = [row for row in rows if row["chosen"]]
+    assert [line.split(",")[0] for line in table[1:]] == [f'"{row["image_id"]}"' for row in kept]
+    with pytest.raises(NotFound):
+        read_selected_csv(stores("selection"), "selections/" + "0" * 32)
+    stores("selection").delete(f"{record['name']}/selected.csv")
+    with pytest.raises(NotFound, match="select again"):
+        read_selected_csv(stores("selection"), record["name"])
+
+
 def test_the_order_of_classes_changes_nothing() -> None:
     assert wanted(classes=("many", "more")).name == wanted(classes=("more", "many")).name
     assert len({wanted().name, wanted(kept=8).name, wanted(seed=1).name, wanted(method="METHOD_RANDOM").name}) == 4
@@ -119,7 +135,8 @@ def test_a_random_choice_is_not_its_own_control(stores, version) -> None:
 
 
 def test_another_versions_embedding_is_refused(stores, version) -> None:
-    write_embedding(stores("selection"), "embeddings/" + "f" * 32, ["0" * 32], np.zeros((1, 6), np.float32))
+    other = Embedding("embeddings/" + "f" * 32, VERSION, CLASSIFIER, ("0" * 32,), np.zeros((1, 6), np.float32))
+    write_embedding(stores("selection"), other)
     with pytest.raises(FailedPrecondition) as caught:
         list(select(wanted(embedding="embeddings/" + "f" * 32), stores("selection")))
     assert caught.value.reason == "EMBEDDING_MISMATCH"

@@ -1,0 +1,396 @@
+"""Matching: the made images nearest to each real training image of their class, and the other way round.
+
+Each image is embedded once; the distances of a class are then products of matrices, in blocks. A distance is 1 minus
+the cosine of two images' features, 0 to 2.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from genaug.selection.embed import Doing, Embedding, Features, embed_rows, read_embedding, training_rows
+from genaug.shared.digests import digest_of
+from genaug.shared.errors import Cancelled, FailedPrecondition, InvalidArgument, NotFound
+from genaug.shared.manifest import Row, encode, read_rows
+from genaug.shared.provenance import now, provenance
+from genaug.shared.store import Store
+from genaug.vision.classifiers import Classifier
+
+RECIPE = "match/1"
+
+NEAREST = 10
+"""Made images named for each real one, at most."""
+
+COPY_PERCENTILE = 1.0
+"""Made images nearer than this percentile of natural closeness are suspected to be copies."""
+
+ENOUGH = 50
+"""Natural distances from which a class has a percentile of its own; with fewer, those of all classes are taken."""
+
+NEAREST_MADE = pa.schema(
+    [
+        ("class", pa.string()),
+        ("image_id", pa.string()),
+        ("rank", pa.int32()),
+        ("made_id", pa.string()),
+        ("distance", pa.float32()),
+    ]
+)
+NEAREST_REAL = pa.schema(
+    [
+        ("made_id", pa.string()),
+        ("class", pa.string()),
+        ("image_id", pa.string()),
+        ("distance", pa.float32()),
+        ("copy", pa.bool_()),
+    ]
+)
+
+Reals = NDArray[np.float64]
+Indices = NDArray[np.int64]
+Until = Callable[[], bool]
+
+# Images whose distances to all others of their class are held at once.
+_BLOCK = 512
+# Distances are rounded to so many digits, below what float32 features mean: equal images tie, and the first id wins.
+_DIGITS = 7
+
+
+@dataclass(frozen=True)
+class Matching:
+    """A match to be made.
+
+    Raises:
+        InvalidArgument: no manifest is named.
+    """
+
+    embedding: str
+    """ "embeddings/{digest}" of the real training images; its classifier embeds the made ones too."""
+    labelled_manifests: tuple[str, ...]
+    """Store keys of labelled manifests; their accepted images are matched."""
+
+    def __post_init__(self) -> None:
+        if not self.labelled_manifests:
+            raise InvalidArgument("labelled_manifests: name one or more", reason="NO_MANIFEST")
+
+    @property
+    def name(self) -> str:
+        """Resource name of the result, "matches/{digest}"; the order of manifests changes nothing."""
+        manifests = sorted(set(self.labelled_manifests))
+        return f"matches/{digest_of(RECIPE, {'embedding': self.embedding, 'labelled_manifests': manifests})}"
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images of one class, by image id ascending."""
+
+    ids: tuple[str, ...]
+    groups: tuple[str, ...]
+    """Of real images: images of one group show the same subject, or subjects joined by near-identical photographs."""
+    features: Reals
+    """[n, d], each of length 1 (or 0)."""
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """The nearest images in both directions, for one class of n real and m made images."""
+
+    made: Indices
+    """[n, min(10, m)]: the made images nearest to each real one, nearest first."""
+    made_distances: Reals
+    real: Indices
+    """[m, 1]: the real image nearest to each made one."""
+    real_distances: Reals
+
+
+def match(
+    wanted: Matching, store: Store, *, loaded: Callable[[str], Classifier], until: Until = lambda: True
+) -> Iterator[Doing | dict[str, Any]]:
+    """Make the match `wanted`; yield progress, then the record (`genaug.v1.Match` as plain JSON).
+
+    A match that is there is not made again.
+
+    Args:
+        loaded: Gives the classifier of that name, when it is needed.
+        until: Whether the caller is still there; looked at between chunks and blocks.
+
+    Raises:
+        NotFound: the embedding or a manifest is not there.
+        FailedPrecondition: reason EMBEDDING_MISMATCH, or CLASS_WITHOUT_IMAGES: made images of a class that the
+            embedded version has no training images of.
+        Cancelled: `until` said no; nothing was written.
+    """
+    if not store.exists(f"{wanted.name}/match.json"):
+        start = time.monotonic()
+        embedding = read_embedding(store, wanted.embedding)
+        real = _real_images(store, embedding)
+        rows = _accepted(store, wanted.labelled_manifests)
+        _check_classes(rows, real, embedding)
+        made = yield from _made_images(store, rows, lambda: loaded(embedding.classifier), until)
+        pairs: dict[str, Pairs] = {}
+        done = 0
+        for name in made:
+            pairs[name] = find_pairs(real[name].features, made[name].features, until=until)
+            done += len(made[name].ids)
+            yield Doing("matching", done, len(rows))
+        natural = _natural(real, list(made), until)
+        _write(store, wanted.name, real, made, pairs, natural, seconds=lambda: time.monotonic() - start)
+    yield read_match(store, wanted.name)
+
+
+def read_match(store: Store, name: str) -> dict[str, Any]:
+    """The record of the match `name`.
+
+    Raises:
+        NotFound: there is none, or it has not been finished.
+    """
+    try:
+        record: dict[str, Any] = store.get_json(f"{name}/match.json")
+    except NotFound:
+        raise NotFound(f"{name}: there is no such match, or it has not been finished") from None
+    return record
+
+
+def find_pairs(real: Reals, made: Reals, *, until: Until = lambda: True) -> Pairs:
+    """The nearest images in both directions; among equally near ones the first.
+
+    Args:
+        real: [n, d], n ≥ 1, rows of length 1 (or 0).
+        made: [m, d], m ≥ 1, likewise.
+    """
+    return Pairs(*nearest(real, made, NEAREST, until=until), *nearest(made, real, 1, until=until))
+
+
+def nearest(queries: Reals, targets: Reals, count: int, *, until: Until = lambda: True) -> tuple[Indices, Reals]:
+    """The `count` targets nearest to each query, nearest first, the first among equals; and their distances.
+
+    Args:
+        queries: [q, d], rows of length 1 (or 0).
+        targets: [t, d], likewise.
+
+    Returns:
+        Indices and distances, both [q, min(count, t)].
+    """
+    found = np.empty((len(queries), min(count, len(targets))), np.int64)
+    distances = np.empty(found.shape)
+    for start in range(0, len(queries), _BLOCK):
+        _stop_unless(until)
+        block = _distances(queries[start : start + _BLOCK], targets)
+        order = np.argsort(block, axis=1, kind="stable")[:, :count]
+        found[start : start + _BLOCK] = order
+        distances[start : start + _BLOCK] = np.take_along_axis(block, order, axis=1)
+    return found, distances
+
+
+def natural_distances(features: Reals, groups: Sequence[str], *, until: Until = lambda: True) -> Reals:
+    """How near images of different subjects come: of each image, the distance to the nearest one of another group.
+
+    Args:
+        features: [n, d], rows of length 1 (or 0), of one class.
+        groups: The group of each.
+
+    Returns:
+        [n], or [0] where all images are of one group.
+    """
+    _, group = np.unique(np.array(groups), return_inverse=True)
+    if group.size == 0 or group.max() == 0:
+        return np.empty(0)
+    result = np.empty(len(features))
+    for start in range(0, len(features), _BLOCK):
+        _stop_unless(until)
+        block = _distances(features[start : start + _BLOCK], features)
+        block[group[start : start + _BLOCK, None] == group[None, :]] = np.inf
+        result[start : start + _BLOCK] = block.min(axis=1)
+    return result
+
+
+def copy_distance(own: Reals, of_all: Callable[[], Reals]) -> float:
+    """Below this distance a made image is suspected to be a copy: the first percentile of natural closeness.
+
+    Args:
+        own: Natural distances of the class.
+        of_all: Gives those of all classes; they stand in where the class has fewer than `ENOUGH`.
+
+    Returns:
+        0, so that nothing is suspected, where there are no two subjects in any class.
+    """
+    distances = own if len(own) >= ENOUGH else of_all()
+    return float(np.percentile(distances, COPY_PERCENTILE)) if len(distances) else 0.0
+
+
+def unit(features: Features) -> Reals:
+    """`features` [n, d] scaled to length 1; rows of zeros stay, at distance 1 from everything."""
+    rows = features.astype(np.float64)
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    result: Reals = rows / np.where(lengths > 0, lengths, 1.0)
+    return result
+
+
+def _distances(a: Reals, b: Reals) -> Reals:
+    result: Reals = np.round(1.0 - a @ b.T, _DIGITS).clip(0.0, 2.0)
+    return result
+
+
+def _stop_unless(until: Until) -> None:
+    if not until():
+        raise Cancelled("matching was cancelled; nothing was written")
+
+
+def _real_images(store: Store, embedding: Embedding) -> dict[str, Images]:
+    """The embedded training images, by class."""
+    rows = training_rows(store, embedding.dataset_version)
+    if tuple(row.image_id for row in rows) != embedding.image_ids:
+        raise FailedPrecondition(
+            f"{embedding.name} embeds other images than {embedding.dataset_version} has now; embed it again",
+            reason="EMBEDDING_MISMATCH",
+        )
+    return _by_class(rows, embedding.features)
+
+
+def _accepted(store: Store, manifests: Sequence[str]) -> list[Row]:
+    """The accepted images of labelled manifests, each once."""
+    rows = (row for key in sorted(set(manifests)) for row in read_rows(store, key))
+    return list({row.image_id: row for row in rows if row.label_verdict == "accepted"}.values())
+
+
+def _check_classes(rows: Sequence[Row], real: Mapping[str, Images], embedding: Embedding) -> None:
+    strange = sorted({row.class_name for row in rows} - real.keys())
+    if strange:
+        raise FailedPrecondition(
+            f"{embedding.dataset_version} has no training images of {', '.join(strange)}, which the labelled manifests "
+            "hold; embed the version that their generator was fine-tuned on",
+            reason="CLASS_WITHOUT_IMAGES",
+        )
+
+
+def _made_images(
+    store: Store, rows: Sequence[Row], loaded: Callable[[], Classifier], until: Until
+) -> Generator[Doing, None, dict[str, Images]]:
+    if not rows:
+        return {}
+    features = yield from embed_rows(store, rows, loaded(), until=until)
+    return _by_class(rows, features)
+
+
+def _by_class(rows: Sequence[Row], features: Features) -> dict[str, Images]:
+    found = {}
+    for name in sorted({row.class_name for row in rows}):
+        of_class = [index for index, row in enumerate(rows) if row.class_name == name]
+        of_class.sort(key=lambda index: rows[index].image_id)
+        found[name] = Images(
+            ids=tuple(rows[index].image_id for index in of_class),
+            groups=tuple(_group(rows[index]) for index in of_class),
+            features=unit(features[of_class]),
+        )
+    return found
+
+
+def _group(row: Row) -> str:
+    """Who is shown; an image of nobody in particular is a group of its own."""
+    return row.group_id or row.subject_id or row.image_id
+
+
+@dataclass(frozen=True)
+class _Natural:
+    """Natural closeness of a class."""
+
+    median: float
+    copy_distance: float
+
+
+def _natural(real: Mapping[str, Images], classes: Sequence[str], until: Until) -> dict[str, _Natural]:
+    known: dict[str, Reals] = {}
+
+    def of_class(name: str) -> Reals:
+        if name not in known:
+            known[name] = natural_distances(real[name].features, real[name].groups, until=until)
+        return known[name]
+
+    def of_all() -> Reals:
+        return np.concatenate([of_class(name) for name in real])
+
+    result = {}
+    for name in classes:
+        own = of_class(name)
+        # Of one subject alone nothing is known; all classes stand in, as they do for the percentile.
+        shown = own if len(own) else of_all()
+        median = float(np.median(shown)) if len(shown) else 0.0
+        result[name] = _Natural(median, copy_distance(own, of_all))
+    return result
+
+
+def _write(
+    store: Store,
+    name: str,
+    real: Mapping[str, Images],
+    made: Mapping[str, Images],
+    pairs: Mapping[str, Pairs],
+    natural: Mapping[str, _Natural],
+    *,
+    seconds: Callable[[], float],
+) -> None:
+    """Write both tables, then the record."""
+    keys = {table: f"{name}/{table}.parquet" for table in ("nearest_made", "nearest_real")}
+    store.put_new(keys["nearest_made"], encode(_nearest_made(real, made, pairs)))
+    store.put_new(keys["nearest_real"], encode(_nearest_real(real, made, pairs, natural)))
+    closenesses = [
+        {
+            "class_name": kind,
+            "made": len(made[kind].ids),
+            "made_median": float(np.median(pairs[kind].real_distances)),
+            "real_median": natural[kind].median,
+            "copy_distance": natural[kind].copy_distance,
+            "suspected_copies": int((pairs[kind].real_distances < natural[kind].copy_distance).sum()),
+        }
+        for kind in made
+    ]
+    record = {
+        "name": name,
+        **keys,
+        "closenesses": closenesses,
+        "create_time": now(),
+        "provenance": provenance(RECIPE, seconds=seconds()),
+    }
+    store.put_new_json(f"{name}/match.json", record)
+
+
+def _nearest_made(real: Mapping[str, Images], made: Mapping[str, Images], pairs: Mapping[str, Pairs]) -> pa.Table:
+    tables = [NEAREST_MADE.empty_table()]
+    for name, found in pairs.items():
+        images, ranks = found.made.shape
+        columns = [
+            [name] * found.made.size,
+            np.repeat(np.array(real[name].ids), ranks),
+            np.tile(np.arange(1, ranks + 1, dtype=np.int32), images),
+            np.array(made[name].ids)[found.made.ravel()],
+            found.made_distances.ravel().astype(np.float32),
+        ]
+        tables.append(pa.table(columns, schema=NEAREST_MADE))
+    return pa.concat_tables(tables).combine_chunks()
+
+
+def _nearest_real(
+    real: Mapping[str, Images],
+    made: Mapping[str, Images],
+    pairs: Mapping[str, Pairs],
+    natural: Mapping[str, _Natural],
+) -> pa.Table:
+    tables = [NEAREST_REAL.empty_table()]
+    for name, found in pairs.items():
+        distances = found.real_distances[:, 0]
+        columns = [
+            list(made[name].ids),
+            [name] * len(distances),
+            np.array(real[name].ids)[found.real[:, 0]],
+            distances.astype(np.float32),
+            distances < natural[name].copy_distance,
+        ]
+        tables.append(pa.table(columns, schema=NEAREST_REAL))
+    return pa.concat_tables(tables).combine_chunks()

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import csv
+import io
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from genaug.selection.export import selected_csv
+from genaug.selection.select import SCHEMA
+
+FORMULAS = ('=HYPERLINK("http://x","y")', "+1", "-1+cmd|' /C calc'!A0", "@SUM(1)", "\t=1", "\r=1", "\n=1", "＝1")
+
+
+def manifest(labels: list[str], chosen: list[bool]) -> pa.Table:
+    count = len(labels)
+    places = np.random.default_rng(count).normal(scale=40, size=(2, count)).astype(np.float32)
+    ids = [f"{number:032x}" for number in range(count)]
+    return pa.table([ids, labels, *places, chosen, [False] * count], schema=SCHEMA)
+
+
+def read(data: bytes) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(data.decode(), newline="")))
+
+
+@given(st.lists(st.tuples(st.text(st.characters(codec="utf-8")), st.booleans()), max_size=8))
+def test_what_is_written_can_be_read(images: list[tuple[str, bool]]) -> None:
+    table = manifest([label for label, _ in images], [chosen for _, chosen in images])
+    found = read(selected_csv(table))
+    kept = [row for row in table.to_pylist() if row["chosen"]]
+    assert [row["image_id"] for row in found] == [row["image_id"] for row in kept]
+    assert [row["label"].removeprefix("'") for row in found] == [row["class"].removeprefix("'") for row in kept]
+    for column in ("x", "y"):
+        assert [np.float32(row[column]) for row in found] == [row[column] for row in kept]
+
+
+@pytest.mark.parametrize("name", FORMULAS)
+def test_no_class_name_is_computed(name: str) -> None:
+    (row,) = read(selected_csv(manifest([name], [True])))
+    assert row["label"] == f"'{name}"
+    # Even where another separator is the spreadsheet's own.
+    line = selected_csv(manifest([f"a;{name}"], [True])).split(b"\r\n", 1)[1]
+    assert line.startswith(b'"00000000000000000000000000000000","a;')
+
+
+def test_ordinary_names_stay_as_they_are() -> None:
+    (row,) = read(selected_csv(manifest(["Glaukom, früh"], [True])))
+    assert row["label"] == "Glaukom, früh"
+    assert row["image_id"] == "0" * 32
