@@ -6,7 +6,6 @@ import io
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from statistics import median_low
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,6 @@ import pyarrow.parquet as pq
 from genaug.assembly.datasets import (
     SEALED_IMAGES,
     Json,
-    class_counts,
     dataset_key,
     origins_key,
     read_json_or_none,
@@ -27,19 +25,19 @@ from genaug.assembly.datasets import (
 )
 from genaug.assembly.duplicates import NearPair, near_pairs
 from genaug.assembly.intake import STAGED, Decoded, Intake, Look, content_key, read_content
+from genaug.assembly.record import claim, dataset_record, near_duplicate
 from genaug.assembly.seal import join, seal
 from genaug.assembly.sift import Dropped, Kept, check_own_split, sift
 from genaug.assembly.source import RECIPE, Plan, Progress, SourceRow, source_digest
 from genaug.assembly.subjects import SubjectIds
-from genaug.shared.errors import AlreadyExists, FailedPrecondition, Internal
-from genaug.shared.manifest import Row, counts, encode, rows_digest, to_table
-from genaug.shared.provenance import now, provenance
+from genaug.shared.errors import AlreadyExists, Internal
+from genaug.shared.manifest import Row, encode, to_table
+from genaug.shared.provenance import provenance
 from genaug.shared.store import Store
 
 Sent = tuple[SourceRow, bytes]
 """A row and its content; empty when the store holds it."""
 
-_MAX_PAIRS = 5000
 _WRITERS = 8
 _STEP = 200
 
@@ -144,15 +142,7 @@ def _decoded(looks: dict[str, Look], one: Kept) -> Decoded:
 
 def _write(plan: Plan, source: str, manifest: Sequence[Row], kept: Sequence[Kept], store: Store) -> Iterator[Progress]:
     """Write manifests, then images: a broken import's images are named, so that `delete` and gc know them."""
-    claim = source_key(plan.dataset)
-    store.put_new_json(claim, {"source": source})
-    if store.get_json(claim)["source"] != source:
-        raise FailedPrecondition(
-            f"an import of other content as datasets/{plan.dataset} was broken off, or is under way; delete the "
-            "dataset to begin anew",
-            reason="UNFINISHED_IMPORT",
-            dataset=plan.dataset,
-        )
+    claim(store, plan.dataset, source)
     sealed = [row for row in manifest if row.split == "test"]
     learnt = [row for row in manifest if row.split != "test"]
     store.put_new(origins_key(plan.dataset), _origins(kept))
@@ -192,39 +182,22 @@ def _record(
     dropped: Sequence[Dropped],
     pairs: Sequence[NearPair],
 ) -> dict[str, Any]:
-    """The message `Dataset`, counted from the rows themselves."""
-    sides: dict[str, set[str]] = {}
-    members: dict[str, set[str]] = {}
-    for row in manifest:
-        sides.setdefault(row.subject_id, set()).add(row.split)
-        members.setdefault(row.group_id, set()).add(row.subject_id)
     decoded = [look for row in manifest if isinstance(look := looks[row.content_sha256], Decoded)]
-    return {
-        "name": f"datasets/{plan.dataset}",
-        "digest": rows_digest(manifest),
-        "format": plan.format,
-        "seed": plan.seed,
-        "split": list(plan.split),
-        "folds": plan.folds,
-        "training": class_counts(counts(manifest, split="train")),
-        "validation": class_counts(counts(manifest, split="validation")),
-        "test": class_counts(counts(manifest, split="test")),
-        "subjects": len(sides),
-        "subjects_on_two_sides": sum(len(found) > 1 for found in sides.values()),
-        "joined_groups": sum(len(found) > 1 for found in members.values()),
-        "dropped": [vars(image) for image in dropped],
-        "near_duplicates": [
-            {
-                "image_id": manifest[pair.first].image_id,
-                "other_image_id": manifest[pair.second].image_id,
-                "correlation": round(pair.correlation, 6),
-            }
-            for pair in pairs[:_MAX_PAIRS]
+    return dataset_record(
+        plan.dataset,
+        manifest,
+        format=plan.format,
+        seed=plan.seed,
+        split=plan.split,
+        folds=plan.folds,
+        dropped=dropped,
+        near_duplicates=[
+            near_duplicate(manifest[pair.first].image_id, manifest[pair.second].image_id, pair.correlation)
+            for pair in pairs
         ],
-        "create_time": now(),
-        "median_side": median_low(look.side for look in decoded),
-        "channels": 1 if all(look.grey for look in decoded) else 3,
-    }
+        sides=[look.side for look in decoded],
+        channels=1 if all(look.grey for look in decoded) else 3,
+    )
 
 
 def _remove_staged(rows: Sequence[SourceRow], store: Store) -> None:

@@ -14,6 +14,7 @@ from genaug.assembly.garbage import collect_garbage
 from genaug.assembly.import_dataset import Sent, import_dataset
 from genaug.assembly.intake import missing_contents
 from genaug.assembly.source import Plan, Progress, SourceRow, check_plan, check_row, check_sha256
+from genaug.assembly.unite import unite_datasets
 from genaug.shared.errors import Cancelled, InvalidArgument
 from genaug.shared.manifest import MultiDisease
 from genaug.shared.names import dataset_id, version_ids
@@ -74,8 +75,7 @@ class AssemblyServicer(assembly_service_pb2_grpc.AssemblyServiceServicer):
             raise InvalidArgument("the first message of an import is its header", reason="NO_HEADER")
         for event in import_dataset(_to_plan(first.header), _to_batches(requests), self._store):
             if isinstance(event, Progress):
-                progress = common_pb2.Progress(step=event.step, done=event.done, total=event.total, unit=event.unit)
-                yield pb.ImportDatasetResponse(progress=progress)
+                yield pb.ImportDatasetResponse(progress=_to_progress(event))
             else:
                 yield pb.ImportDatasetResponse(dataset=_to_dataset(event))
 
@@ -112,6 +112,16 @@ class AssemblyServicer(assembly_service_pb2_grpc.AssemblyServiceServicer):
         self, request: pb.AssembleDatasetVersionRequest, context: grpc.ServicerContext
     ) -> dataset_pb2.DatasetVersion:
         return _to_version(assemble(_to_assembly(request), self._store))
+
+    def UniteDatasets(
+        self, request: pb.UniteDatasetsRequest, context: grpc.ServicerContext
+    ) -> Iterator[pb.UniteDatasetsResponse]:
+        parents = [dataset_id(name) for name in request.datasets]
+        for event in unite_datasets(dataset_id(request.name), parents, self._store):
+            if isinstance(event, Progress):
+                yield pb.UniteDatasetsResponse(progress=_to_progress(event))
+            else:
+                yield pb.UniteDatasetsResponse(dataset=_to_dataset(event))
 
     def ExportManifest(
         self, request: pb.ExportManifestRequest, context: grpc.ServicerContext
@@ -196,6 +206,10 @@ def _to_assembly(request: pb.AssembleDatasetVersionRequest) -> Assembly:
         transformed_manifests=tuple(request.transformed_manifests),
         seed=request.seed,
     )
+
+
+def _to_progress(event: Progress) -> common_pb2.Progress:
+    return common_pb2.Progress(step=event.step, done=event.done, total=event.total, unit=event.unit)
 
 
 def _to_dataset(found: datasets.Json) -> dataset_pb2.Dataset:

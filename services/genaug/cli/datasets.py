@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +17,8 @@ from genaug.cli.output import check_format, counts_text, make_table, show, show_
 from genaug.client import Client
 from genaug.shared.errors import InvalidArgument
 from genaug.v1 import common_pb2, dataset_pb2, run_pb2
+
+ProgressHook = Callable[[common_pb2.Progress], None]
 
 app = group("dataset", "Import and look at sealed datasets.")
 
@@ -72,13 +76,7 @@ def import_spec(server: Client, name: str, spec: run_pb2.ImportSpec) -> dataset_
         subject_column=spec.subject_column,
         split_column=spec.split_column,
     )
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as bars:
-        bar = bars.add_task("reading", total=None)
-
-        def on_progress(progress: common_pb2.Progress) -> None:
-            bars.update(bar, description=progress.step, completed=progress.done, total=progress.total or None)
-
+    with _progress("reading") as on_progress:
         return server.import_dataset(
             name,
             open_source(options),
@@ -88,6 +86,34 @@ def import_spec(server: Client, name: str, spec: run_pb2.ImportSpec) -> dataset_
             seed=spec.seed if spec.HasField("seed") else 42,
             on_progress=on_progress,
         )
+
+
+@contextmanager
+def _progress(first: str) -> Iterator[ProgressHook]:
+    """A bar on stderr, on a terminal; what is yielded moves it."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as bars:
+        bar = bars.add_task(first, total=None)
+
+        def on_progress(progress: common_pb2.Progress) -> None:
+            bars.update(bar, description=progress.step, completed=progress.done, total=progress.total or None)
+
+        yield on_progress
+
+
+@command(app, "union")
+def union(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The new dataset's name.")],
+    datasets: Annotated[list[str], typer.Argument(metavar="DATASET...", help="Two or more datasets.")],
+    output: FormatOption = "table",
+) -> None:
+    """Unite sealed datasets: every image keeps its side, photographs that two of them hold are kept once."""
+    check_format(output)
+    with client() as server, _progress("comparing") as on_progress:
+        dataset = server.unite_datasets(
+            resource(name, "datasets"), [resource(one, "datasets") for one in datasets], on_progress=on_progress
+        )
+    show(dataset, output, lambda: _dataset_table(dataset))
 
 
 @command(app, "list")

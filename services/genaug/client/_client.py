@@ -151,6 +151,25 @@ class Client:
         request = assembly_service_pb2.FindMissingContentsRequest(content_sha256=sorted(digests))
         return set(self._call(self._assembly.FindMissingContents, request).content_sha256)
 
+    def unite_datasets(
+        self, name: str, datasets: Iterable[str], *, on_progress: ProgressHook | None = None
+    ) -> dataset_pb2.Dataset:
+        """Unite sealed datasets into one: every image keeps its side, subjects stay apart by dataset.
+
+        Args:
+            name: "datasets/{dataset}", to be made.
+            datasets: Two or more of "datasets/{dataset}".
+            on_progress: Called as the work goes on.
+        """
+        request = assembly_service_pb2.UniteDatasetsRequest(name=name, datasets=list(datasets))
+        for response in self._stream(self._assembly.UniteDatasets, request):
+            if response.WhichOneof("event") == "dataset":
+                dataset: dataset_pb2.Dataset = response.dataset
+                return dataset
+            if on_progress:
+                on_progress(response.progress)
+        raise Internal("the server ended a union without a dataset", reason="RESULT_MISSING")
+
     def get_dataset(self, name: str) -> dataset_pb2.Dataset:
         """Return "datasets/{dataset}"."""
         dataset: dataset_pb2.Dataset = self._call(

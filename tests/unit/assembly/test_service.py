@@ -133,3 +133,14 @@ def _swapped(message: pb.ImportDatasetRequest) -> pb.ImportDatasetRequest:
     for file in message.files.files:
         file.content += b"x"
     return message
+
+
+def test_a_union_is_streamed_with_progress(stub, rows, sent) -> None:
+    imported(stub, requests(rows))
+    imported(stub, requests([sent(100 + n, "c", f"p{n // 2}") for n in range(40)], "datasets/e"))
+    request = pb.UniteDatasetsRequest(name="datasets/u", datasets=["datasets/d", "datasets/e"])
+    *progress, last = stub.UniteDatasets(request)
+    assert {event.progress.step for event in progress} >= {"grouping", "writing"}
+    assert (last.dataset.name, last.dataset.format, last.dataset.subjects) == ("datasets/u", "union", 40)
+    (again,) = stub.UniteDatasets(request)
+    assert again == last
