@@ -11,10 +11,10 @@ from genaug.shared.provenance import now, provenance
 from genaug.shared.requests import RECIPES, Report, classifier_name
 from genaug.shared.store import Store
 from genaug.vision import classifiers
-from genaug.vision.backbones import build_network
 from genaug.vision.classifiers import Classifier
 from genaug.vision.devices import pick_device
-from genaug.vision.training import Schedule, check_classes, load_labelled, train
+from genaug.vision.networks import build_network
+from genaug.vision.training import Schedule, check_classes, fit, load_labelled
 
 ROLE = "ROLE_EVALUATOR"
 
@@ -26,8 +26,8 @@ def train_evaluator(item: dict[str, Any], store: Store, report: Report, *, devic
     map are left out.
 
     Args:
-        item: One item of a `train` Job: role, classifier {backbone, image_size}, channels, dataset_version, classes
-            (the label map), sampling, updates, batch_size, learning_rate, seed.
+        item: One item of a `train` Job: role, classifier (`genaug.v1.ClassifierSpec`), channels, dataset_version,
+            classes (the label map), sampling, updates, batch_size, learning_rate, seed.
         report: Told of updates.
         device: As in the settings.
 
@@ -36,7 +36,8 @@ def train_evaluator(item: dict[str, Any], store: Store, report: Report, *, devic
 
     Raises:
         InvalidArgument: a made row is outside training, or a value is out of range.
-        FailedPrecondition: a class has no training rows, or there are no validation rows.
+        FailedPrecondition: a class has no training rows, there are no validation rows, or the backbone's weights
+            cannot be had.
     """
     name = classifier_name(item)
     if classifiers.exists(store, name):
@@ -56,9 +57,9 @@ def train_evaluator(item: dict[str, Any], store: Store, report: Report, *, devic
         )
     schedule = Schedule(item["updates"], item["batch_size"], item["learning_rate"], item["sampling"], item["seed"])
     network = build_network(
-        **item["classifier"], channels=item["channels"], classes=len(item["classes"]), seed=item["seed"]
+        **item["classifier"], channels=item["channels"], classes=len(item["classes"]), seed=item["seed"], store=store
     ).to(pick_device(device))
-    looks = train(
+    looks = fit(
         network,
         load_labelled(store, training, network, classes=item["classes"]),
         schedule=schedule,
@@ -76,6 +77,6 @@ def train_evaluator(item: dict[str, Any], store: Store, report: Report, *, devic
         "create_time": now(),
         "provenance": provenance(RECIPES["train"], seconds=time.monotonic() - start),
     }
-    trained = Classifier(item["classifier"]["backbone"], tuple(item["classes"]), network)
+    trained = Classifier(tuple(item["classes"]), network)
     classifiers.save(store, trained, name=name, record=record)
     return name

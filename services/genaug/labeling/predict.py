@@ -15,7 +15,7 @@ from genaug.shared.errors import Cancelled, FailedPrecondition, InvalidArgument
 from genaug.shared.manifest import LabelVerdict, Row, read_rows, write_rows
 from genaug.shared.store import Store
 from genaug.vision.classifiers import load, read_record
-from genaug.vision.images import Pixels, decode, is_constant, resize, with_channels
+from genaug.vision.images import Pixels, decode, fitted, is_constant
 
 RECIPE = "label/1"
 
@@ -53,6 +53,10 @@ class Predictor(Protocol):
     @property
     def image_size(self) -> int:
         """Height and width of the images it takes, pixels."""
+
+    @property
+    def detail(self) -> int:
+        """Height and width that images are brought to before that, pixels; 0 for none."""
 
     @property
     def channels(self) -> int:
@@ -93,6 +97,10 @@ class Labelled:
     manifest: str
     acceptances: Mapping[str, Mapping[LabelVerdict, int]]
     """Images by prompt class and verdict."""
+    kept: Mapping[str, int]
+    """Accepted images by the class that they are kept as."""
+    disagreements: Mapping[tuple[str, str], int]
+    """Images by prompt class and label; degenerate ones have no label."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +152,7 @@ def label_batch(
             labelled += label_rows(rows[start : start + _CHUNK], store, labeler, mode=wanted.mode)
             yield Done(len(labelled), len(rows))
         write_rows(store, wanted.manifest, labelled)
-    yield Labelled(wanted.name, wanted.manifest, acceptances(read_rows(store, wanted.manifest)))
+    yield summary(wanted, read_rows(store, wanted.manifest))
 
 
 def label_rows(rows: Sequence[Row], store: Store, labeler: Predictor, *, mode: Mode) -> list[Row]:
@@ -183,6 +191,15 @@ def judge(row: Row, probabilities: NDArray[np.float32], labeler: Predictor, *, m
     )
 
 
+def summary(wanted: Labelling, rows: Sequence[Row]) -> Labelled:
+    """What became of the images of a labelled batch."""
+    kept = Counter(row.class_name for row in rows if row.label_verdict == "accepted")
+    pairs = Counter((row.prompt, row.label) for row in rows if row.label)
+    return Labelled(
+        wanted.name, wanted.manifest, acceptances(rows), dict(sorted(kept.items())), dict(sorted(pairs.items()))
+    )
+
+
 def acceptances(rows: Sequence[Row]) -> dict[str, dict[LabelVerdict, int]]:
     """Images by prompt class and verdict, sorted by class."""
     found = Counter((row.prompt, row.label_verdict) for row in rows)
@@ -200,7 +217,7 @@ def _decoded(data: bytes, labeler: Predictor) -> Pixels | None:
         return None
     if is_constant(pixels):
         return None
-    return with_channels(resize(pixels, labeler.image_size), labeler.channels)
+    return fitted(pixels, image_size=labeler.image_size, channels=labeler.channels, detail=labeler.detail)
 
 
 def _check_prompts(rows: Sequence[Row], wanted: Labelling, classes: Sequence[str]) -> None:

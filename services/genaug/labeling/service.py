@@ -123,6 +123,17 @@ def to_response(event: Done | Labelled) -> pb.LabelBatchResponse:
         )
         for name, counts in event.acceptances.items()
     ]
+    kept = [common_pb2.ClassCount(class_name=name, count=count) for name, count in event.kept.items()]
+    disagreements = [
+        pb.Disagreement(class_name=prompt, label=label, count=count)
+        for (prompt, label), count in event.disagreements.items()
+    ]
     return pb.LabelBatchResponse(
-        labelled_batch=pb.LabelledBatch(name=event.name, manifest=event.manifest, acceptances=acceptances)
+        labelled_batch=pb.LabelledBatch(
+            name=event.name,
+            manifest=event.manifest,
+            acceptances=acceptances,
+            kept=kept,
+            disagreements=disagreements,
+        )
     )

@@ -16,10 +16,10 @@ from genaug.shared.provenance import now, provenance
 from genaug.shared.requests import RECIPES, Report, classifier_name
 from genaug.shared.store import Store
 from genaug.vision import classifiers
-from genaug.vision.backbones import Network, build_network
 from genaug.vision.classifiers import Classifier
 from genaug.vision.devices import pick_device
-from genaug.vision.training import Labelled, Schedule, check_classes, load_labelled, logits_of, macro_recall, train
+from genaug.vision.networks import Network, build_network
+from genaug.vision.training import Labelled, Schedule, check_classes, fit, load_labelled, logits_of, macro_recall
 
 ROLE = "ROLE_LABELER"
 
@@ -53,7 +53,7 @@ def train_labeler(item: dict[str, Any], store: Store, report: Report, *, device:
     rows = view_rows(read_rows(store, f"{item['dataset_version']}/rows.parquet"), classes=item["classes"])
     rows = [row for row in rows if row.split == "train" and row.source == "real"]
     check_classes(rows, classes=item["classes"])
-    training = _Training(item, report, device=device)
+    training = _Training(item, store, report, device=device)
     labelled = load_labelled(store, rows, training.new_network(), classes=item["classes"])
     logits, judged = training.out_of_fold(labelled, parts_of(rows))
     targets = labelled.targets[judged]
@@ -70,7 +70,6 @@ def train_labeler(item: dict[str, Any], store: Store, report: Report, *, device:
         "provenance": provenance(RECIPES["train"], seconds=time.monotonic() - start),
     }
     trained = Classifier(
-        item["classifier"]["backbone"],
         tuple(item["classes"]),
         network,
         temperature=calibration.temperature,
@@ -99,8 +98,9 @@ def parts_of(rows: Sequence[Row]) -> NDArray[np.int64]:
 class _Training:
     """Trains the networks of one labeler, all by the same schedule."""
 
-    def __init__(self, item: dict[str, Any], report: Report, *, device: str) -> None:
+    def __init__(self, item: dict[str, Any], store: Store, report: Report, *, device: str) -> None:
         self._item = item
+        self._store = store
         self._report = report
         self._device = pick_device(device)
         self._schedule = Schedule(
@@ -112,7 +112,11 @@ class _Training:
         """A network before its first update; the same each time."""
         item = self._item
         network = build_network(
-            **item["classifier"], channels=item["channels"], classes=len(item["classes"]), seed=item["seed"]
+            **item["classifier"],
+            channels=item["channels"],
+            classes=len(item["classes"]),
+            seed=item["seed"],
+            store=self._store,
         )
         return network.to(self._device)
 
@@ -120,7 +124,7 @@ class _Training:
         """A network after its last update."""
         network, before = self.new_network(), self._networks * self._schedule.updates
         total = (PARTS + 1) * self._schedule.updates
-        train(
+        fit(
             network,
             labelled,
             schedule=self._schedule,

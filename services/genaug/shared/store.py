@@ -49,18 +49,21 @@ ROLES: dict[str, Access] = {
     ),
     "finetune": Access(reads=("datasets/", "images/", "requests/"), writes=("generators/", "progress/")),
     "generation": Access(reads=("generators/",), writes=("draws/", "batches/")),
-    "labeling": Access(reads=("classifiers/", "batches/", "draws/"), writes=("labels/",)),
+    "labeling": Access(reads=("classifiers/", "backbones/", "batches/", "draws/"), writes=("labels/",)),
     "selection": Access(
-        reads=("datasets/", "images/", "classifiers/", "batches/", "draws/"), writes=("embeddings/", "selections/")
+        reads=("datasets/", "images/", "classifiers/", "backbones/", "batches/", "labels/", "draws/"),
+        writes=("embeddings/", "selections/", "matches/"),
     ),
-    "train": Access(reads=("datasets/", "images/", "draws/", "requests/"), writes=("classifiers/", "progress/")),
+    "train": Access(
+        reads=("datasets/", "images/", "draws/", "requests/"), writes=("classifiers/", "backbones/", "progress/")
+    ),
     "evaluate": Access(
-        reads=("datasets/", "sealed/", "classifiers/", "requests/"),
+        reads=("datasets/", "sealed/", "classifiers/", "backbones/", "requests/"),
         writes=("evaluations/", "progress/", "seal-openings/"),
     ),
     "report": Access(
         reads=(
-            *("datasets/", "images/", "draws/", "batches/", "labels/", "selections/", "embeddings/"),
+            *("datasets/", "images/", "draws/", "batches/", "labels/", "selections/", "embeddings/", "matches/"),
             *("generators/", "classifiers/", "evaluations/", "requests/"),
         ),
         writes=("runs/", "progress/"),

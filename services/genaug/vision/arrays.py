@@ -9,14 +9,14 @@ import numpy as np
 
 from genaug.shared.manifest import Row
 from genaug.shared.store import Store
-from genaug.vision.images import Pixels, decode, resize, with_channels
+from genaug.vision.images import Pixels, decode, fitted
 
 # The store answers and Pillow decodes outside the interpreter's lock.
 _THREADS = 8
 
 
-def load_pixels(store: Store, rows: Sequence[Row], *, image_size: int, channels: int) -> Pixels:
-    """Read, decode, crop and scale the images of `rows`.
+def load_pixels(store: Store, rows: Sequence[Row], *, image_size: int, channels: int, detail: int = 0) -> Pixels:
+    """Read, decode, crop and scale the images of `rows`, by way of `detail` pixels where it is not 0.
 
     Returns:
         uint8 [len(rows), image_size, image_size, channels], in the order of `rows`.
@@ -27,7 +27,7 @@ def load_pixels(store: Store, rows: Sequence[Row], *, image_size: int, channels:
     """
 
     def load(row: Row) -> Pixels:
-        return with_channels(resize(decode(store.get(row.uri)), image_size), channels)
+        return fitted(decode(store.get(row.uri)), image_size=image_size, channels=channels, detail=detail)
 
     pixels = np.empty((len(rows), image_size, image_size, channels), np.uint8)
     with ThreadPoolExecutor(_THREADS) as pool:

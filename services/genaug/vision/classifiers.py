@@ -22,9 +22,10 @@ from genaug.shared.digests import canonical_json
 from genaug.shared.errors import FailedPrecondition, InvalidArgument, NotFound
 from genaug.shared.manifest import Row
 from genaug.shared.store import Store
-from genaug.vision.backbones import PASS, Network, build_network, filled
 from genaug.vision.devices import pick_device
 from genaug.vision.features import Advance, load_inputs
+from genaug.vision.networks import PASS, Network, build_network, filled
+from genaug.vision.weights import keep
 
 Probabilities = NDArray[np.float32]
 """float32 [n, classes]; each row sums to 1."""
@@ -36,7 +37,6 @@ _LAST = "classifier.json"
 class Classifier:
     """A trained network with all that is needed to use it. Deterministic; an image's numbers depend on it alone."""
 
-    backbone: str
     classes: tuple[str, ...]
     """The label map: class i is the network's i-th output."""
     network: Network
@@ -51,6 +51,11 @@ class Classifier:
     def image_size(self) -> int:
         """Height and width of the images it takes, pixels."""
         return self.network.image_size
+
+    @property
+    def detail(self) -> int:
+        """Height and width that images are brought to before that, pixels; 0 for none."""
+        return self.network.detail
 
     @property
     def channels(self) -> int:
@@ -117,13 +122,15 @@ def save(store: Store, classifier: Classifier, *, name: str, record: Mapping[str
         **record,
         "name": name,
         "classes": list(classifier.classes),
-        "spec": {"backbone": classifier.backbone, "image_size": classifier.image_size},
+        "spec": classifier.network.spec,
         "temperature": classifier.temperature,
         "thresholds": dict(classifier.thresholds),
     }
     # The weights carry config and record: a training that was cut short here and done again may differ in its last
     # bits, and then config and record are those of the weights that came first.
     about = {"about": canonical_json({"config": config, "record": full}).decode()}
+    if classifier.network.weights:
+        keep(store, classifier.network.weights)
     weights = {key: value.contiguous().cpu() for key, value in classifier.network.state_dict().items()}
     if not store.put_new(f"{name}/model.safetensors", safetensors.torch.save(weights, metadata=about)):
         stored = _metadata(store.get(f"{name}/model.safetensors"))
@@ -171,17 +178,21 @@ def load(store: Store, name: str, *, device: str, classes: Sequence[str] | None 
             reason="LABEL_MAP_MISMATCH",
             classifier=name,
         )
+    if "spec" not in config:
+        raise FailedPrecondition(
+            f"{name} was trained by an earlier version of genaug; train it again", reason="OLD_CLASSIFIER"
+        )
     network = build_network(
-        config["backbone"],
-        image_size=config["image_size"],
+        **config["spec"],
         channels=config["channels"],
         classes=len(label_map),
         seed=0,
+        store=store,
+        weights_sha256=config["backbone_weights_sha256"],
     )
-    _check_preprocessing(name, config, network)
+    _check_weights(name, config, network)
     _load_weights(name, store.get(f"{name}/model.safetensors"), network)
     return Classifier(
-        backbone=config["backbone"],
         classes=label_map,
         network=network.to(pick_device(device)).eval(),
         temperature=config["temperature"],
@@ -193,28 +204,24 @@ def load(store: Store, name: str, *, device: str, classes: Sequence[str] | None 
 def _config(classifier: Classifier) -> dict[str, Any]:
     network = classifier.network
     return {
-        "backbone": classifier.backbone,
+        "spec": network.spec,
         "backbone_weights_sha256": network.weights_sha256,
         "classes": list(classifier.classes),
-        "image_size": network.image_size,
         "channels": network.channels,
-        "mean": network.mean,
-        "std": network.std,
         "features": network.features,
         "temperature": classifier.temperature,
         "thresholds": dict(classifier.thresholds),
     }
 
 
-def _check_preprocessing(name: str, config: Mapping[str, Any], network: Network) -> None:
+def _check_weights(name: str, config: Mapping[str, Any], network: Network) -> None:
     if config["backbone_weights_sha256"] != network.weights_sha256:
         raise FailedPrecondition(
-            f"{name} was trained on {config['backbone']} weights {config['backbone_weights_sha256'][:12]}; "
+            f"{name} was trained on {config['spec']['backbone']} weights {config['backbone_weights_sha256'][:12]}; "
             f"installed are {network.weights_sha256[:12]}. Install those, or train it again",
             reason="BACKBONE_MISMATCH",
             classifier=name,
         )
-    network.mean, network.std = config["mean"], config["std"]
 
 
 def _load_weights(name: str, data: bytes, network: Network) -> None:

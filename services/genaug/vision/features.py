@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from genaug.shared.manifest import Row
 from genaug.shared.store import Store
 from genaug.vision.arrays import load_pixels
-from genaug.vision.backbones import Network
+from genaug.vision.networks import Network
 
 # Rows decoded at once: bounds the memory of large images on their way to a frozen backbone's features.
 _CHUNK = 256
@@ -77,7 +77,9 @@ def _chunk(store: Store, rows: Sequence[Row], network: Network, kept: _Kept) -> 
     missing = [index for index, row in enumerate(found) if row is None]
     if missing:
         wanted = [rows[index] for index in missing]
-        pixels = load_pixels(store, wanted, image_size=network.image_size, channels=network.channels)
+        pixels = load_pixels(
+            store, wanted, image_size=network.image_size, channels=network.channels, detail=network.detail
+        )
         # Copies: a view would keep its whole chunk in memory.
         for index, row in zip(missing, network.prepare(pixels), strict=True):
             found[index] = kept.put(keys[index], row.copy())

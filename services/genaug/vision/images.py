@@ -98,6 +98,15 @@ def with_channels(pixels: Pixels, channels: int) -> Pixels:
     return np.asarray(Image.fromarray(pixels).convert("L"))[:, :, None]
 
 
+def fitted(pixels: Pixels, *, image_size: int, channels: int, detail: int = 0) -> Pixels:
+    """An image as networks take it: cropped to the centred square, brought to `detail` pixels (0: not), then to size.
+
+    Returns:
+        uint8 [image_size, image_size, channels].
+    """
+    return with_channels(resize(resize(pixels, detail) if detail else pixels, image_size), channels)
+
+
 def resize(pixels: Pixels, size: int) -> Pixels:
     """Crop the centred square and scale it to `size`×`size` (Pillow's BILINEAR: area-weighted when reducing)."""
     height, width, channels = pixels.shape

@@ -6,19 +6,20 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
 from genaug.shared.digests import seed_of
 from genaug.shared.errors import FailedPrecondition, InvalidArgument
 from genaug.shared.manifest import Row
 from genaug.shared.store import Store
-from genaug.vision.backbones import Network
 from genaug.vision.features import load_inputs
+from genaug.vision.networks import LOGISTIC, Network
 
 NATURAL = "SAMPLING_NATURAL"
 CLASS_BALANCED = "SAMPLING_CLASS_BALANCED"
@@ -26,6 +27,8 @@ CLASS_BALANCED = "SAMPLING_CLASS_BALANCED"
 # Looks at the validation rows, evenly spread over the updates, the last after the last update.
 VALIDATIONS = 10
 WEIGHT_DECAY = 0.01
+# Inverse strength of the penalty of a logistic regression.
+LOGISTIC_C = 0.01
 
 # Rows this small are trained on one thread: handing work to another costs more than doing it, and far more where
 # several processes share the cores.
@@ -132,6 +135,10 @@ def train(
     Returns:
         The looks, in order; the weights are those of the one with the highest `rank`. Empty without `validation`.
     """
+    if schedule.batch_size == 1 and any(isinstance(module, nn.BatchNorm1d) for module in network.modules()):
+        raise InvalidArgument(
+            "batch_size: 1; the published head normalises over the batch: take 2 or more", reason="BAD_SCHEDULE"
+        )
     with _steady(training):
         inputs = torch.from_numpy(training.inputs).to(network.device)
         targets = torch.from_numpy(training.targets).to(network.device)
@@ -163,6 +170,50 @@ def train(
             network.load_state_dict(best)
     network.eval()
     return looks
+
+
+def fit(
+    network: Network,
+    training: Labelled,
+    *,
+    schedule: Schedule,
+    validation: Labelled | None = None,
+    advance: Callable[[int], None] = lambda update: None,
+) -> list[Validated]:
+    """Train `network` as its head wants it: by `train`, or in closed form where the head is a logistic regression.
+
+    Returns:
+        As `train`. A logistic regression is looked at once, after what counts as the last update.
+    """
+    if network.spec["head"] != LOGISTIC:
+        return train(network, training, schedule=schedule, validation=validation, advance=advance)
+    fit_logistic(network, training)
+    advance(schedule.updates)
+    return [validate(network, validation, update=schedule.updates)] if validation is not None else []
+
+
+def fit_logistic(network: Network, training: Labelled) -> None:
+    """Fit the linear head of a frozen network by logistic regression, to convergence; leave it in eval mode.
+
+    Classes weigh alike; the penalty is L2 with scikit-learn's C = `LOGISTIC_C` on standardised features.
+
+    Args:
+        training: Every class of the label map occurs in it.
+    """
+    inputs = torch.from_numpy(training.inputs).to(network.device)
+    network.fit_inputs(inputs)
+    with torch.inference_mode():
+        features = network.embed(inputs).double().cpu().numpy()
+    found = LogisticRegression(C=LOGISTIC_C, class_weight="balanced", max_iter=5000).fit(features, training.targets)
+    weight, bias = found.coef_, found.intercept_
+    if network.classes == 2:
+        # One row says both classes: the other's logit is its opposite.
+        weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
+    head = cast(nn.Linear, network.head)
+    with torch.no_grad():
+        head.weight.copy_(torch.from_numpy(weight))
+        head.bias.copy_(torch.from_numpy(bias))
+    network.eval()
 
 
 def batches(targets: NDArray[np.int64], *, schedule: Schedule) -> Iterator[NDArray[np.int64]]:
@@ -197,7 +248,7 @@ def logits_of(network: Network, inputs: NDArray[Any]) -> NDArray[np.float32]:
             network(torch.from_numpy(inputs[start : start + _EVALUATION_ROWS]).to(network.device)).float().cpu().numpy()
             for start in range(0, len(inputs), _EVALUATION_ROWS)
         ]
-    return np.concatenate(parts) if parts else np.empty((0, network.head.out_features), np.float32)
+    return np.concatenate(parts) if parts else np.empty((0, network.classes), np.float32)
 
 
 def validate(network: Network, validation: Labelled, *, update: int) -> Validated:

@@ -4,7 +4,7 @@ import pytest
 from tests.shapes import CLASSES, item, put_image, put_version, real_rows, shape
 
 from genaug.evaluation.train import train_evaluator
-from genaug.shared.errors import FailedPrecondition, InvalidArgument, PermissionDenied
+from genaug.shared.errors import Cancelled, FailedPrecondition, InvalidArgument, PermissionDenied
 from genaug.shared.requests import classifier_name
 from genaug.vision import classifiers
 
@@ -96,3 +96,16 @@ def test_the_same_item_gives_the_same_weights(stores, rows) -> None:
         store.delete(f"{name}/{key}")
     train_evaluator(wanted, store, silent, device="cpu")
     assert store.get(f"{name}/model.safetensors").split(b'"head.bias"')[1][-4000:] == first
+
+
+def test_a_training_that_is_cancelled_leaves_nothing_half_written(stores, rows) -> None:
+    put_version(stores("assembly"), rows)
+
+    def cancel(done: int, total: int, unit: str) -> None:
+        if done == 5:
+            raise Cancelled("told to end", reason="CANCELLED")
+
+    with pytest.raises(Cancelled):
+        train_evaluator(item(), stores("train"), cancel, device="cpu")
+    assert not list(stores("train").list("classifiers/"))
+    assert train_evaluator(item(), stores("train"), silent, device="cpu") == classifier_name(item())

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -20,8 +21,9 @@ from genaug.labeling.predict import (
 )
 from genaug.shared.errors import Cancelled, FailedPrecondition, InvalidArgument, NotFound
 from genaug.shared.manifest import Row, read_rows, write_rows
-from genaug.vision.backbones import SMALL_CNN, build_network
+from genaug.vision.backbones import SMALL_CNN
 from genaug.vision.classifiers import Classifier, save
+from genaug.vision.networks import build_network
 
 LABELER = "classifiers/" + "1" * 32
 BATCH = "batches/" + "2" * 32
@@ -33,6 +35,7 @@ class Brightness:
     classes = ("dark", "light")
     thresholds = {"dark": 0.7, "light": 0.8}  # noqa: RUF012
     image_size = 8
+    detail = 0
     channels = 1
     asked = 0
 
@@ -104,6 +107,10 @@ def test_the_labeler_may_be_trusted(stores, batch) -> None:
     assert [row.class_name for row in rows[:6]] == ["dark", "dark", "light", "light", "dark", "light"]
     assert [row.label_verdict for row in rows] == ["accepted"] * 6 + ["degenerate"] * 2
     assert result.acceptances["dark"] == {"accepted": 3, "disagrees": 0, "unsure": 0, "degenerate": 1}
+    assert result.kept == {"dark": 3, "light": 3}, "counted as what they are kept as"
+    crossed = Counter((row.prompt, row.label) for row in rows[:6])
+    assert result.disagreements == crossed
+    assert sum(crossed.values()) == 6, "degenerate images have no label"
 
 
 def test_the_prompt_may_be_trusted(stores, batch) -> None:
@@ -170,7 +177,7 @@ def test_every_verdict_is_counted() -> None:
 def test_an_evaluator_is_no_labeler(stores) -> None:
     network = build_network(SMALL_CNN, image_size=8, channels=1, classes=2, seed=0)
     for number, role in enumerate(("ROLE_EVALUATOR", "ROLE_LABELER")):
-        model = Classifier(SMALL_CNN, ("a", "b"), network, thresholds={"a": 0.5, "b": 0.5})
+        model = Classifier(("a", "b"), network, thresholds={"a": 0.5, "b": 0.5})
         save(stores("train"), model, name=f"classifiers/{number}", record={"role": role})
     with pytest.raises(FailedPrecondition) as caught:
         open_predictor(stores("labeling"), "classifiers/0", device="cpu")

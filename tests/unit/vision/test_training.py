@@ -7,18 +7,24 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import softmax
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
 from tests.shapes import CLASSES, shape
 
-from genaug.shared.errors import FailedPrecondition, InvalidArgument
-from genaug.vision.backbones import SMALL_CNN, Network, build_network
+from genaug.shared.errors import Cancelled, FailedPrecondition, InvalidArgument
+from genaug.vision.backbones import EFFICIENTNET_LITE0, SMALL_CNN
+from genaug.vision.networks import Network, build_network
 from genaug.vision.training import (
     CLASS_BALANCED,
+    LOGISTIC_C,
     NATURAL,
     Labelled,
     Schedule,
     Validated,
     batches,
     check_classes,
+    fit,
     logits_of,
     macro_recall,
     train,
@@ -177,3 +183,49 @@ def test_each_class_needs_an_image(stores) -> None:
         check_classes(rows, classes=["lies", "stands"])
     assert caught.value.reason == "CLASS_WITHOUT_IMAGES"
     check_classes(list(itertools.chain(rows, real_rows(stores("assembly"), {"stands": 1}))), classes=["lies", "stands"])
+
+
+def features(count: int, *, classes: int, seed: int = 0) -> Labelled:
+    """Features of a frozen network: Gaussian blobs, one per class."""
+    rng = np.random.default_rng(seed)
+    targets = np.arange(count) % classes
+    centres = np.random.default_rng(99).normal(size=(classes, 1280))
+    inputs = centres[targets] + rng.normal(scale=4, size=(count, 1280))
+    return Labelled(inputs.astype(np.float32), targets)
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_a_logistic_head_says_what_scikit_learn_says(classes: int) -> None:
+    training, unseen = features(60, classes=classes), features(40, classes=classes, seed=1)
+    network = build_network(
+        EFFICIENTNET_LITE0, image_size=32, channels=3, classes=classes, seed=0, head="HEAD_LOGISTIC"
+    )
+    told: list[int] = []
+    (look,) = fit(network, training, schedule=schedule(updates=7), validation=unseen, advance=told.append)
+    scaler = StandardScaler().fit(training.inputs)
+    oracle = LogisticRegression(C=LOGISTIC_C, class_weight="balanced", max_iter=5000)
+    oracle.fit(scaler.transform(training.inputs), training.targets)
+    expected = oracle.predict_proba(scaler.transform(unseen.inputs))
+    np.testing.assert_allclose(softmax(logits_of(network, unseen.inputs), axis=1), expected, atol=2e-3)
+    assert look.macro_recall == macro_recall(unseen.targets, expected.argmax(1))
+    assert told == [7]
+
+
+def test_cancelling_stops_within_an_update() -> None:
+    done: list[int] = []
+
+    def cancel(update: int) -> None:
+        done.append(update)
+        if update == 3:
+            raise Cancelled("told to end", reason="CANCELLED")
+
+    with pytest.raises(Cancelled):
+        train(network(), labelled(30), schedule=schedule(updates=50), advance=cancel)
+    assert done == [1, 2, 3]
+
+
+def test_the_published_head_needs_two_images_an_update() -> None:
+    published = build_network(EFFICIENTNET_LITE0, image_size=32, channels=3, classes=2, seed=0, head="HEAD_PUBLISHED")
+    with pytest.raises(InvalidArgument, match="normalises over the batch"):
+        train(published, features(10, classes=2), schedule=schedule(batch_size=1))
+    train(published, features(10, classes=2), schedule=schedule(updates=3, batch_size=4))

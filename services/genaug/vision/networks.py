@@ -1,0 +1,285 @@
+"""The networks of classifiers: a backbone, what of it learns, and the head on its features.
+
+Two kinds, one shape. Both turn images into `inputs` once (`prepare`), and inputs into features and logits at every
+update. A fine-tuned network's inputs are pixels; a frozen one's are the backbone's features, which never change.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from genaug.shared.digests import seed_of
+from genaug.shared.errors import InvalidArgument
+from genaug.shared.store import Store
+from genaug.vision import weights as sources
+from genaug.vision.backbones import EFFICIENTNET_LITE0, FEATURES, SMALL_CNN, Body, build_body, check_size
+from genaug.vision.weights import IMAGENET, RANDOM, Weights
+
+FROZEN, FINE_TUNED = "TUNING_FROZEN", "TUNING_FINE_TUNED"
+LINEAR, PUBLISHED, LOGISTIC = "HEAD_LINEAR", "HEAD_PUBLISHED", "HEAD_LOGISTIC"
+
+# Images in one pass of a network. Short passes are filled up: an image's numbers do not depend on who shares its pass.
+PASS = 64
+
+# The published study's: dropout before the pooling, then these widths.
+_DROPOUT = 0.6
+_WIDTHS = (256, 128, 64)
+
+
+class Network(nn.Module, ABC):
+    """A classifier's network.
+
+    Args:
+        spec: `genaug.v1.ClassifierSpec` as plain JSON, every default written out.
+        channels: Channels of its images, 1 or 3.
+        features: Dimensions of the penultimate layer.
+        classes: Outputs.
+    """
+
+    def __init__(self, spec: dict[str, Any], *, channels: int, features: int, classes: int) -> None:
+        super().__init__()
+        self.spec = spec
+        self.channels = channels
+        self.features = features
+        self.classes = classes
+        self.drop = nn.Dropout(_DROPOUT if spec["head"] == PUBLISHED else 0.0)
+        self.head = _published_head(features, classes) if spec["head"] == PUBLISHED else nn.Linear(features, classes)
+
+    @property
+    def image_size(self) -> int:
+        """Height and width of the images it takes, pixels."""
+        return int(self.spec["image_size"])
+
+    @property
+    def detail(self) -> int:
+        """Height and width that images are brought to before that; 0 for none."""
+        return int(self.spec["detail"])
+
+    @property
+    def input_key(self) -> str:
+        """Equal for networks whose `prepare` gives the same inputs."""
+        return f"pixels/{self.image_size}/{self.detail}/{self.channels}"
+
+    @property
+    def weights(self) -> Weights | None:
+        """Frozen weights that lie outside the artefact; None when all are inside."""
+        return None
+
+    @property
+    def weights_sha256(self) -> str:
+        """Their sha256; empty when all are inside."""
+        return self.weights.sha256 if self.weights else ""
+
+    @abstractmethod
+    def prepare(self, pixels: NDArray[np.uint8]) -> NDArray[Any]:
+        """What `embed` takes, one row per image: computed once per image and kept.
+
+        Args:
+            pixels: uint8 [n, image_size, image_size, channels].
+        """
+
+    def fit_inputs(self, inputs: Tensor) -> None:
+        """Learn the scale of the training inputs, where the network needs it."""
+
+    @abstractmethod
+    def embed(self, inputs: Tensor) -> Tensor:
+        """Penultimate features, float32 [n, features], of inputs on the network's device."""
+
+    @abstractmethod
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Logits, float32 [n, classes]."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return next(self.head.parameters()).device
+
+
+class FineTuned(Network):
+    """A network whose every layer learns."""
+
+    def __init__(self, spec: dict[str, Any], body: Body, *, channels: int, classes: int) -> None:
+        super().__init__(spec, channels=channels, features=body.features, classes=classes)
+        self.body = body
+
+    def prepare(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The pixels themselves, channels first: uint8 [n, channels, image_size, image_size]."""
+        return np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
+
+    def embed(self, inputs: Tensor) -> Tensor:
+        return cast(Tensor, self.body(inputs)).mean((2, 3))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return cast(Tensor, self.head(self.drop(self.body(inputs)).mean((2, 3))))
+
+
+class Frozen(Network):
+    """A head on the standardised features of a pretrained backbone that stays as it is.
+
+    The artefact holds the head and the features' scale; the backbone is known by the sha256 of its weights. Under the
+    published head, dropout falls on features that are averaged already.
+    """
+
+    feature_mean: Tensor
+    feature_std: Tensor
+
+    def __init__(self, spec: dict[str, Any], weights: Weights, *, features: int, classes: int) -> None:
+        super().__init__(spec, channels=3, features=features, classes=classes)
+        self._weights = weights
+        self.register_buffer("feature_mean", torch.zeros(features))
+        self.register_buffer("feature_std", torch.ones(features))
+
+    @property
+    def weights(self) -> Weights:
+        return self._weights
+
+    @property
+    def input_key(self) -> str:
+        return f"{self.spec['backbone']}/{self.weights_sha256}/{self.image_size}/{self.detail}"
+
+    def prepare(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """The backbone's features, averaged over the image: float32 [n, features]."""
+        body = _frozen_body(self.spec["backbone"], self._weights, self.image_size, str(self.device))
+        result = np.empty((len(pixels), self.features), np.float32)
+        with torch.inference_mode():
+            for start in range(0, len(pixels), PASS):
+                some = torch.from_numpy(filled(pixels[start : start + PASS])).to(self.device)
+                kept = len(pixels[start : start + PASS])
+                result[start : start + kept] = body(some.permute(0, 3, 1, 2)).mean((2, 3))[:kept].cpu().numpy()
+        return result
+
+    def fit_inputs(self, inputs: Tensor) -> None:
+        std, mean = torch.std_mean(inputs, dim=0, correction=0)
+        self.feature_mean.copy_(mean)
+        # A feature that never varied says nothing; do not blow up its noise.
+        self.feature_std.copy_(std.clamp(min=1e-3))
+
+    def embed(self, inputs: Tensor) -> Tensor:
+        return (inputs - self.feature_mean) / self.feature_std
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return cast(Tensor, self.head(self.drop(self.embed(inputs))))
+
+
+def build_network(
+    backbone: str,
+    *,
+    image_size: int,
+    channels: int,
+    classes: int,
+    seed: int,
+    tuning: str = "",
+    head: str = LINEAR,
+    weights: str = "",
+    detail: int = 0,
+    store: Store | None = None,
+    weights_sha256: str = "",
+) -> Network:
+    """A network with the weights that `seed` draws where it has no others, in eval mode on the CPU.
+
+    Args:
+        backbone: One of `genaug.vision.backbones.SIZES`.
+        image_size: Pixels; 0 for the backbone's own size where it has one.
+        channels: Channels of the dataset's images. Pretrained backbones see grey images as RGB.
+        classes: Outputs.
+        seed: Of the initial weights.
+        tuning: `FROZEN` or `FINE_TUNED`; empty for the backbone's default.
+        head: `LINEAR`, `PUBLISHED` or `LOGISTIC`.
+        weights: As ClassifierSpec.weights; empty for the backbone's default.
+        detail: Pixels that images are brought to first; 0 for none.
+        store: Where weights are looked for that are named by a key or by their digest.
+        weights_sha256: Of the frozen weights that a finished classifier stands on; empty for a new one.
+
+    Raises:
+        InvalidArgument: no such backbone, it cannot take such images, or the parts do not fit together.
+        FailedPrecondition: the backbone's weights cannot be had.
+    """
+    if channels not in (1, 3):
+        raise InvalidArgument(f"channels: {channels}; images have 1 or 3", reason="BAD_CHANNELS")
+    size, small = check_size(backbone, image_size), backbone == SMALL_CNN
+    spec = {
+        "backbone": backbone,
+        "image_size": size,
+        "tuning": tuning or (FINE_TUNED if small else FROZEN),
+        "head": head,
+        "weights": weights or (RANDOM if small else IMAGENET),
+        "detail": detail,
+    }
+    _check_parts(spec)
+    found = _find_weights(spec, store, weights_sha256)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_of("initial weights", seed))
+        if spec["tuning"] == FROZEN and found is not None:
+            return Frozen(spec, found, features=FEATURES[backbone], classes=classes).eval()
+        seen = channels if small else 3
+        body = build_body(backbone, image_size=size, channels=seen, weights=found)
+        return FineTuned(spec, body, channels=seen, classes=classes).eval()
+
+
+def filled(some: NDArray[Any]) -> NDArray[Any]:
+    """`some` rows, the last repeated up to a whole pass."""
+    missing = PASS - len(some)
+    return np.concatenate([some, np.repeat(some[-1:], missing, axis=0)]) if missing > 0 else some
+
+
+def _check_parts(spec: dict[str, Any]) -> None:
+    if spec["tuning"] not in (FROZEN, FINE_TUNED) or spec["head"] not in (LINEAR, PUBLISHED, LOGISTIC):
+        raise InvalidArgument(
+            f"classifier: tuning {spec['tuning']!r} or head {spec['head']!r} is unknown", reason="BAD_CLASSIFIER"
+        )
+    frozen = spec["tuning"] == FROZEN
+    if frozen and spec["weights"] == RANDOM:
+        raise InvalidArgument(
+            "classifier.weights: random weights that stay frozen have learnt nothing; set tuning: FINE_TUNED",
+            reason="BAD_CLASSIFIER",
+        )
+    if spec["head"] == LOGISTIC and not frozen:
+        raise InvalidArgument(
+            "classifier.head: LOGISTIC is fitted to frozen features; set tuning: FROZEN", reason="BAD_CLASSIFIER"
+        )
+    if spec["backbone"] == SMALL_CNN and (spec["weights"] != RANDOM or spec["head"] != LINEAR):
+        raise InvalidArgument(
+            "classifier: SMALL_CNN starts from random weights, under a linear head", reason="BAD_CLASSIFIER"
+        )
+    if spec["detail"] < 0:
+        raise InvalidArgument(f"classifier.detail: {spec['detail']} is below 0", reason="BAD_CLASSIFIER")
+
+
+def _find_weights(spec: dict[str, Any], store: Store | None, digest: str) -> Weights | None:
+    """The pretrained weights that a spec asks for; None for random ones."""
+    if spec["weights"] == RANDOM:
+        return None
+    if spec["backbone"] == EFFICIENTNET_LITE0:
+        if spec["weights"] != IMAGENET:
+            raise InvalidArgument(
+                f"classifier.weights: EFFICIENTNET_LITE0 has {IMAGENET!r} and {RANDOM!r}, not {spec['weights']!r}",
+                reason="BAD_CLASSIFIER",
+            )
+        # Fails now, and not after the images were read, where the packages are not there.
+        return sources.efficientnet_lite0()
+    return sources.kept(store, digest) if digest else sources.vgg19(store, spec["weights"])
+
+
+def _published_head(features: int, classes: int) -> nn.Sequential:
+    layers: list[nn.Module] = [nn.BatchNorm1d(features)]
+    for before, width in zip((features, *_WIDTHS), _WIDTHS, strict=False):
+        layers += [nn.Linear(before, width), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Linear(_WIDTHS[-1], classes))
+
+
+_bodies: dict[tuple[str, str, int, str], Body] = {}
+
+
+def _frozen_body(backbone: str, weights: Weights, image_size: int, device: str) -> Body:
+    """The backbone, one per process and size."""
+    key = (backbone, weights.sha256, image_size, device)
+    if key not in _bodies:
+        body = build_body(backbone, image_size=image_size, channels=3, weights=weights)
+        _bodies[key] = body.requires_grad_(False).to(device)
+    return _bodies[key]

@@ -1,0 +1,247 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from google.protobuf import json_format
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.shapes import VERSION, put_image, put_version, real_rows, shape
+
+from genaug.selection.embed import Doing, Embedding, embed, read_embedding
+from genaug.selection.match import (
+    ENOUGH,
+    NEAREST_MADE,
+    NEAREST_REAL,
+    Matching,
+    copy_distance,
+    find_pairs,
+    match,
+    natural_distances,
+    nearest,
+    read_match,
+    unit,
+)
+from genaug.shared.errors import Cancelled, FailedPrecondition, InvalidArgument, NotFound
+from genaug.shared.manifest import Row, decode, write_rows
+from genaug.v1 import selection_pb2
+from genaug.vision.arrays import load_pixels
+from genaug.vision.backbones import SMALL_CNN
+from genaug.vision.classifiers import Classifier
+from genaug.vision.networks import build_network
+
+CLASSIFIER = "classifiers/" + "c" * 32
+COUNTS = {"leans": 9, "lies": 14, "stands": 60}
+
+
+def model(name: str = CLASSIFIER) -> Classifier:
+    assert name == CLASSIFIER
+    return Classifier(("a", "b"), build_network(SMALL_CNN, image_size=8, channels=1, classes=2, seed=0))
+
+
+def never(name: str) -> Classifier:
+    raise AssertionError("the classifier was loaded")
+
+
+def rows_of_unit_length(count: int, *, seed: int, dimensions: int = 5) -> np.ndarray:
+    """Some of them equal."""
+    rng = np.random.default_rng(seed)
+    return unit(rng.normal(size=(count, dimensions)).astype(np.float32)[rng.integers(0, count, count)])
+
+
+def by_definition(queries: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    def distance(a: np.ndarray, b: np.ndarray) -> float:
+        return 1 - sum(float(x) * float(y) for x, y in zip(a, b, strict=True))
+
+    return np.array([[distance(query, target) for target in targets] for query in queries])
+
+
+@given(real=st.integers(1, 25), made=st.integers(1, 25), block=st.integers(1, 8), seed=st.integers(0, 1000))
+@settings(max_examples=60, deadline=None)
+def test_pairs_are_those_of_brute_force(real: int, made: int, block: int, seed: int) -> None:
+    a, b = rows_of_unit_length(real, seed=seed), rows_of_unit_length(made, seed=seed + 1)
+    expected = np.round(by_definition(a, b), 7)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("genaug.selection.match._BLOCK", block)
+        found = find_pairs(a, b)
+    for row, indices, distances in zip(expected, found.made, found.made_distances, strict=True):
+        assert indices.tolist() == sorted(range(made), key=lambda index: (row[index], index))[:10]
+        np.testing.assert_allclose(distances, row[indices], atol=1.5e-7)
+    assert found.real[:, 0].tolist() == expected.argmin(axis=0).tolist()
+    np.testing.assert_allclose(found.real_distances[:, 0], expected.min(axis=0), atol=1.5e-7)
+
+
+@given(count=st.integers(1, 25), groups=st.integers(1, 6), block=st.integers(1, 8), seed=st.integers(0, 1000))
+@settings(max_examples=60, deadline=None)
+def test_natural_closeness_is_that_of_other_subjects(count: int, groups: int, block: int, seed: int) -> None:
+    rows = rows_of_unit_length(count, seed=seed)
+    group = [str(number) for number in np.random.default_rng(seed).integers(0, groups, count)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("genaug.selection.match._BLOCK", block)
+        found = natural_distances(rows, group)
+    distances = by_definition(rows, rows)
+    expected = [
+        min(distances[i][j] for j in range(count) if group[j] != group[i])
+        for i in range(count)
+        if any(other != group[i] for other in group)
+    ]
+    np.testing.assert_allclose(found, expected, atol=1.5e-7)
+
+
+def test_zeros_are_far_from_everything() -> None:
+    zeros, ones = unit(np.zeros((1, 3), np.float32)), unit(np.ones((2, 3), np.float32))
+    assert nearest(zeros, ones, 1)[1].tolist() == [[1.0]]
+    assert nearest(ones, -ones, 1)[1].tolist() == [[2.0], [2.0]]
+
+
+def test_classes_with_too_few_subjects_borrow_from_all() -> None:
+    own, pooled = np.linspace(0.1, 0.2, ENOUGH), np.linspace(0.5, 0.6, 200)
+    assert copy_distance(own, lambda: pooled) == np.percentile(own, 1)
+    assert copy_distance(own[1:], lambda: pooled) == np.percentile(pooled, 1)
+    assert copy_distance(own[:0], lambda: own[:0]) == 0
+
+
+@pytest.fixture
+def embedding(stores) -> str:
+    """Real rows in a store, embedded."""
+    assembly = stores("assembly")
+    validation = real_rows(assembly, {"lies": 3}, split="validation", first=80)
+    put_version(assembly, [*real_rows(assembly, COUNTS), *validation])
+    *_, found = embed(stores("selection"), VERSION, CLASSIFIER, loaded=model)
+    assert isinstance(found, Embedding)
+    return found.name
+
+
+def made_rows(stores, counts: dict[str, int], *, first: int = 500, **facts: Any) -> list[Row]:
+    facts = {"split": "train", "source": "synthetic", "label_verdict": "accepted"} | facts
+    store = stores("generation")
+    return [
+        put_image(store, shape(kind, seed=first + number), kind, folder="draws", **facts)
+        for kind, count in counts.items()
+        for number in range(count)
+    ]
+
+
+def labelled(stores, rows: list[Row], *, digit: str = "1") -> str:
+    key = f"labels/{digit * 32}/manifest.parquet"
+    write_rows(stores("labeling"), key, rows)
+    return key
+
+
+def done(stores, wanted: Matching) -> tuple[dict[str, Any], list[dict[str, Any]], list[dict[str, Any]]]:
+    store = stores("selection")
+    *_, record = match(wanted, store, loaded=model)
+    assert isinstance(record, dict)
+    made, real = decode(store.get(record["nearest_made"])), decode(store.get(record["nearest_real"]))
+    assert made.schema.equals(NEAREST_MADE)
+    assert real.schema.equals(NEAREST_REAL)
+    return record, made.to_pylist(), real.to_pylist()
+
+
+def test_each_image_meets_its_nearest(stores, embedding: str) -> None:
+    rows = made_rows(stores, {"lies": 12, "stands": 4})
+    record, made, real = done(stores, Matching(embedding, (labelled(stores, rows),)))
+    kinds = {row.image_id: row.class_name for row in rows}
+    assert sorted(row["made_id"] for row in real) == sorted(kinds)
+    assert all(row["class"] == kinds[row["made_id"]] for row in [*made, *real])
+    assert len(made) == COUNTS["lies"] * 10 + COUNTS["stands"] * 4
+    features = {row.image_id: unit(model().features(shape_of(stores, row)))[0] for row in rows}
+    embedded = read_embedding(stores("selection"), embedding)
+    features |= dict(zip(embedded.image_ids, unit(embedded.features), strict=True))
+    for row in [*made, *real]:
+        assert row["distance"] == pytest.approx(1 - features[row["image_id"]] @ features[row["made_id"]], abs=1e-6)
+    ranks = [row["rank"] for row in made if row["image_id"] == made[0]["image_id"]]
+    assert ranks == list(range(1, len(ranks) + 1))
+    lies = {one["class_name"]: one for one in record["closenesses"]}["lies"]
+    assert lies["made"] == 12
+    assert lies["made_median"] == pytest.approx(np.median([r["distance"] for r in real if r["class"] == "lies"]))
+
+
+def shape_of(stores, row: Row) -> np.ndarray:
+    return load_pixels(stores("selection"), [row], image_size=8, channels=1)
+
+
+def test_a_copy_is_suspected_and_another_subject_is_not(stores, embedding: str) -> None:
+    """A training image given out as made is at distance 0; nothing natural is as near."""
+    copied = put_image(stores("generation"), shape("stands", seed=3), "stands", folder="draws", split="train")
+    copied = replace(copied, image_id="f" * 32, source="synthetic", label_verdict="accepted")
+    rows = [*made_rows(stores, {"stands": 20}), copied]
+    record, _, real = done(stores, Matching(embedding, (labelled(stores, rows),)))
+    flagged = [row for row in real if row["copy"]]
+    assert "f" * 32 in {row["made_id"] for row in flagged}
+    original = put_image(stores("assembly"), shape("stands", seed=3), "stands", split="train")
+    assert {row["image_id"] for row in flagged if row["made_id"] == "f" * 32} == {original.image_id}
+    (closeness,) = record["closenesses"]
+    assert closeness["suspected_copies"] == len(flagged) < 10
+    assert 0 < closeness["copy_distance"] < closeness["real_median"]
+
+
+def test_what_was_not_accepted_is_not_matched(stores, embedding: str) -> None:
+    kept = made_rows(stores, {"lies": 3})
+    verdicts = ("disagrees", "unsure", "degenerate")
+    others = made_rows(stores, {"lies": 3}, first=900)
+    rest = [replace(row, label_verdict=verdict) for verdict, row in zip(verdicts, others, strict=True)]
+    twice = labelled(stores, kept, digit="2")
+    _, _, real = done(stores, Matching(embedding, (labelled(stores, [*kept, *rest]), twice)))
+    assert sorted(row["made_id"] for row in real) == sorted(row.image_id for row in kept)
+
+
+def test_nothing_accepted_is_an_empty_match(stores, embedding: str) -> None:
+    rows = made_rows(stores, {"lies": 3}, label_verdict="unsure")
+    wanted = Matching(embedding, (labelled(stores, rows),))
+    (record,) = match(wanted, stores("selection"), loaded=never)
+    assert isinstance(record, dict)
+    assert record["closenesses"] == []
+    assert decode(stores("report").get(record["nearest_real"])).num_rows == 0
+
+
+def test_progress_is_in_images(stores, embedding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("genaug.selection.embed._CHUNK", 4)
+    rows = made_rows(stores, {"leans": 2, "lies": 4})
+    *progress, _ = match(Matching(embedding, (labelled(stores, rows),)), stores("selection"), loaded=model)
+    expected = [("embedding", 4), ("embedding", 6), ("matching", 2), ("matching", 6)]
+    assert progress == [Doing(step, number, 6) for step, number in expected]
+
+
+def test_a_match_is_made_once_and_alike(stores, embedding: str) -> None:
+    rows = made_rows(stores, {"lies": 5, "stands": 5})
+    wanted = Matching(embedding, (labelled(stores, rows[:6]), labelled(stores, rows[6:], digit="2")))
+    first, *tables = done(stores, wanted)
+    message = json_format.ParseDict(first, selection_pb2.Match())
+    assert [one.copy_distance for one in message.closenesses] == [one["copy_distance"] for one in first["closenesses"]]
+    assert list(match(wanted, stores("selection"), loaded=never)) == [first]
+    turned = Matching(embedding, wanted.labelled_manifests[::-1])
+    assert turned.name == wanted.name == first["name"]
+    for key in ("match.json", "nearest_made.parquet", "nearest_real.parquet"):
+        stores("selection").delete(f"{first['name']}/{key}")
+    assert list(done(stores, turned)[1:]) == tables
+
+
+def test_a_caller_who_left_gets_nothing_written(stores, embedding: str) -> None:
+    wanted = Matching(embedding, (labelled(stores, made_rows(stores, {"lies": 5})),))
+    answers = iter([True, False])
+    with pytest.raises(Cancelled):
+        list(match(wanted, stores("selection"), loaded=model, until=lambda: next(answers)))
+    with pytest.raises(NotFound):
+        read_match(stores("selection"), wanted.name)
+    assert not list(stores("selection").list(f"{wanted.name}/"))
+
+
+def test_classes_without_training_images_are_refused(stores, embedding: str) -> None:
+    rows = [replace(row, class_name="none-such") for row in made_rows(stores, {"lies": 1})]
+    with pytest.raises(FailedPrecondition, match="none-such") as caught:
+        list(match(Matching(embedding, (labelled(stores, rows),)), stores("selection"), loaded=never))
+    assert caught.value.reason == "CLASS_WITHOUT_IMAGES"
+
+
+def test_what_is_not_there_is_named(stores, embedding: str) -> None:
+    missing = Matching("embeddings/" + "0" * 32, (labelled(stores, []),))
+    with pytest.raises(NotFound, match="embed the dataset version first"):
+        list(match(missing, stores("selection"), loaded=never))
+    key = "labels/" + "9" * 32 + "/manifest.parquet"
+    with pytest.raises(NotFound, match="labels/9"):
+        list(match(Matching(embedding, (key,)), stores("selection"), loaded=never))
+    with pytest.raises(InvalidArgument):
+        Matching(embedding, ())

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from genaug.shared.errors import InvalidArgument
+from genaug.vision.backbones import EFFICIENTNET_LITE0, SMALL_CNN, VGG19
+from genaug.vision.networks import FINE_TUNED, FROZEN, LOGISTIC, PUBLISHED, Network, build_network
+
+
+def small(size: int = 8, channels: int = 1, seed: int = 0) -> Network:
+    return build_network(SMALL_CNN, image_size=size, channels=channels, classes=3, seed=seed)
+
+
+def frozen(size: int = 64, **more) -> Network:
+    return build_network(EFFICIENTNET_LITE0, image_size=size, channels=1, classes=2, seed=0, **more)
+
+
+def test_inputs_features_logits() -> None:
+    network = small(16, 3)
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 16, 16, 3), np.uint8)
+    inputs = torch.from_numpy(network.prepare(pixels))
+    assert network.embed(inputs).shape == (5, network.features)
+    assert network(inputs).shape == (5, 3)
+
+
+def test_weights_come_from_the_seed_alone() -> None:
+    first, again, other = small(seed=1), small(seed=1), small(seed=2)
+    torch.rand(3)
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters(), strict=True))
+    assert not torch.equal(first.head.weight, other.head.weight)
+
+
+def test_building_leaves_the_global_generator_alone() -> None:
+    torch.manual_seed(7)
+    expected = torch.rand(1)
+    torch.manual_seed(7)
+    small()
+    assert torch.equal(torch.rand(1), expected)
+
+
+def test_defaults_are_written_out() -> None:
+    assert small().spec == {
+        "backbone": SMALL_CNN,
+        "image_size": 8,
+        "tuning": FINE_TUNED,
+        "head": "HEAD_LINEAR",
+        "weights": "random",
+        "detail": 0,
+    }
+    assert (frozen(0).spec["tuning"], frozen(0).spec["weights"], frozen(0).image_size) == (FROZEN, "imagenet", 224)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"backbone": EFFICIENTNET_LITE0, "weights": "random"},
+        {"backbone": EFFICIENTNET_LITE0, "weights": "elsewhere"},
+        {"backbone": EFFICIENTNET_LITE0, "tuning": FINE_TUNED, "head": LOGISTIC},
+        {"backbone": EFFICIENTNET_LITE0, "tuning": "TUNING_SOME"},
+        {"backbone": EFFICIENTNET_LITE0, "head": "HEAD_SOME"},
+        {"backbone": EFFICIENTNET_LITE0, "detail": -1},
+        {"backbone": SMALL_CNN, "head": PUBLISHED},
+        {"backbone": SMALL_CNN, "tuning": FROZEN},
+    ],
+)
+def test_parts_that_do_not_fit_together_are_refused(wrong) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        build_network(**wrong, image_size=32, channels=3, classes=2, seed=0)
+    assert caught.value.reason == "BAD_CLASSIFIER"
+
+
+class TestFrozen:
+    def test_it_has_its_own_size_and_sees_colour(self) -> None:
+        assert (frozen(0).image_size, frozen(0).channels) == (224, 3)
+
+    def test_only_the_head_learns_and_only_the_head_is_kept(self) -> None:
+        network = frozen()
+        assert {name for name, _ in network.named_parameters()} == {"head.weight", "head.bias"}
+        assert set(network.state_dict()) == {"head.weight", "head.bias", "feature_mean", "feature_std"}
+        assert len(network.weights_sha256) == 64
+
+    def test_features_do_not_depend_on_who_shares_the_pass(self) -> None:
+        network = frozen()
+        pixels = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), np.uint8)
+        together = network.prepare(pixels)
+        assert together.shape == (3, 1280)
+        np.testing.assert_allclose(network.prepare(pixels[1:2])[0], together[1], rtol=1e-5, atol=1e-6)
+
+    def test_features_are_standardised_by_the_training_inputs(self) -> None:
+        network = frozen()
+        inputs = torch.from_numpy(np.random.default_rng(0).normal(5, 3, (200, 1280)).astype(np.float32))
+        inputs[:, 0] = 2.0
+        network.fit_inputs(inputs)
+        features = network.embed(inputs)
+        assert features.mean(0).abs().max() < 1e-3
+        assert torch.allclose(features.std(0)[1:], torch.ones(1279), atol=0.02)
+        assert torch.isfinite(features).all()
+
+    def test_another_detail_is_another_input(self) -> None:
+        assert frozen(detail=32).input_key != frozen().input_key
+
+    def test_heads_share_their_features(self) -> None:
+        assert frozen(head=LOGISTIC).input_key == frozen(head=PUBLISHED).input_key
+
+
+class TestFineTuned:
+    @pytest.mark.parametrize("backbone", [EFFICIENTNET_LITE0, VGG19])
+    def test_every_layer_learns(self, backbone: str) -> None:
+        network = build_network(
+            backbone, image_size=32, channels=3, classes=2, seed=0, tuning=FINE_TUNED, weights="random"
+        ).train()
+        pixels = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)
+        network(torch.from_numpy(network.prepare(pixels))).square().sum().backward()
+        first = next(parameter for name, parameter in network.named_parameters() if name.startswith("body."))
+        assert first.grad is not None
+        assert first.grad.abs().sum() > 0
+        assert not network.weights_sha256
+
+    def test_the_published_head(self) -> None:
+        network = build_network(
+            VGG19, image_size=32, channels=3, classes=5, seed=0, tuning=FINE_TUNED, head=PUBLISHED, weights="random"
+        )
+        shapes = [tuple(p.shape) for name, p in network.head.named_parameters() if name.endswith("weight")]
+        assert shapes == [(512,), (256, 512), (128, 256), (64, 128), (5, 64)]
+        assert network.drop.p == 0.6
