@@ -27,8 +27,8 @@ CLASS_BALANCED = "SAMPLING_CLASS_BALANCED"
 # Looks at the validation rows, evenly spread over the updates, the last after the last update.
 VALIDATIONS = 10
 WEIGHT_DECAY = 0.01
-# Inverse strength of the penalty of a logistic regression.
-LOGISTIC_C = 0.01
+# Inverse strength of the penalty of a logistic regression: five-fold recall on fundus features is flat around it.
+LOGISTIC_C = 0.003
 
 # Rows this small are trained on one thread: handing work to another costs more than doing it, and far more where
 # several processes share the cores.
