@@ -3,12 +3,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.shapes import VERSION, item, put_version, real_rows
+from tests.shapes import VERSION, item, put_image, put_version, real_rows, shape
 
 from genaug.labeling.train import train_labeler
 from genaug.selection.service import SelectionServicer
 from genaug.shared.errors import InvalidArgument, NotFound
-from genaug.shared.manifest import decode
+from genaug.shared.manifest import decode, write_rows
 from genaug.shared.settings import Settings, StoreSettings
 from genaug.shared.store import Store
 from genaug.v1 import run_pb2
@@ -67,15 +67,61 @@ def test_from_images_to_a_selection(servicer: SelectionServicer, labeler: str, s
     assert sum(row["chosen"] for row in rows) == 8 + 15 + 15
     assert list(servicer.SelectImages(request, Present())) == [last]
 
+    assert [one.method for one in quality.alternatives] == [1, 2, 3, 4]
+
     assert servicer.GetSelection(pb.GetSelectionRequest(name=selection.name), Present()) == selection
+    export = servicer.ExportSelection(pb.ExportSelectionRequest(name=selection.name), Present())
+    table = b"".join(response.frame.data for response in export).decode().splitlines()
+    assert len(table) == 1 + 8 + 15 + 15
+    assert table[0] == "image_id,label,x,y"
     listed = servicer.ListSelections(pb.ListSelectionsRequest(page_size=1), Present())
     assert list(listed.selections) == [selection]
     assert listed.next_page_token == ""
 
 
+def test_made_images_meet_their_nearest(servicer: SelectionServicer, labeler: str, settings: Settings) -> None:
+    *_, last = servicer.EmbedImages(pb.EmbedImagesRequest(dataset_version=VERSION, classifier=labeler), Present())
+    generation = Store.open(settings.store, "generation")
+    facts = {"folder": "draws", "split": "train", "source": "synthetic", "label_verdict": "accepted"}
+    made = [put_image(generation, shape("lies", seed=seed), "lies", **facts) for seed in range(100, 105)]
+    key = "labels/" + "5" * 32 + "/manifest.parquet"
+    write_rows(generation.as_role("labeling"), key, made)
+    request = pb.MatchImagesRequest(embedding=last.embedding.name, labelled_manifests=[key])
+    *progress, last = servicer.MatchImages(request, Present())
+    assert [(event.progress.step, event.progress.done, event.progress.unit) for event in progress] == [
+        ("embedding", 5, "images"),
+        ("matching", 5, "images"),
+    ]
+    (closeness,) = last.match.closenesses
+    assert (closeness.class_name, closeness.made) == ("lies", 5)
+    assert decode(Store.open(settings.store, "report").get(last.match.nearest_made)).num_rows == 25 * 5
+    assert servicer.GetMatch(pb.GetMatchRequest(name=last.match.name), Present()) == last.match
+    assert list(servicer.MatchImages(request, Present())) == [last]
+
+
 def test_what_is_not_there_is_not_found(servicer: SelectionServicer) -> None:
+    name = "selections/" + "0" * 32
     with pytest.raises(NotFound):
-        servicer.GetSelection(pb.GetSelectionRequest(name="selections/" + "0" * 32), Present())
+        servicer.GetSelection(pb.GetSelectionRequest(name=name), Present())
+    with pytest.raises(NotFound):
+        list(servicer.ExportSelection(pb.ExportSelectionRequest(name=name), Present()))
+    with pytest.raises(NotFound):
+        servicer.GetMatch(pb.GetMatchRequest(name="matches/" + "0" * 32), Present())
+
+
+def test_requests_of_matches_are_checked(servicer: SelectionServicer) -> None:
+    embedding, key = "embeddings/" + "0" * 32, "labels/" + "0" * 32 + "/manifest.parquet"
+    wrong = [
+        pb.MatchImagesRequest(embedding="classifiers/" + "0" * 32, labelled_manifests=[key]),
+        pb.MatchImagesRequest(embedding=embedding),
+        pb.MatchImagesRequest(embedding=embedding, labelled_manifests=["sealed/datasets/d/rows.parquet"]),
+        pb.MatchImagesRequest(embedding=embedding, labelled_manifests=[key, "labels/" + "0" * 32 + "/other"]),
+    ]
+    for request in wrong:
+        with pytest.raises(InvalidArgument):
+            next(servicer.MatchImages(request, Present()))
+    with pytest.raises(InvalidArgument):
+        servicer.GetMatch(pb.GetMatchRequest(name="selections/" + "0" * 32), Present())
 
 
 def test_requests_are_checked(servicer: SelectionServicer) -> None:

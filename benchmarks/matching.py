@@ -1,0 +1,157 @@
+"""Step 4 measured: matching with each image embedded once beside matching that embeds again for every pair of sides;
+and every way to choose, at the same size, on one class of photographs.
+
+    python benchmarks/matching.py
+    python benchmarks/matching.py --odir ../shared/data/odir --class N --kept 300
+
+Prints Markdown tables and, last, one JSON line per ratio: {"name", "ratio", "goal", "better"}. Without --odir the first
+part runs on noise, whose features cost as much, and the second is left out. Fails when both ways of matching differ.
+
+    matching  seconds of embedding again for each real image over those of embedding once
+    herding   MMD² of the random control over that of herding
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from obstore.store import MemoryStore
+
+from genaug.assembly.importers import ImportOptions, open_source
+from genaug.selection.choose import METHODS, choose, choose_at_random, feature_space
+from genaug.selection.kernel import Gaussian
+from genaug.selection.match import find_pairs, unit
+from genaug.selection.project import project
+from genaug.selection.quality import coverage
+from genaug.shared.manifest import Row
+from genaug.shared.store import Store
+from genaug.vision.arrays import load_pixels
+from genaug.vision.backbones import EFFICIENTNET_LITE0
+from genaug.vision.classifiers import Classifier
+from genaug.vision.images import encode_png
+from genaug.vision.networks import PASS, build_network
+
+# Together one full pass of the network, so that neither way is charged for filling up.
+REAL, MADE = 8, PASS - 8
+
+
+def timed(work: Callable[[], Any]) -> tuple[Any, float]:
+    start = time.monotonic()
+    return work(), time.monotonic() - start
+
+
+def put(store: Store, images: Sequence[bytes], kind: str) -> list[Row]:
+    rows = []
+    for data in images:
+        digest = hashlib.sha256(data).hexdigest()
+        key = f"images/{digest[:2]}/{digest}"
+        store.put_new(key, data)
+        rows.append(Row(digest[:32], key, digest, "", kind, split="train"))
+    return rows
+
+
+def noise(count: int) -> list[bytes]:
+    rng = np.random.default_rng(0)
+    return [encode_png(rng.integers(0, 256, (256, 256, 3), dtype=np.uint8)) for _ in range(count)]
+
+
+def photographs(folder: Path, kind: str, *, share: float = 0.7) -> list[bytes]:
+    """The training images of a class: those of `share` of its patients, drawn by their ids."""
+    options = ImportOptions(format="odir", images=str(folder / "preprocessed_images"), csv=str(folder / "full_df.csv"))
+
+    def trains(subject: str) -> bool:
+        return int(hashlib.sha256(subject.encode()).hexdigest()[:8], 16) / 16**8 < share
+
+    return [image.read() for image in open_source(options) if image.class_name == kind and trains(image.subject)]
+
+
+def embedded(model: Classifier, store: Store, rows: Sequence[Row]) -> np.ndarray:
+    """Read, decoded and put through the network each time it is called: `features_of_rows` would remember."""
+    return model.features(load_pixels(store, rows, image_size=model.image_size, channels=model.channels))
+
+
+def compare_matching(model: Classifier, store: Store, rows: Sequence[Row]) -> float:
+    real, made = rows[:REAL], rows[REAL:]
+
+    def once() -> np.ndarray:
+        features = unit(embedded(model, store, rows))
+        return find_pairs(features[:REAL], features[REAL:]).made
+
+    def again() -> np.ndarray:
+        found = []
+        for row in real:
+            features = unit(embedded(model, store, [row, *made]))
+            found.append(find_pairs(features[:1], features[1:]).made[0])
+        return np.stack(found)
+
+    once()  # the backbone is loaded, and its first pass is slow
+    mine, seconds = timed(once)
+    theirs, their_seconds = timed(again)
+    if not np.array_equal(mine, theirs):
+        raise SystemExit("the two ways name other images")
+    print(f"\n{REAL} real and {MADE} made images, {model.image_size} px, {EFFICIENTNET_LITE0}\n")
+    print("| matching | forwards | seconds |\n|---|---:|---:|")
+    print(f"| each image embedded once | {REAL + MADE} | {seconds:.2f} |")
+    print(f"| made images embedded again for each real one | {REAL * (1 + MADE)} | {their_seconds:.2f} |")
+    return their_seconds / seconds
+
+
+def compare_choices(features: np.ndarray, *, kept: int, seed: int) -> float:
+    points, map_seconds = timed(lambda: project(features, seed=seed))
+    space, space_seconds = timed(lambda: feature_space(features))
+    kernel, kernel_seconds = timed(lambda: Gaussian.of(features, seed=seed))
+    inner = Gaussian.of(space, seed=seed)
+    print(f"\n{len(features)} images reduced to {kept}; seed {seed}\n")
+    print("| choice | MMD² ×10³ | of 50 components | coverage | seconds |\n|---|---:|---:|---:|---:|")
+
+    def shown(name: str, choices: Sequence[np.ndarray], seconds: str) -> float:
+        found = float(np.mean([kernel.squared_mmd(chosen) for chosen in choices]))
+        within = float(np.mean([inner.squared_mmd(chosen) for chosen in choices]))
+        covered = float(np.mean([coverage(points, chosen, kept=kept) for chosen in choices]))
+        print(f"| {name} | {found * 1e3:.3f} | {within * 1e3:.3f} | {covered:.3f} | {seconds} |")
+        return found
+
+    mmd2 = {}
+    for method in METHODS:
+        chosen, seconds = timed(lambda m=method: choose(points, space, method=m, kept=kept, seed=seed))
+        mmd2[method] = shown(method.removeprefix("METHOD_"), [chosen], f"{seconds:.3f}")
+    controls = [choose_at_random(len(features), kept=kept, seed=number, purpose="control") for number in range(50)]
+    mean = shown("mean of 50 random controls", controls, "")
+    print(
+        f"\nShared by all: t-SNE map {map_seconds:.1f} s, principal components {space_seconds:.1f} s, "
+        f"kernel means {kernel_seconds:.1f} s."
+    )
+    return mean / mmd2["METHOD_HERDING"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--odir", type=Path, help="folder of full_df.csv and preprocessed_images")
+    parser.add_argument("--class", dest="kind", default="N")
+    parser.add_argument("--kept", type=int, default=300)
+    parser.add_argument("--seed", type=int, default=0)
+    asked = parser.parse_args()
+    store = Store(MemoryStore(), "assembly", url="memory://")
+    network = build_network(EFFICIENTNET_LITE0, image_size=224, channels=3, classes=2, seed=0)
+    model = Classifier(("real", "made"), network)
+    images = photographs(asked.odir, asked.kind) if asked.odir else noise(REAL + MADE)
+    rows = put(store, images, asked.kind)
+    ratios = [("matching", compare_matching(model, store, rows[: REAL + MADE]), REAL / 2)]
+    if asked.odir:
+        features, seconds = timed(lambda: embedded(model, store, rows))
+        print(f"\n{len(rows)} photographs of {asked.kind} embedded in {seconds:.1f} s.")
+        ratios.append(("herding", compare_choices(features, kept=asked.kept, seed=asked.seed), 1.0))
+    print()
+    for name, ratio, goal in ratios:
+        print(json.dumps({"name": name, "ratio": round(ratio, 3), "goal": goal, "better": "higher"}))
+
+
+if __name__ == "__main__":
+    main()
