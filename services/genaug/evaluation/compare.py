@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -60,6 +60,23 @@ class Predictions:
 
 
 @dataclass(frozen=True)
+class ClassScore:
+    """One class of one scenario; means over seeds."""
+
+    class_name: str
+    images: int
+    recall: Estimate
+    specificity: float
+    precision: float
+    """0 for a label that is never given."""
+    f1: float
+    auc: float
+    average_precision: float
+    roc: tuple[float, ...]
+    """Sensitivity at `metrics.ROC_POINTS` even false positive rates from 0 to 1."""
+
+
+@dataclass(frozen=True)
 class Score:
     """One scenario."""
 
@@ -72,11 +89,14 @@ class Score:
     weighted_precision: float
     weighted_f1: float
     calibration_error: float
-    recalls: tuple[float, ...]
-    specificities: tuple[float, ...]
     seed_macro_recalls: tuple[float, ...]
     confusion: tuple[int, ...]
     """Summed over seeds, row by row, class first."""
+    macro_average_precision: Estimate
+    classes: tuple[ClassScore, ...]
+    """In the label map's order."""
+    reliability: tuple[tuple[float, float, float], ...]
+    """Bins of the winning probability over all seeds: share of images, mean probability, share labelled right."""
 
 
 @dataclass(frozen=True)
@@ -137,10 +157,13 @@ class Study:
             weighted_precision=float(metrics.weighted(metrics.precisions(t), t).mean()),
             weighted_f1=float(metrics.weighted(metrics.f1s(t), t).mean()),
             calibration_error=float(np.mean([metrics.calibration_error(truth, one) for one in probabilities])),
-            recalls=tuple(recalls.tolist()),
-            specificities=tuple(metrics.specificities(t).mean(0).tolist()),
             seed_macro_recalls=tuple(metrics.macro(self._recalls[i]).tolist()),
             confusion=tuple(self._confusions[i].sum(0).ravel().tolist()),
+            macro_average_precision=self._figure(
+                self._average_precisions, self._average_precision_resamples(probabilities), np.zeros_like(imagined), i
+            ),
+            classes=tuple(self._class_scores(i, t, probabilities)),
+            reliability=_reliability(truth, probabilities),
         )
 
     def difference(self, scenario: str, reference: str, *, comparisons: int) -> Comparison:
@@ -163,6 +186,42 @@ class Study:
             comparisons=comparisons,
         )
         return Comparison(scenario, reference, estimate, outcome_of(estimate))
+
+    def best_doses(self, scenarios: Sequence[str], *, seed: int) -> Ints:
+        """Which of `scenarios` has the highest macro recall in each resampling of subjects and seeds, [b]."""
+        index = [self._index[scenario] for scenario in scenarios]
+        by_seed = metrics.macro(metrics.recalls(self._resampled))[:, index]
+        seeds = by_seed.shape[2]
+        drawn = np.random.default_rng(seed).integers(seeds, size=(len(by_seed), 1, seeds))
+        figures = np.take_along_axis(by_seed, drawn, axis=2).mean(2)
+        best: Ints = figures[~np.isnan(figures).any(1)].argmax(1)
+        return best
+
+    def _class_scores(self, scenario: int, t: Tallies, probabilities: Floats) -> Iterator[ClassScore]:
+        truth = self._sealed.truth
+        aucs = np.mean([metrics.aucs(truth, one) for one in probabilities], axis=0)
+        precisions = np.mean([metrics.average_precisions(truth, one) for one in probabilities], axis=0)
+        curves = np.mean([metrics.roc(truth, one) for one in probabilities], axis=0)
+        for kind, name in enumerate(self._sealed.classes):
+            yield ClassScore(
+                class_name=name,
+                images=int((truth == kind).sum()),
+                recall=self._recall(scenario, kind),
+                specificity=float(metrics.specificities(t).mean(0)[kind]),
+                precision=float(metrics.precisions(t).mean(0)[kind]),
+                f1=float(metrics.f1s(t).mean(0)[kind]),
+                auc=float(aucs[kind]),
+                average_precision=float(precisions[kind]),
+                roc=tuple(curves[kind].tolist()),
+            )
+
+    def _recall(self, scenario: int, kind: int) -> Estimate:
+        """Recall of one class, over its own groups."""
+        seeds, groups = self._recalls[:, :, kind], int(self._class_groups[kind])
+        mean = float(seeds[scenario].mean())
+        imagined = ((1 - mean) ** 2 + mean**2) / groups**2
+        variance = _variance(self._recalls_resampled[:, scenario, kind]) + imagined
+        return interval(mean, subjects=Spread(variance, groups - 1), seeds=seed_spread(seeds, scenario))
 
     def _tally_resamples(self, labels: Ints) -> Tallies:
         """Tallies of each resample: actual [b, 1, 1, k], predicted and hits [b, scenarios, seeds, k]."""
@@ -239,6 +298,26 @@ class Study:
             [[metrics.aucs(truth, one).mean() for one in p.probabilities] for p in self._predictions.values()]
         )
 
+    @cached_property
+    def _average_precisions(self) -> Floats:
+        """Macro average precision of each training, [scenarios, S]."""
+        truth = self._sealed.truth
+        return np.array(
+            [
+                [metrics.average_precisions(truth, one).mean() for one in p.probabilities]
+                for p in self._predictions.values()
+            ]
+        )
+
+    def _average_precision_resamples(self, probabilities: Floats) -> Floats:
+        """Macro average precision, averaged over seeds, of each resample [b]."""
+        weights = self._weights[:_AUC_RESAMPLES, self._sealed.groups]
+        truth = self._sealed.truth
+        found: Floats = np.mean(
+            [metrics.average_precisions(truth, one, weights).mean(-1) for one in probabilities], axis=0
+        )
+        return found
+
     def _auc_resamples(self, probabilities: Floats) -> Floats:
         """Macro area under the ROC curve, averaged over seeds, of each resample [b].
 
@@ -261,6 +340,12 @@ class Study:
             areas.append(np.divide(above, pairs, out=np.full_like(above, np.nan), where=pairs > 0))
         mean: Floats = np.mean(areas, axis=0)
         return mean
+
+
+def _reliability(truth: Ints, probabilities: Floats) -> tuple[tuple[float, float, float], ...]:
+    bins = np.sum([metrics.reliability(truth, one) for one in probabilities], axis=0)
+    total = bins[:, 0].sum()
+    return tuple((n / total, confidence / n if n else 0.0, right / n if n else 0.0) for n, confidence, right in bins)
 
 
 def _variance(resampled: Floats) -> float:

@@ -78,10 +78,13 @@ def seed_spread(figures: Floats, scenario: int) -> Spread:
     """Variance over seeds of one scenario's mean.
 
     Args:
-        figures: The figure of each training, [scenarios, S], S at least 2.
+        figures: The figure of each training, [scenarios, S]. A single training (S = 1, such as a fit in closed form)
+            is taken as it is: its interval is over subjects alone.
         scenario: Which.
     """
     count, seeds = figures.shape
+    if seeds == 1:
+        return Spread(0.0, 1.0)
     own = figures.var(axis=1, ddof=1)
     return Spread(float(max(own[scenario], own.mean())) / seeds, count * (seeds - 1))
 

@@ -1,28 +1,30 @@
-"""Scores frozen classifiers on the sealed rows, once, and says what follows. What reads the seal never learns."""
+"""Scores frozen classifiers once, on unseen rows, and says what follows. What reads the seal never learns."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
 
-from genaug.evaluation.compare import Comparison, Predictions, Score, Sealed, Study, compare
+from genaug.evaluation.compare import ClassScore, Comparison, Predictions, Score, Sealed, Study, compare
+from genaug.evaluation.held_out import HeldOut, hold_out, truth_of
 from genaug.evaluation.metrics import Floats
+from genaug.evaluation.saturation import Saturation, dose_scenarios, saturate
 from genaug.evaluation.verdict import Verdict, findings, judge
 from genaug.shared.errors import FailedPrecondition, InvalidArgument
-from genaug.shared.manifest import Row, encode, read_rows, view_rows
-from genaug.shared.names import dataset_id, digest_id, version_ids
+from genaug.shared.manifest import Row, encode
+from genaug.shared.names import dataset_id, version_ids
 from genaug.shared.provenance import now, provenance
 from genaug.shared.requests import RECIPES, Report, evaluation_name
 from genaug.shared.store import Store
 from genaug.vision import classifiers
 
 LAST = "evaluation.json"
+PROBE = "reference-probe"
 _DIGITS = 6
 
 
@@ -45,14 +47,16 @@ class Loader(Protocol):
 def evaluate(
     inputs: dict[str, Any], store: Store, report: Report, *, device: str, load: Loader = classifiers.load
 ) -> str:
-    """Score every classifier of every scenario on the sealed rows, compare the scenarios and judge.
+    """Score every classifier of every scenario on rows that it has not seen, compare the scenarios and judge.
 
     The seal is opened only after everything that can be checked without it is found right, and the opening is recorded
-    first.
+    first. Of outer folds, each scores its own rows with its own classifiers; predictions are pooled, so that each
+    subject is scored once, and the seal stays shut.
 
     Args:
         inputs: An `evaluate` Job's inputs: dataset, classes (the label map), multi_disease, reference, scenarios (each
-            with scenario, dataset_version, training_images, classifiers: one per seed), resamples, seed, spec.
+            with scenario, training_images and parts: fold, dataset_version, classifiers, one per seed), probe (the same
+            with one classifier, or None), resamples, seed, spec.
         store: As the identity "evaluate".
         report: Told of classifiers.
         device: As in the settings.
@@ -64,7 +68,7 @@ def evaluate(
     Raises:
         InvalidArgument: the reference is no scenario, a name comes twice, or a scenario has fewer than two seeds.
         FailedPrecondition: classifiers cannot be compared (other seeds, updates, dataset version or label map), or a
-            class has no sealed image.
+            class has no image to score.
     """
     name = evaluation_name(inputs)
     if store.exists(f"{name}/{LAST}"):
@@ -72,80 +76,39 @@ def evaluate(
     start = time.monotonic()
     scenarios: list[dict[str, Any]] = inputs["scenarios"]
     check_scenarios(scenarios, reference=inputs["reference"])
-    records = {one: classifiers.read_record(store, one) for one in _distinct(scenarios)}
+    probe = [{**inputs["probe"], "scenario": {"name": PROBE}}] if inputs.get("probe") else []
+    records = {one: classifiers.read_record(store, one) for one in _distinct([*scenarios, *probe])}
     check_fair(scenarios, records, dataset=inputs["dataset"], classes=inputs["classes"])
+    folds = check_parts(store, [*scenarios, *probe])
+    if probe:
+        check_probe(probe[0], scenarios, records, reference=inputs["reference"], classes=inputs["classes"])
     made = [holds_generated(store, one) for one in scenarios]
-    open_seal(store, inputs["dataset"], who=name)
-    rows = view_rows(
-        read_rows(store, f"sealed/{inputs['dataset']}/rows.parquet"),
-        classes=inputs["classes"],
-        multi_disease=inputs["multi_disease"],
-    )
-    rows.sort(key=lambda row: row.image_id)
-    sealed = sealed_of(rows, classes=inputs["classes"])
+    parts = hold_out(store, inputs, folds=folds, who=name)
+    rows = [row for part in parts for row in part.rows]
+    sealed = truth_of(rows, classes=inputs["classes"])
     probabilities: dict[str, Floats] = {}
+    rows_of = {one: part.rows for i, part in enumerate(parts) for one in _distinct([*scenarios, *probe], part=i)}
     for index, one in enumerate(records):
         report(index, len(records), "classifiers")
-        probabilities[one] = load(store, one, device=device, classes=sealed.classes).predict_rows(store, rows)
+        probabilities[one] = load(store, one, device=device, classes=sealed.classes).predict_rows(store, rows_of[one])
     predictions = [
-        Predictions(one["scenario"]["name"], synthetic, np.stack([probabilities[c] for c in one["classifiers"]]))
-        for one, synthetic in zip(scenarios, made, strict=True)
+        Predictions(one["scenario"]["name"], synthetic, _pooled(one, probabilities))
+        for one, synthetic in zip([*scenarios, *probe], [*made, *[False] * len(probe)], strict=True)
     ]
-    store.put_new(f"{name}/predictions.parquet", encode(_predictions_table(rows, predictions, scenarios, records)))
+    table = _predictions_table(parts, [*scenarios, *probe], probabilities, records)
+    store.put_new(f"{name}/predictions.parquet", encode(table))
     record = {
         "name": name,
         "spec": inputs["spec"],
         "state": "STATE_SUCCEEDED",
-        **_findings(inputs, sealed, predictions),
+        **_findings(inputs, sealed, predictions[: len(scenarios)]),
+        **({"reference_probe": _probe_score(inputs, sealed, predictions[-1])} if probe else {}),
         "create_time": now(),
         "provenance": provenance(RECIPES["evaluate"], seconds=time.monotonic() - start),
     }
     store.put_new_json(f"{name}/{LAST}", record)
     report(len(records), len(records), "classifiers")
     return name
-
-
-def open_seal(store: Store, dataset: str, *, who: str) -> str:
-    """Record, before it happens, that `who` reads the sealed rows of `dataset`. Return the record's key."""
-    test = store.get_json(f"{dataset}/dataset.json").get("test", [])
-    moment = datetime.now(UTC)
-    key = f"seal-openings/{moment:%Y%m%dT%H%M%S%fZ}-{digest_id(who, 'evaluations')}.json"
-    record = {
-        "who": who,
-        "dataset": dataset,
-        "purpose": "score frozen classifiers",
-        "rows": sum(int(one.get("count", 0)) for one in test),
-        "time": f"{moment:%Y-%m-%dT%H:%M:%SZ}",
-    }
-    if not store.put_new_json(key, record):
-        raise FailedPrecondition(
-            f"{key}: this opening of the seal is recorded already; try again", reason="SEAL_RECORD"
-        )
-    return key
-
-
-def sealed_of(rows: Sequence[Row], *, classes: Sequence[str]) -> Sealed:
-    """The truth of sealed rows; empty `classes` for all there are, sorted. A row without group stands for itself.
-
-    Raises:
-        FailedPrecondition: a class has no row, or a row is made or not of the test split.
-    """
-    wrong = sum(row.source != "real" or row.split != "test" for row in rows)
-    if wrong:
-        raise FailedPrecondition(
-            f"{wrong} of the sealed rows are made or of another split; import the dataset again", reason="BAD_SEAL"
-        )
-    kinds = tuple(classes) or tuple(sorted({row.class_name for row in rows}))
-    missing = [kind for kind in kinds if not any(row.class_name == kind for row in rows)]
-    if missing or not kinds:
-        raise FailedPrecondition(
-            f"no sealed image of class {', '.join(missing) or '(any)'}: its recall cannot be measured; leave it out of "
-            "`classes`, or import with a larger test share",
-            reason="NO_SEALED_IMAGES",
-        )
-    truth = np.array([kinds.index(row.class_name) for row in rows])
-    groups = np.unique([row.group_id or row.image_id for row in rows], return_inverse=True)[1]
-    return Sealed(kinds, truth, groups)
 
 
 def check_scenarios(scenarios: Sequence[Mapping[str, Any]], *, reference: str) -> None:
@@ -160,11 +123,15 @@ def check_scenarios(scenarios: Sequence[Mapping[str, Any]], *, reference: str) -
         raise InvalidArgument(
             f"reference: {reference!r} is none of the scenarios {', '.join(names)}; add it", reason="NO_REFERENCE"
         )
-    seeds = {one["scenario"]["name"]: len(set(one["classifiers"])) for one in scenarios}
-    if min(seeds.values()) < 2 or any(seeds[one["scenario"]["name"]] != len(one["classifiers"]) for one in scenarios):
-        raise InvalidArgument(
-            f"seeds: each scenario needs at least two different trainings; there are {seeds}", reason="TOO_FEW_SEEDS"
-        )
+    for one in scenarios:
+        for part in one["parts"]:
+            distinct = len(set(part["classifiers"]))
+            if distinct < 2 or distinct != len(part["classifiers"]):
+                raise InvalidArgument(
+                    f"seeds: each scenario needs at least two different trainings; {one['scenario']['name']} has "
+                    f"{distinct}",
+                    reason="TOO_FEW_SEEDS",
+                )
 
 
 def check_fair(
@@ -179,26 +146,15 @@ def check_fair(
     Only versions of `dataset` itself keep its sealed rows out of training.
     """
     for one in scenarios:
-        if version_ids(one["dataset_version"])[0] != dataset_id(dataset):
-            raise FailedPrecondition(
-                f"{one['dataset_version']} is no version of {dataset}, whose sealed rows are scored", reason="UNFAIR"
-            )
-        for record in (records[name] for name in one["classifiers"]):
-            if record["dataset_version"] != one["dataset_version"] or record["role"] != "ROLE_EVALUATOR":
-                raise FailedPrecondition(
-                    f"{record['name']} is no evaluator trained on {one['dataset_version']}; train one", reason="UNFAIR"
-                )
-            if classes and record["classes"] != list(classes):
-                raise FailedPrecondition(
-                    f"{record['name']} has the label map {record['classes']}, not {list(classes)}; train one for these",
-                    reason="LABEL_MAP_MISMATCH",
-                )
-    sides: dict[str, tuple[Any, ...]] = {}
+        for part in one["parts"]:
+            _check_part(part, records, dataset=dataset, classes=classes)
+    sides: dict[str, list[Any]] = {}
     for one in scenarios:
-        listed = [records[name] for name in one["classifiers"]]
+        listed = [records[name] for part in one["parts"] for name in part["classifiers"]]
         # 0 is left out of stored JSON by some writers.
-        trained = [(record.get("seed", 0), record.get("updates", 0), record["spec"]) for record in listed]
-        sides[one["scenario"]["name"]] = tuple(trained)
+        sides[one["scenario"]["name"]] = [
+            (record.get("seed", 0), record.get("updates", 0), record["spec"]) for record in listed
+        ]
     if any(side != next(iter(sides.values())) for side in sides.values()):
         raise FailedPrecondition(
             "scenarios were trained with different seeds, updates or networks, so that a difference would not be the "
@@ -207,12 +163,79 @@ def check_fair(
         )
 
 
+def _check_part(
+    part: Mapping[str, Any], records: Mapping[str, Mapping[str, Any]], *, dataset: str, classes: Sequence[str]
+) -> None:
+    """Refuse classifiers that were not trained on the part's version, as evaluators, with the study's label map."""
+    if version_ids(part["dataset_version"])[0] != dataset_id(dataset):
+        raise FailedPrecondition(
+            f"{part['dataset_version']} is no version of {dataset}, whose rows are scored", reason="UNFAIR"
+        )
+    for record in (records[name] for name in part["classifiers"]):
+        if record["dataset_version"] != part["dataset_version"] or record["role"] != "ROLE_EVALUATOR":
+            raise FailedPrecondition(
+                f"{record['name']} is no evaluator trained on {part['dataset_version']}; train one", reason="UNFAIR"
+            )
+        if classes and record["classes"] != list(classes):
+            raise FailedPrecondition(
+                f"{record['name']} has the label map {record['classes']}, not {list(classes)}; train one for these",
+                reason="LABEL_MAP_MISMATCH",
+            )
+
+
+def check_parts(store: Store, scenarios: Sequence[Mapping[str, Any]]) -> list[int]:
+    """Refuse parts that would score rows which their classifiers have seen; return the folds, the same for all.
+
+    Raises:
+        FailedPrecondition: reason UNFAIR; scenarios have other folds than each other, a fold comes twice, the seal is
+            mixed with folds, or a version was not taken through a view that leaves its fold out.
+    """
+    folds = [part["fold"] for part in scenarios[0]["parts"]]
+    same = all([part["fold"] for part in one["parts"]] == folds for one in scenarios)
+    if not folds or not same or len(set(folds)) != len(folds) or (0 in folds and len(folds) > 1):
+        raise FailedPrecondition(
+            f"parts: scenarios must all be scored on the seal (fold 0) or on the same outer folds, not {folds}",
+            reason="UNFAIR",
+        )
+    for part in (part for one in scenarios for part in one["parts"]):
+        view = store.get_json(f"{part['dataset_version']}/version.json").get("view", {})
+        if int(view.get("fold", 0)) != part["fold"]:
+            raise FailedPrecondition(
+                f"{part['dataset_version']} does not leave out fold {part['fold']}, which it would be scored on",
+                reason="UNFAIR",
+            )
+    return folds
+
+
+def check_probe(
+    probe: Mapping[str, Any],
+    scenarios: Sequence[Mapping[str, Any]],
+    records: Mapping[str, Mapping[str, Any]],
+    *,
+    reference: str,
+    classes: Sequence[str],
+) -> None:
+    """Refuse a reference probe that was not trained on the reference's rows.
+
+    Raises:
+        FailedPrecondition: reason UNFAIR or LABEL_MAP_MISMATCH.
+    """
+    parts = next(one["parts"] for one in scenarios if one["scenario"]["name"] == reference)
+    versions = [part["dataset_version"] for part in parts]
+    if [part["dataset_version"] for part in probe["parts"]] != versions:
+        raise FailedPrecondition(
+            f"probe: was not trained on the rows of the reference, {', '.join(versions)}", reason="UNFAIR"
+        )
+    for part in probe["parts"]:
+        _check_part(part, records, dataset=f"datasets/{version_ids(part['dataset_version'])[0]}", classes=classes)
+
+
 def holds_generated(store: Store, scenario: Mapping[str, Any]) -> bool:
     """Whether a scenario's training rows hold generated images: by its dose, or by what its version counts."""
     if scenario["scenario"].get("synthetic", 0) > 0:
         return True
-    version = store.get_json(f"{scenario['dataset_version']}/version.json")
-    return any(int(one.get("count", 0)) > 0 for one in version.get("synthetic", []))
+    versions = [store.get_json(f"{part['dataset_version']}/version.json") for part in scenario["parts"]]
+    return any(int(one.get("count", 0)) > 0 for version in versions for one in version.get("synthetic", []))
 
 
 def _findings(inputs: Mapping[str, Any], sealed: Sealed, predictions: Sequence[Predictions]) -> dict[str, Any]:
@@ -222,40 +245,64 @@ def _findings(inputs: Mapping[str, Any], sealed: Sealed, predictions: Sequence[P
     scores = [study.score(p.scenario) for p in predictions]
     comparisons = compare(study, predictions, reference=reference)
     found = findings(predictions, scores, comparisons, reference=reference, subjects=sealed.group_count)
+    curve = saturate(
+        study,
+        dose_scenarios([one["scenario"] for one in inputs["scenarios"]], reference=reference),
+        scores=scores,
+        comparisons=comparisons,
+        seed=inputs["seed"],
+    )
     return {
-        "scores": [_score(s, one, sealed.classes) for s, one in zip(scores, inputs["scenarios"], strict=True)],
+        "scores": [_score(s, one) for s, one in zip(scores, inputs["scenarios"], strict=True)],
         "comparisons": [_comparison(c) for c in comparisons],
         "verdict": _verdict(judge(found)),
         "test_images": len(sealed.truth),
         "test_subjects": sealed.group_count,
+        **({"saturation": _saturation(curve)} if curve else {}),
     }
 
 
-def _distinct(scenarios: Iterable[Mapping[str, Any]]) -> list[str]:
-    return list(dict.fromkeys(name for one in scenarios for name in one["classifiers"]))
+def _probe_score(inputs: Mapping[str, Any], sealed: Sealed, predictions: Predictions) -> dict[str, Any]:
+    """The message `ScenarioScore` of the reference probe, whose one fit has no seeds: its interval is over subjects."""
+    study = Study(sealed, [predictions], resamples=inputs["resamples"], seed=inputs["seed"])
+    return _score(study.score(PROBE), inputs["probe"])
+
+
+def _distinct(scenarios: Iterable[Mapping[str, Any]], *, part: int | None = None) -> list[str]:
+    """The classifiers of all scenarios, each once; of one part, or of all."""
+    chosen = slice(None) if part is None else slice(part, part + 1)
+    return list(dict.fromkeys(n for one in scenarios for p in one["parts"][chosen] for n in p["classifiers"]))
+
+
+def _pooled(scenario: Mapping[str, Any], probabilities: Mapping[str, Floats]) -> Floats:
+    """What the classifiers of one scenario say of all rows, float32 [seeds, n, k], part after part."""
+    return np.concatenate([np.stack([probabilities[n] for n in part["classifiers"]]) for part in scenario["parts"]], 1)
 
 
 def _predictions_table(
-    rows: Sequence[Row],
-    predictions: Sequence[Predictions],
+    parts: Sequence[HeldOut],
     scenarios: Sequence[Mapping[str, Any]],
+    probabilities: Mapping[str, Floats],
     records: Mapping[str, Mapping[str, Any]],
 ) -> pa.Table:
-    """One row per scenario, training and sealed image; p_i is the probability of the label map's i-th class."""
-    parts = []
-    for one, scenario in zip(predictions, scenarios, strict=True):
-        for name, values in zip(scenario["classifiers"], one.probabilities, strict=True):
-            columns: dict[str, Any] = {
-                "scenario": [one.scenario] * len(rows),
-                "classifier": [name] * len(rows),
-                "seed": pa.array([int(records[name].get("seed", 0))] * len(rows), pa.int64()),
-                "image_id": [row.image_id for row in rows],
-                "group_id": [row.group_id for row in rows],
-                "class": [row.class_name for row in rows],
-            }
-            columns |= {f"p_{i}": values[:, i].astype(np.float32) for i in range(values.shape[1])}
-            parts.append(pa.table(columns))
-    return pa.concat_tables(parts)
+    """One row per scenario, training and scored image; p_i is the probability of the label map's i-th class."""
+    tables = []
+    for scenario in scenarios:
+        for held_out, part in zip(parts, scenario["parts"], strict=True):
+            rows = held_out.rows
+            for name in part["classifiers"]:
+                values = probabilities[name]
+                columns: dict[str, Any] = {
+                    "scenario": [scenario["scenario"]["name"]] * len(rows),
+                    "classifier": [name] * len(rows),
+                    "seed": pa.array([int(records[name].get("seed", 0))] * len(rows), pa.int64()),
+                    "image_id": [row.image_id for row in rows],
+                    "group_id": [row.group_id for row in rows],
+                    "class": [row.class_name for row in rows],
+                }
+                columns |= {f"p_{i}": values[:, i].astype(np.float32) for i in range(values.shape[1])}
+                tables.append(pa.table(columns))
+    return pa.concat_tables(tables)
 
 
 def _rounded(value: float) -> float:
@@ -266,25 +313,51 @@ def _estimate(value: Any) -> dict[str, float]:
     return {key: _rounded(item) for key, item in asdict(value).items()}
 
 
-def _score(score: Score, scenario: Mapping[str, Any], classes: Sequence[str]) -> dict[str, Any]:
-    """The message `ScenarioScore`."""
+def _score(score: Score, scenario: Mapping[str, Any]) -> dict[str, Any]:
+    """The message `ScenarioScore`. Of several folds, the version is the first one's."""
     return {
         "scenario": score.scenario,
-        "dataset_version": scenario["dataset_version"],
+        "dataset_version": scenario["parts"][0]["dataset_version"],
         "training_images": scenario["training_images"],
         "macro_recall": _estimate(score.macro_recall),
         "macro_precision": _estimate(score.macro_precision),
         "macro_f1": _estimate(score.macro_f1),
         "accuracy": _estimate(score.accuracy),
         "macro_auc": _estimate(score.macro_auc),
-        "recalls": {kind: _rounded(value) for kind, value in zip(classes, score.recalls, strict=True)},
+        "macro_average_precision": _estimate(score.macro_average_precision),
+        "recalls": {one.class_name: _rounded(one.recall.value) for one in score.classes},
         "confusion": list(score.confusion),
         "seeds": len(score.seed_macro_recalls),
         "seed_macro_recalls": [_rounded(value) for value in score.seed_macro_recalls],
-        "specificities": {kind: _rounded(value) for kind, value in zip(classes, score.specificities, strict=True)},
+        "specificities": {one.class_name: _rounded(one.specificity) for one in score.classes},
         "weighted_precision": _rounded(score.weighted_precision),
         "weighted_f1": _rounded(score.weighted_f1),
         "calibration_error": _rounded(score.calibration_error),
+        "classes": [_class_score(one) for one in score.classes],
+        "reliability": [
+            {"share": _rounded(share), "confidence": _rounded(confidence), "accuracy": _rounded(accuracy)}
+            for share, confidence, accuracy in score.reliability
+        ],
+    }
+
+
+def _class_score(one: ClassScore) -> dict[str, Any]:
+    """The message `ScenarioScore.ClassScore`."""
+    figures = ("specificity", "precision", "f1", "auc", "average_precision")
+    return {
+        "class_name": one.class_name,
+        "images": one.images,
+        "recall": _estimate(one.recall),
+        **{figure: _rounded(getattr(one, figure)) for figure in figures},
+        "roc": [_rounded(value) for value in one.roc],
+    }
+
+
+def _saturation(curve: Saturation) -> dict[str, Any]:
+    """The message `Saturation`."""
+    return asdict(curve) | {
+        "doses": list(curve.doses),
+        "macro_recalls": [_estimate(one) for one in curve.macro_recalls],
     }
 
 

@@ -114,3 +114,71 @@ def calibration_error(truth: Ints, probabilities: Floats, *, bins: int = 15) -> 
     place = np.minimum((confidence * bins).astype(np.int64), bins - 1)
     gaps = np.bincount(place, weights=confidence - right, minlength=bins)
     return float(np.abs(gaps).sum() / len(truth))
+
+
+def average_precisions(truth: Ints, probabilities: Floats, weights: Floats | None = None) -> Floats:
+    """Average precision of each class against the rest, [..., k]: mean precision over the steps of recall.
+
+    Images of equal probability are taken together, as scikit-learn does. NaN for a class that is not there.
+
+    Args:
+        truth: [n], 0 to k-1.
+        probabilities: [n, k].
+        weights: Of the images, [..., n]; all alike without.
+    """
+    held = np.ones(len(truth)) if weights is None else weights
+    return np.stack(
+        [_average_precision(truth == kind, scores, held) for kind, scores in enumerate(probabilities.T)], -1
+    )
+
+
+def _average_precision(member: NDArray[np.bool_], scores: Floats, weights: Floats) -> Floats:
+    order = np.argsort(-scores, kind="stable")
+    inside, falling, held = member[order], scores[order], weights[..., order]
+    # The last of each run of equal scores.
+    steps = np.flatnonzero(np.append(falling[1:] != falling[:-1], True))
+    hits, taken = np.cumsum(held * inside, -1)[..., steps], np.cumsum(held, -1)[..., steps]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        precision = np.where(taken > 0, hits / taken, 0.0)
+        gained = np.diff(hits, axis=-1, prepend=0.0)
+        result: Floats = (precision * gained).sum(-1) / hits[..., -1]
+    return result
+
+
+ROC_POINTS = 51
+
+
+def roc(truth: Ints, probabilities: Floats) -> Floats:
+    """Sensitivity of each class at `ROC_POINTS` even false positive rates from 0 to 1, [k, points].
+
+    Args:
+        truth: [n], 0 to k-1; every class and its rest must be there.
+        probabilities: [n, k].
+    """
+    rates = np.linspace(0.0, 1.0, ROC_POINTS)
+    curves = []
+    for kind, scores in enumerate(probabilities.T):
+        order = np.argsort(-scores, kind="stable")
+        inside = (truth == kind)[order]
+        at = np.flatnonzero(np.append(scores[order][1:] != scores[order][:-1], True))
+        sensitivity = np.append(0.0, np.cumsum(inside)[at] / inside.sum())
+        false_positives = np.append(0.0, np.cumsum(~inside)[at] / (~inside).sum())
+        # Where the curve rises straight up, its upper end counts.
+        last = np.append(false_positives[1:] != false_positives[:-1], True)
+        curves.append(np.interp(rates, false_positives[last], sensitivity[last]))
+    return np.stack(curves)
+
+
+def reliability(truth: Ints, probabilities: Floats, *, bins: int = 10) -> Floats:
+    """Images by equal bins of the winning probability, [bins, 3]: their number, summed confidence, number right.
+
+    Args:
+        truth: [n], 0 to k-1.
+        probabilities: [n, k].
+        bins: Bins over 0 to 1.
+    """
+    confidence = probabilities.max(1).astype(np.float64)
+    right = probabilities.argmax(1) == truth
+    place = np.minimum((confidence * bins).astype(np.int64), bins - 1)
+    columns = (np.ones_like(confidence), confidence, right)
+    return np.stack([np.bincount(place, weights=column, minlength=bins) for column in columns], -1)

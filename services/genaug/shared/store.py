@@ -58,7 +58,7 @@ ROLES: dict[str, Access] = {
         reads=("datasets/", "images/", "draws/", "requests/"), writes=("classifiers/", "backbones/", "progress/")
     ),
     "evaluate": Access(
-        reads=("datasets/", "sealed/", "classifiers/", "backbones/", "requests/"),
+        reads=("datasets/", "images/", "sealed/", "classifiers/", "backbones/", "requests/"),
         writes=("evaluations/", "progress/", "seal-openings/"),
     ),
     "report": Access(

@@ -60,13 +60,20 @@ def write_record(stores: Stores, name: str, **changes: Any) -> None:
     stores("train").put_new_json(f"{name}/classifier.json", record)
 
 
+def part(name: str, version: str, *, fold: int = 0) -> dict[str, Any]:
+    return {
+        "fold": fold,
+        "dataset_version": version,
+        "classifiers": [classifier(name, seed) for seed in (0, 1, 2)],
+    }
+
+
 def inputs(**changes: Any) -> dict[str, Any]:
     scenarios = [
         {
             "scenario": {"name": name, "synthetic": 0, "transformed": 0, "sampling": "SAMPLING_NATURAL"},
-            "dataset_version": version,
             "training_images": 100,
-            "classifiers": [classifier(name, seed) for seed in (0, 1, 2)],
+            "parts": [part(name, version)],
         }
         for name, version in VERSIONS.items()
     ]
@@ -169,7 +176,8 @@ def test_a_finished_evaluation_leaves_the_seal_shut(stores: Stores) -> None:
 
 def scenarios_with(**changes: Any) -> list[dict[str, Any]]:
     listed = inputs()["scenarios"]
-    listed[1] |= changes
+    listed[1]["parts"][0] |= {key: value for key, value in changes.items() if key != "scenario"}
+    listed[1] |= {key: value for key, value in changes.items() if key == "scenario"}
     return listed
 
 
@@ -230,3 +238,105 @@ def test_another_label_map_is_refused_with_the_seal_shut(stores: Stores) -> None
         run(stores, inputs(classes=["b", "a"]))
     assert error.value.reason == "LABEL_MAP_MISMATCH"
     assert openings(stores) == []
+
+
+FOLDS = {fold: f"datasets/d/versions/{fold}{'f' * 31}" for fold in (1, 2)}
+
+
+def fill_folds(stores: Stores) -> dict[str, Any]:
+    """Two outer folds of unsealed rows, each with versions that leave it out; the inputs to score them."""
+    rows = [
+        Row(f"{i:032x}", f"images/00/{i}", "", "", "ab"[i % 2], ("train", "validation")[i % 3 == 0], fold=i // 3 % 2)
+        for i in range(36)
+    ]
+    write_rows(stores("assembly"), "datasets/d/versions/real/rows.parquet", rows)
+    scenarios = []
+    for name in VERSIONS:
+        parts = []
+        for fold, version in FOLDS.items():
+            version = f"{version[:-1]}{'ab'[name == 'made']}"
+            stores("assembly").put_new_json(f"{version}/version.json", {"view": {"classes": CLASSES, "fold": fold}})
+            names = [f"classifiers/{seed}{fold}{'ab'[name == 'made'] * 30}" for seed in (0, 1, 2)]
+            for seed, one in enumerate(names):
+                write_record(stores, one, version=version, seed=seed)
+            parts.append({"fold": fold, "dataset_version": version, "classifiers": names})
+        scenario = {"name": name, "synthetic": float(name == "made"), "sampling": "SAMPLING_NATURAL"}
+        scenarios.append({"scenario": scenario, "training_images": 30, "parts": parts})
+    return inputs(scenarios=scenarios)
+
+
+def test_folds_are_pooled_and_leave_the_seal_shut(stores: Stores) -> None:
+    fill(stores)
+    asked = fill_folds(stores)
+    found = run(stores, asked)
+    assert openings(stores) == []
+    assert found["test_images"] == 36
+    assert found["scores"][1]["macro_recall"]["value"] > 0.85
+    table = decode(stores("evaluate").get(f"{found['name']}/predictions.parquet")).to_pylist()
+    for scenario in VERSIONS:
+        scored = [row["image_id"] for row in table if row["scenario"] == scenario and row["seed"] == 0]
+        assert sorted(scored) == [f"{i:032x}" for i in range(36)], "each image once"
+    for row in table:
+        fold = int(row["classifier"].removeprefix("classifiers/")[1])
+        assert int(row["image_id"], 16) // 3 % 2 == fold - 1, "scored by those that have not seen it"
+
+
+@pytest.mark.parametrize("wrong", ["seen", "mixed", "twice", "other"])
+def test_folds_that_would_leak_are_refused(stores: Stores, wrong: str) -> None:
+    fill(stores)
+    asked = fill_folds(stores)
+    parts = asked["scenarios"][0]["parts"]
+    if wrong == "seen":
+        stores("assembly").put_json(f"{parts[0]['dataset_version']}/version.json", {"view": {"classes": CLASSES}})
+    elif wrong == "mixed":
+        parts[0]["fold"] = 0
+    elif wrong == "twice":
+        parts[1] = parts[0]
+    else:
+        parts.reverse()
+    with pytest.raises(FailedPrecondition) as error:
+        run(stores, asked)
+    assert error.value.reason == "UNFAIR"
+    assert openings(stores) == []
+
+
+def probe(stores: Stores, *, version: str = VERSIONS["real"]) -> dict[str, Any]:
+    name = f"classifiers/0{'c' * 31}"
+    write_record(stores, name, version=version, seed=0, updates=1)
+    return {"training_images": 100, "parts": [{"fold": 0, "dataset_version": version, "classifiers": [name]}]}
+
+
+def test_the_reference_probe_has_an_interval_over_subjects(stores: Stores) -> None:
+    fill(stores)
+    found = run(stores, inputs(probe=probe(stores)))
+    score = found["reference_probe"]
+    assert (score["scenario"], score["seeds"]) == ("reference-probe", 1)
+    recall = score["macro_recall"]
+    assert 0 <= recall["lower"] < recall["value"] < recall["upper"] <= 1
+    assert [score["scenario"] for score in found["scores"]] == list(VERSIONS), "not a scenario"
+    assert {c["scenario"] for c in found["comparisons"]} == {"made"}
+
+
+def test_a_probe_of_other_rows_is_refused(stores: Stores) -> None:
+    fill(stores)
+    with pytest.raises(FailedPrecondition, match="reference") as error:
+        run(stores, inputs(probe=probe(stores, version=VERSIONS["made"])))
+    assert error.value.reason == "UNFAIR"
+    assert openings(stores) == []
+
+
+def test_everything_about_a_class_is_said(stores: Stores) -> None:
+    fill(stores)
+    found = run(stores, inputs())
+    for score in found["scores"]:
+        assert [one["class_name"] for one in score["classes"]] == CLASSES
+        assert np.mean([one["recall"]["value"] for one in score["classes"]]) == pytest.approx(
+            score["macro_recall"]["value"], abs=1e-5
+        )
+        for one in score["classes"]:
+            assert one["recall"]["lower"] <= one["recall"]["value"] <= one["recall"]["upper"]
+            assert len(one["roc"]) == 51
+            assert one["roc"][-1] == 1
+        assert sum(one["share"] for one in score["reliability"]) == pytest.approx(1, abs=1e-5)
+        right = sum(one["share"] * one["accuracy"] for one in score["reliability"])
+        assert right == pytest.approx(score["accuracy"]["value"], abs=1e-4)

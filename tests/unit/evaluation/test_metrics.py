@@ -50,6 +50,47 @@ def test_areas_and_specificities_are_those_of_scikit_learn(seed: int) -> None:
         assert specificity[kind] == pytest.approx(reference.recall_score(truth != kind, labels != kind))
 
 
+@settings(max_examples=40, deadline=None)
+@given(SEEDS)
+def test_average_precisions_are_those_of_scikit_learn(seed: int) -> None:
+    truth, probabilities = predictions(seed)
+    weights = np.random.default_rng(seed).integers(0, 4, (3, len(truth))).astype(float)
+    weights[:, : probabilities.shape[1]] += 1
+    plain, weighted = (metrics.average_precisions(truth, probabilities, w) for w in (None, weights))
+    for kind, scores in enumerate(probabilities.T):
+        assert plain[kind] == pytest.approx(reference.average_precision_score(truth == kind, scores))
+        for row, found in zip(weights, weighted[:, kind], strict=True):
+            expected = reference.average_precision_score(truth == kind, scores, sample_weight=row)
+            assert found == pytest.approx(expected)
+
+
+@settings(max_examples=40, deadline=None)
+@given(SEEDS)
+def test_curves_are_those_of_scikit_learn(seed: int) -> None:
+    truth, probabilities = predictions(seed)
+    curves = metrics.roc(truth, probabilities)
+    rates = np.linspace(0, 1, metrics.ROC_POINTS)
+    for kind, scores in enumerate(probabilities.T):
+        false_positives, sensitivity, _ = reference.roc_curve(truth == kind, scores, drop_intermediate=False)
+        top = np.array([sensitivity[false_positives == rate].max() for rate in np.unique(false_positives)])
+        np.testing.assert_allclose(curves[kind], np.interp(rates, np.unique(false_positives), top), atol=1e-9)
+        assert (np.diff(curves[kind]) >= -1e-12).all()
+
+
+@settings(max_examples=40, deadline=None)
+@given(SEEDS)
+def test_reliability_bins_hold_every_image(seed: int) -> None:
+    truth, probabilities = predictions(seed)
+    bins = metrics.reliability(truth, probabilities)
+    assert bins.shape == (10, 3)
+    assert bins[:, 0].sum() == len(truth)
+    assert bins[:, 1].sum() == pytest.approx(probabilities.max(1).astype(float).sum())
+    assert bins[:, 2].sum() == (probabilities.argmax(1) == truth).sum()
+    # The calibration error is theirs, bin by bin.
+    gap = np.abs(metrics.reliability(truth, probabilities, bins=15)[:, 1:] @ [1, -1]).sum() / len(truth)
+    assert gap == pytest.approx(metrics.calibration_error(truth, probabilities))
+
+
 def test_accuracy_of_uniform_guesses_is_not_flattered() -> None:
     # Keras' BinaryAccuracy, as the published notebooks use it, gives 80 % here.
     truth = np.repeat(np.arange(5), 10)

@@ -129,9 +129,8 @@ def put_evaluation(stores: Stores, scenarios: Sequence[dict[str, Any]]) -> str:
             record = {"name": name, "role": "ROLE_EVALUATOR", "dataset_version": version, "seed": seed}
             record |= {"spec": {}, "classes": CLASSES}
             stores("train").put_new_json(f"{name}/classifier.json", record)
-        entries.append(
-            {"scenario": scenario, "dataset_version": version, "training_images": 30 + 30 * index, "classifiers": names}
-        )
+        part = {"fold": 0, "dataset_version": version, "classifiers": names}
+        entries.append({"scenario": scenario, "training_images": 30 + 30 * index, "parts": [part]})
     inputs = {"dataset": DATASET, "classes": CLASSES, "multi_disease": "KEEP", "reference": scenarios[0]["name"]}
     inputs |= {"scenarios": entries, "resamples": 100, "seed": 0, "spec": {"name": "study"}}
     return evaluate(

@@ -11,7 +11,7 @@ NOTHING = Estimate(0.0, 0.0, 0.0)
 
 def score(name: str, recall: float) -> Score:
     value = Estimate(recall, recall - 0.05, recall + 0.05)
-    return Score(name, value, NOTHING, NOTHING, NOTHING, NOTHING, 0, 0, 0, (), (), (recall,) * 3, ())
+    return Score(name, value, NOTHING, NOTHING, NOTHING, NOTHING, 0, 0, 0, (recall,) * 3, (), NOTHING, (), ())
 
 
 def against(name: str, reference: str, lower: float, upper: float) -> Comparison:

@@ -49,7 +49,7 @@ def test_what_an_identity_may_not_read_it_does_not_get_from_what_is_kept(stores)
     rows = real_rows(stores("assembly"), {"lies": 2})
     load_inputs(stores("train"), rows, NETWORK)
     with pytest.raises(PermissionDenied):
-        load_inputs(stores("evaluate"), rows, NETWORK)
+        load_inputs(stores("generation"), rows, NETWORK)
 
 
 def test_the_oldest_leave_when_there_are_too_many(stores, monkeypatch: pytest.MonkeyPatch) -> None:
