@@ -10,6 +10,7 @@ from google.protobuf import empty_pb2
 
 from genaug.assembly import datasets
 from genaug.assembly.assemble import Assembly, Reduction, assemble
+from genaug.assembly.export import Layout, export_images
 from genaug.assembly.garbage import collect_garbage
 from genaug.assembly.import_dataset import Sent, import_dataset
 from genaug.assembly.intake import missing_contents
@@ -34,6 +35,12 @@ _POLICIES: dict[int, MultiDisease] = {
     dataset_pb2.View.MULTI_DISEASE_PRIMARY: "PRIMARY",
 }
 
+
+_LAYOUTS: dict[int, Layout] = {
+    pb.ExportImagesRequest.LAYOUT_UNSPECIFIED: "FOLDERS",
+    pb.ExportImagesRequest.LAYOUT_FOLDERS: "FOLDERS",
+    pb.ExportImagesRequest.LAYOUT_CSV: "CSV",
+}
 
 _REDUCTIONS: dict[int, Reduction] = {
     run_pb2.Scenario.REDUCTION_UNSPECIFIED: "SELECTED",
@@ -132,6 +139,20 @@ class AssemblyServicer(assembly_service_pb2_grpc.AssemblyServiceServicer):
         data = datasets.export_manifest(self._store, dataset, version, include_sealed=request.include_sealed)
         for part in frames(data):
             yield pb.ExportManifestResponse(frame=common_pb2.FileFrame(data=part))
+
+    def ExportImages(
+        self, request: pb.ExportImagesRequest, context: grpc.ServicerContext
+    ) -> Iterator[pb.ExportImagesResponse]:
+        if request.layout not in _LAYOUTS:
+            raise InvalidArgument(f"layout: {request.layout} is no layout", reason="BAD_LAYOUT")
+        dataset, version = version_ids(request.name)
+        for event in export_images(self._store, dataset, version, _LAYOUTS[request.layout]):
+            if isinstance(event, Progress):
+                yield pb.ExportImagesResponse(progress=_to_progress(event))
+                continue
+            # An empty file has one piece too.
+            for part in frames(event.data) if event.data else (b"",):
+                yield pb.ExportImagesResponse(piece=pb.ExportImagesResponse.Piece(path=event.path, data=part))
 
     def CollectGarbage(
         self, request: pb.CollectGarbageRequest, context: grpc.ServicerContext

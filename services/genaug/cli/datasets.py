@@ -16,11 +16,16 @@ from genaug.cli.command import FormatOption, client, command, group, resource
 from genaug.cli.output import check_format, counts_text, make_table, show, show_list, stderr, titled
 from genaug.client import Client
 from genaug.shared.errors import InvalidArgument
-from genaug.v1 import common_pb2, dataset_pb2, run_pb2
+from genaug.v1 import assembly_service_pb2, common_pb2, dataset_pb2, run_pb2
 
 ProgressHook = Callable[[common_pb2.Progress], None]
 
 app = group("dataset", "Import and look at sealed datasets.")
+
+_LAYOUTS = {
+    "folders": assembly_service_pb2.ExportImagesRequest.LAYOUT_FOLDERS,
+    "csv": assembly_service_pb2.ExportImagesRequest.LAYOUT_CSV,
+}
 
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The dataset's name.")]
 
@@ -176,6 +181,22 @@ def manifest(
         data = server.export_manifest(full, include_sealed=include_sealed)
     write_file(output, data)
     stderr.print(f"{output}: {len(data)} bytes")
+
+
+@command(app, "export")
+def export(
+    name: Annotated[str, typer.Argument(metavar="NAME[@VERSION]")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder: empty, or with the same export.")],
+    layout: Annotated[str, typer.Option(help="folders (ImageFolder) or csv (filename,labels)")] = "folders",
+) -> None:
+    """Write a version's training and validation images as files."""
+    if layout not in _LAYOUTS:
+        raise InvalidArgument(f"--layout {layout!r}: choose {', '.join(_LAYOUTS)}", reason="BAD_LAYOUT")
+    dataset, _, version = name.partition("@")
+    full = f"{resource(dataset, 'datasets')}/versions/{version or 'real'}"
+    with client() as server, _progress("exporting") as on_progress:
+        files = server.export_images(full, output, layout=_LAYOUTS[layout], on_progress=on_progress)
+    stderr.print(f"{output}: {files} files")
 
 
 @command(app, "delete")

@@ -11,6 +11,7 @@ from typing import Any
 import grpc
 
 from genaug.client.channel import connect, translated
+from genaug.client.downloads import write_export
 from genaug.client.embedded import embedded
 from genaug.client.uploads import ImportImage, import_requests
 from genaug.shared.errors import GenaugError, Internal
@@ -194,6 +195,35 @@ class Client:
         """The manifest (Parquet) of "datasets/{dataset}" or one of its versions."""
         request = assembly_service_pb2.ExportManifestRequest(name=name, include_sealed=include_sealed)
         return b"".join(response.frame.data for response in self._stream(self._assembly.ExportManifest, request))
+
+    def export_images(
+        self,
+        name: str,
+        folder: Path,
+        *,
+        layout: assembly_service_pb2.ExportImagesRequest.Layout = (
+            assembly_service_pb2.ExportImagesRequest.LAYOUT_FOLDERS
+        ),
+        on_progress: ProgressHook | None = None,
+    ) -> int:
+        """Write the images and tables of "datasets/{dataset}/versions/{version}" below `folder`; return how many files.
+
+        Args:
+            name: The version.
+            folder: Empty, or holding the same export, which is completed.
+            layout: Folders by class, or the published study's tables.
+            on_progress: Called as files arrive.
+        """
+
+        def pieces() -> Iterator[tuple[str, bytes]]:
+            request = assembly_service_pb2.ExportImagesRequest(name=name, layout=layout)
+            for response in self._stream(self._assembly.ExportImages, request):
+                if response.WhichOneof("event") == "piece":
+                    yield response.piece.path, response.piece.data
+                elif on_progress:
+                    on_progress(response.progress)
+
+        return write_export(pieces(), folder)
 
     def collect_garbage(self, *, validate_only: bool = False) -> assembly_service_pb2.CollectGarbageResponse:
         """Remove objects that no manifest names."""

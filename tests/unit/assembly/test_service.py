@@ -144,3 +144,17 @@ def test_a_union_is_streamed_with_progress(stub, rows, sent) -> None:
     assert (last.dataset.name, last.dataset.format, last.dataset.subjects) == ("datasets/u", "union", 40)
     (again,) = stub.UniteDatasets(request)
     assert again == last
+
+
+def test_images_are_exported_in_pieces(stub, rows) -> None:
+    imported(stub, requests(rows))
+    request = pb.ExportImagesRequest(name="datasets/d/versions/real", layout=pb.ExportImagesRequest.LAYOUT_CSV)
+    events = list(stub.ExportImages(request))
+    pieces = [event.piece for event in events if event.WhichOneof("event") == "piece"]
+    assert any(event.WhichOneof("event") == "progress" for event in events)
+    assert all(len(piece.data) <= 1 << 20 for piece in pieces)
+    paths = [piece.path for piece in pieces]
+    assert (paths[0], paths[-3:]) == ("export.json", ["train.csv", "validation.csv", "SHA256SUMS"])
+    with pytest.raises(grpc.RpcError) as caught:
+        list(stub.ExportImages(pb.ExportImagesRequest(name="datasets/d/versions/real", layout=9)))
+    assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
