@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import copy
 import logging
-import math
 import time
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import safetensors.torch
 import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.nn import functional
-from torch.nn.utils import clip_grad_norm_
+from torch import nn
 
 from genaug.generation.artefacts import Artefact, write_artefact
+from genaug.generation.autoencoder import Decoder, Encoder, load_encoder
+from genaug.generation.draw import draw
 from genaug.generation.generators import class_conditional, transforms
-from genaug.shared.digests import seed_of
+from genaug.generation.generators.class_conditional import DECODER, ClassConditional, Config
+from genaug.generation.receipts import Sampler, Wanted
+from genaug.generation.shown import Batches, HeldOut, Images, PixelImages, TrainingSet, encode
+from genaug.generation.train import Checkpoint, Course, Training
+from genaug.shared.digests import digest_of, seed_of
 from genaug.shared.errors import FailedPrecondition, InvalidArgument
 from genaug.shared.manifest import Row, read_rows
 from genaug.shared.names import version_ids
@@ -30,50 +31,61 @@ from genaug.shared.requests import RECIPES, Report, generator_name
 from genaug.shared.store import Store
 from genaug.vision.arrays import load_pixels
 from genaug.vision.devices import pick_device
+from genaug.vision.images import encode_png
 
 log = logging.getLogger(__name__)
 
+DEFAULTS: dict[str, Any] = {
+    "prediction": "PREDICTION_V",
+    "ema_decay": 0.995,
+    "horizontal_flip": False,
+    "precision": "PRECISION_FLOAT32",
+    "patch_size": 0,
+    "held_out": 0.05,
+    "sample_grids": 4,
+    "autoencoder": "",
+}
+"""What a diffusion generator's specification may leave out."""
+
 _FEWEST_IMAGES = 2
-_LARGEST_SIDE = 64
-_LOSSES = 50
-# Share of images that are shown without their class, so that one network learns both halves of guidance.
-_CLASS_DROPOUT = 0.1
-# Every other image is shown moved a little, and labelled so: a few dozen images are not learnt by heart.
-_JITTER_SHARE = 0.5
-_JITTER_DEGREES = 5.0
-_JITTER_SHIFT = 0.06
-_JITTER_SCALE = 0.06
-_WARM_UP = 50
-_EMA_DECAY = 0.995
-_LARGEST_GRADIENT = 1.0
+_LARGEST_PIXELS, _LARGEST_LATENTS = 64, 512
+_PREDICTIONS = {"PREDICTION_V": "v_prediction", "PREDICTION_EPSILON": "epsilon"}
+# Subjects of a class below which none of them is held out.
+_ENOUGH_SUBJECTS = 20
+# Images of each class in a sample grid, and how they are drawn.
+_GRID_IMAGES = 4
+_GRID_SAMPLER = Sampler(steps=12)
 
 
-@dataclass(frozen=True)
-class TrainingSet:
-    """What a generator may see: real training images of its classes."""
-
-    ids: list[str]
-    pixels: NDArray[np.uint8]
-    """[n, image_size, image_size, channels]"""
-    labels: NDArray[np.int64]
-    """Index of each image's class."""
-
-
-@dataclass(frozen=True)
+@dataclass
 class Made:
     """What fine-tuning leaves."""
 
     config: dict[str, Any]
     weights: bytes
-    losses: list[float]
+    facts: dict[str, Any] = field(default_factory=dict)
+    """Fields of the message `Generator`."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a fine-tuning works."""
+
+    name: str
+    """The generator's, "generators/{digest}"."""
+    store: Store
+    report: Report
+    device: torch.device
 
 
 def finetune(inputs: dict[str, Any], store: Store, report: Report, *, device: str) -> str:
-    """Make the generator of `inputs` unless the store has it. Safe to kill and to run again.
+    """Make the generator of `inputs` unless the store has it. Safe to kill and to run again: it goes on.
 
     Args:
         inputs: dataset_version; classes, in the order of the label map; generator: the message `GeneratorSpec` as
-            JSON with every default written out, and the dataset's `channels`.
+            JSON (what it leaves out is in `DEFAULTS`), and the dataset's `channels`.
+        store: As the identity "finetune".
+        report: Told of updates.
         device: "auto", "cpu", "cuda", …
 
     Returns:
@@ -81,29 +93,41 @@ def finetune(inputs: dict[str, Any], store: Store, report: Report, *, device: st
 
     Raises:
         InvalidArgument: the specification is out of range.
-        FailedPrecondition: a class has fewer than two training images.
+        FailedPrecondition: a class has fewer than two training images, or the autoencoder's weights do not fit.
         NotFound: the dataset version is not there.
+        Cancelled: `report` said so; what was done is in a checkpoint.
     """
     name = generator_name(inputs)
     if store.exists(f"{name}/generator.json"):
         return name
     start = time.monotonic()
-    spec, classes = inputs["generator"], list(inputs["classes"])
-    rows = training_rows(store, inputs["dataset_version"], classes=classes)
+    spec, classes = DEFAULTS | inputs["generator"], list(inputs["classes"])
     makers = {class_conditional.KIND: train_diffusion, transforms.KIND: pack_images}
     if spec["kind"] not in makers:
         raise InvalidArgument(
             f"generator.kind: {spec['kind']!r} is none of {', '.join(makers)}", reason="BAD_GENERATOR_KIND"
         )
     _check_shape(spec)
-    pixels = load_pixels(store, rows, image_size=spec["image_size"], channels=spec["channels"])
-    labels = np.array([classes.index(row.class_name) for row in rows], np.int64)
-    training = TrainingSet([row.image_id for row in rows], pixels, labels)
-    made = makers[spec["kind"]](spec, classes, training, report=report, device=pick_device(device))
-    record = _record(name, inputs, rows, losses=made.losses, seconds=time.monotonic() - start)
+    rows = training_rows(store, inputs["dataset_version"], classes=classes)
+    share = spec["held_out"] if spec["kind"] == class_conditional.KIND else 0.0
+    seen, held_out = hold_out(rows, share=share, seed=spec["seed"])
+    place = Place(name, store, report, pick_device(device))
+    made = makers[spec["kind"]](
+        spec, classes, _load(place, seen, spec, classes), _load(place, held_out, spec, classes), place
+    )
+    record = _record(name, inputs, seen, facts=made.facts, seconds=time.monotonic() - start)
+    if held_out:
+        record["held_out"] = _counts(held_out, classes)
     write_artefact(store, Artefact(name, record, made.config, made.weights))
+    Checkpoint(store, name).delete()
     log.info("generator made", extra={"generator": name, "seconds": record["provenance"]["seconds"]})
     return name
+
+
+def _load(place: Place, rows: Sequence[Row], spec: Mapping[str, Any], classes: Sequence[str]) -> TrainingSet:
+    pixels = load_pixels(place.store, rows, image_size=spec["image_size"], channels=spec["channels"])
+    labels = np.array([classes.index(row.class_name) for row in rows], np.int64)
+    return TrainingSet([row.image_id for row in rows], pixels, labels)
 
 
 def training_rows(store: Store, version: str, *, classes: Sequence[str]) -> list[Row]:
@@ -131,8 +155,36 @@ def training_rows(store: Store, version: str, *, classes: Sequence[str]) -> list
     return sorted(found, key=lambda row: row.image_id)
 
 
+def hold_out(rows: Sequence[Row], *, share: float, seed: int) -> tuple[list[Row], list[Row]]:
+    """Rows to train on, and rows to measure the denoising loss on: whole subjects, seeded, whatever the rows' order.
+
+    Of each class `share` of its subjects, at least one, is held out; none of a class with fewer than 20. A subject
+    leaves with all its images, of whatever class.
+
+    Args:
+        rows: Real training rows.
+        share: 0 to 0.5.
+        seed: The fine-tuning's.
+    """
+    subjects: dict[str, set[str]] = {}
+    for row in rows:
+        subjects.setdefault(row.class_name, set()).add(_subject(row))
+    leaving: set[str] = set()
+    for found in (subjects[name] for name in sorted(subjects)):
+        if not share or len(found) < _ENOUGH_SUBJECTS:
+            continue
+        order = sorted(found, key=lambda one: digest_of("hold out/1", {"seed": seed, "subject": one}))
+        missing = max(1, round(share * len(found))) - len(found & leaving)
+        leaving |= set([one for one in order if one not in leaving][: max(0, missing)])
+    return [row for row in rows if _subject(row) not in leaving], [row for row in rows if _subject(row) in leaving]
+
+
+def _subject(row: Row) -> str:
+    return row.group_id or row.image_id
+
+
 def pack_images(
-    spec: dict[str, Any], classes: list[str], training: TrainingSet, *, report: Report, device: torch.device
+    spec: dict[str, Any], classes: list[str], training: TrainingSet, held_out: TrainingSet, place: Place
 ) -> Made:
     """KIND_TRANSFORMS: nothing to learn; the images travel with the ranges, and are transformed when drawn."""
     ranges = transforms.Ranges(**spec.get("transforms", {}))
@@ -142,159 +194,148 @@ def pack_images(
     config = transforms.config_json(
         ranges, classes=classes, image_size=spec["image_size"], channels=spec["channels"], images=total
     )
-    report(total, total, "images")
-    return Made(config, weights, losses=[])
+    place.report(total, total, "images")
+    return Made(config, weights)
 
 
 def train_diffusion(
-    spec: dict[str, Any], classes: list[str], training: TrainingSet, *, report: Report, device: torch.device
+    spec: dict[str, Any], classes: list[str], training: TrainingSet, held_out: TrainingSet, place: Place
 ) -> Made:
-    """KIND_CLASS_CONDITIONAL: train the network from scratch to predict the velocity v (Salimans & Ho 2022, section 4).
+    """KIND_CLASS_CONDITIONAL: train the network from scratch, in pixels or in an autoencoder's latents.
 
     Batches hold each class equally often in expectation. The weights that are kept are an exponential moving average.
     """
-    _check_training(spec)
-    config = class_conditional.new_config(
-        classes=classes,
-        image_size=spec["image_size"],
-        channels=spec["channels"],
-        base_channels=spec["base_channels"],
-    )
-    seed, updates = seed_of("finetune", spec["seed"]), spec["train_steps"]
+    course = _course(spec)
+    seed = seed_of("finetune", spec["seed"])
+    encoder = load_encoder(spec["autoencoder"], device=place.device) if spec["autoencoder"] else None
+    config, images, unseen = _prepare(spec, classes, training, held_out, encoder=encoder, seed=seed)
     # Only the initial weights come from torch's global generator; leave it as it was found.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = class_conditional.build_network(config)
-    network = network.to(device).train()
-    average = copy.deepcopy(network).eval().requires_grad_(False)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=spec["learning_rate"], weight_decay=0.01, fused=True)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda update: _learning_rate(update, updates))
-    batches = _Batches(config, training, size=spec["batch_size"], seed=seed, device=device)
-    losses = []
-    with class_conditional.fitting_threads(config):
-        for update in range(updates):
-            noisy, times, labels, velocity = batches.draw()
-            predicted = network(noisy, times, class_labels=labels).sample
-            loss = (predicted - velocity).square().mean()
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            clip_grad_norm_(network.parameters(), _LARGEST_GRADIENT)
-            optimizer.step()
-            schedule.step()
-            _follow(average, network, decay=min(_EMA_DECAY, (1 + update) / (10 + update)))
-            losses.append(loss.item())
-            report(update + 1, updates, "updates")
-    weights = {key: value.cpu().contiguous() for key, value in average.state_dict().items()}
-    return Made(class_conditional.config_json(config), safetensors.torch.save(weights), losses=_intervals(losses))
+    batches = Batches(
+        config, images, training.labels, size=spec["batch_size"], mirror=spec["horizontal_flip"], seed=seed
+    )
+    question = HeldOut(config, unseen, held_out.labels, seed=seed) if len(held_out.labels) else None
+    run = Training(config, network.to(place.device), batches, question, course)
+    run.run(
+        place.report,
+        checkpoint=Checkpoint(place.store, place.name),
+        drawing=lambda update, average: _draw_grid(place, config, average, update, encoder),
+    )
+    weights = {key: value.cpu().contiguous() for key, value in run.average.state_dict().items()}
+    if encoder is not None:
+        weights |= {f"{DECODER}network.{key}": value.contiguous() for key, value in encoder.decoder_weights.items()}
+    facts: dict[str, Any] = {"losses": run.losses, "held_out_losses": run.held_out_losses}
+    facts["sample_grids"] = [{"update": u, "object": _grid_key(place.name, u)} for u in sorted(course.draws_at())]
+    if encoder is not None:
+        facts["autoencoder_sha256"] = encoder.sha256
+    return Made(class_conditional.config_json(config), safetensors.torch.save(weights), facts)
 
 
-def _check_shape(spec: dict[str, Any]) -> None:
+def _prepare(
+    spec: Mapping[str, Any],
+    classes: Sequence[str],
+    training: TrainingSet,
+    held_out: TrainingSet,
+    *,
+    encoder: Encoder | None,
+    seed: int,
+) -> tuple[Config, Images, Images]:
+    """The network's configuration, and the images in its shape: to train on, and held out."""
+    shape = {
+        "classes": classes,
+        "image_size": spec["image_size"],
+        "channels": spec["channels"],
+        "base_channels": spec["base_channels"],
+        "patch_size": spec["patch_size"],
+        "prediction": _PREDICTIONS[spec["prediction"]],
+    }
+    if encoder is None:
+        config = class_conditional.new_config(**shape)
+        return config, PixelImages(config, training), PixelImages(config, held_out)
+    latents = encode(training, encoder, mirror=spec["horizontal_flip"], moved=True, seed=seed)
+    config = class_conditional.new_config(**shape, latents=latents.moments())
+    if not len(held_out.labels):
+        return config, latents.settle(config), latents
+    unseen = encode(held_out, encoder, mirror=False, moved=False, seed=seed)
+    return config, latents.settle(config), unseen.settle(config)
+
+
+def _draw_grid(place: Place, config: Config, average: nn.Module, update: int, encoder: Encoder | None) -> None:
+    """A row of images per class, from the same noise each time, as one PNG."""
+    decoder = None
+    if encoder is not None:
+        decoder = Decoder()
+        decoder.network.load_state_dict(encoder.decoder_weights)
+    generator = ClassConditional(place.name, config, average, device=place.device, decoder=decoder)
+    wanted = [Wanted(name, 0, index) for name in config.classes for index in range(_GRID_IMAGES)]
+    drawn = list(draw(generator, wanted, sampler=_GRID_SAMPLER, active=lambda: True))
+    rows = [drawn[start : start + _GRID_IMAGES] for start in range(0, len(drawn), _GRID_IMAGES)]
+    grid = np.concatenate([np.concatenate([one.pixels for one in row], axis=1) for row in rows])
+    place.store.put(_grid_key(place.name, update), encode_png(grid))
+
+
+def _grid_key(name: str, update: int) -> str:
+    return f"{name}/grids/{update}.png"
+
+
+def _check_shape(spec: Mapping[str, Any]) -> None:
     side, channels = spec["image_size"], spec["channels"]
-    if side % 8 or not 8 <= side <= _LARGEST_SIDE:
+    latent = bool(spec["autoencoder"])
+    step, largest = (16, _LARGEST_LATENTS) if latent else (8, _LARGEST_PIXELS)
+    if side % step or not step <= side <= largest:
+        hint = "" if latent or side <= largest else "; larger ones are drawn in latents: name generator.autoencoder"
         raise InvalidArgument(
-            f"generator.image_size: {side} is not a multiple of 8 from 8 to {_LARGEST_SIDE}", reason="BAD_SIZE"
+            f"generator.image_size: {side} is not a multiple of {step} from {step} to {largest}{hint}",
+            reason="BAD_SIZE",
         )
     if channels not in (1, 3):
         raise InvalidArgument(f"generator.channels: {channels} is neither 1 nor 3", reason="BAD_CHANNELS")
 
 
-def _check_training(spec: dict[str, Any]) -> None:
-    for field in ("train_steps", "batch_size", "learning_rate"):
-        if not spec[field] > 0:
-            raise InvalidArgument(f"generator.{field}: {spec[field]} is not above 0", reason="BAD_TRAINING")
-
-
-class _Batches:
-    """Random batches with their noise; the same on every device, for they are drawn on the CPU."""
-
-    def __init__(
-        self, config: class_conditional.Config, training: TrainingSet, *, size: int, seed: int, device: torch.device
-    ) -> None:
-        self._config = config
-        self._images = class_conditional.to_images(training.pixels)
-        labels = torch.from_numpy(training.labels)
-        self._of_class = [torch.nonzero(labels == index)[:, 0] for index in range(len(config.classes))]
-        self._counts = torch.tensor([len(images) for images in self._of_class])
-        self._starts = self._counts.cumsum(0) - self._counts
-        self._order = torch.cat(self._of_class)
-        self._keep = class_conditional.build_scheduler(config).alphas_cumprod
-        self._size = size
-        self._source = torch.Generator().manual_seed(seed)
-        self._device = device
-
-    def draw(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Noisy images, their times, their labels (some withheld) and the velocity to predict."""
-        labels = torch.randint(len(self._of_class), (self._size,), generator=self._source)
-        within = (torch.rand(self._size, generator=self._source) * self._counts[labels]).long()
-        images = self._images[self._order[self._starts[labels] + within]]
-        moved = torch.rand(self._size, generator=self._source) < _JITTER_SHARE
-        shown = torch.where(moved[:, None, None, None], jitter(images, source=self._source), images)
-        places = class_conditional.to_places(self._config, shown)
-        withheld = torch.rand(self._size, generator=self._source) < _CLASS_DROPOUT
-        times = torch.randint(len(self._keep), (self._size,), generator=self._source)
-        noise = torch.randn(places.shape, generator=self._source)
-        signal = self._keep[times].sqrt()[:, None, None, None]
-        spread = (1 - self._keep[times]).sqrt()[:, None, None, None]
-        batch = (
-            signal * places + spread * noise,
-            times,
-            (labels + moved * self._config.moved).masked_fill(withheld, self._config.null_class),
-            signal * noise - spread * places,
+def _course(spec: Mapping[str, Any]) -> Course:
+    for key in ("train_steps", "batch_size", "learning_rate"):
+        if not spec[key] > 0:
+            raise InvalidArgument(f"generator.{key}: {spec[key]} is not above 0", reason="BAD_TRAINING")
+    for key, highest in (("ema_decay", 1.0), ("held_out", 0.5)):
+        if not 0 <= spec[key] <= highest:
+            raise InvalidArgument(
+                f"generator.{key}: {spec[key]} is not within 0 and {highest:g}", reason="BAD_TRAINING"
+            )
+    if spec["prediction"] not in _PREDICTIONS:
+        raise InvalidArgument(
+            f"generator.prediction: {spec['prediction']!r} is none of {', '.join(_PREDICTIONS)}", reason="BAD_TRAINING"
         )
-        noisy, moments, classes, velocity = (part.to(self._device) for part in batch)
-        return noisy, moments, classes, velocity
+    return Course(
+        updates=spec["train_steps"],
+        learning_rate=spec["learning_rate"],
+        ema_decay=spec["ema_decay"],
+        bfloat16=spec["precision"] == "PRECISION_BFLOAT16",
+        grids=spec["sample_grids"],
+    )
 
 
-def jitter(images: Tensor, *, source: torch.Generator) -> Tensor:
-    """Turn, scale and shift each image by up to 5 degrees, 6 % and 6 % of its side; the border is repeated.
-
-    Args:
-        images: float32 [n, channels, side, side] within ±1; so is the result.
-    """
-    turn, scale, right, down = torch.rand((4, len(images)), generator=source) * 2 - 1
-    turn, scale = turn * math.radians(_JITTER_DEGREES), 1 + scale * _JITTER_SCALE
-    cos, sin = scale * turn.cos(), scale * turn.sin()
-    # affine_grid counts from -1 to 1 across the image: a share of the side is twice as much there.
-    right, down = right * 2 * _JITTER_SHIFT, down * 2 * _JITTER_SHIFT
-    where = torch.stack([torch.stack([cos, -sin, right], 1), torch.stack([sin, cos, down], 1)], 1)
-    grid = functional.affine_grid(where, list(images.shape), align_corners=False)
-    moved = functional.grid_sample(images, grid, mode="bicubic", padding_mode="border", align_corners=False)
-    return moved.clamp(-1, 1)
-
-
-def _learning_rate(update: int, updates: int) -> float:
-    """Share of the learning rate: a short rise, then half a cosine down to a twentieth."""
-    fall: float = 0.5 * (1 + np.cos(np.pi * update / updates))
-    return min(1.0, (update + 1) / _WARM_UP) * (0.05 + 0.95 * fall)
-
-
-def _follow(average: nn.Module, network: nn.Module, *, decay: float) -> None:
-    """average ← decay · average + (1 - decay) · network. The network has no buffers that learn."""
-    with torch.no_grad():
-        torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), 1 - decay)
-
-
-def _intervals(losses: Sequence[float]) -> list[float]:
-    """Means over at most 50 even intervals."""
-    return [round(float(part.mean()), 6) for part in np.array_split(np.array(losses), min(_LOSSES, len(losses)))]
+def _counts(rows: Sequence[Row], classes: Sequence[str]) -> list[dict[str, Any]]:
+    counts = Counter(row.class_name for row in rows)
+    return [{"class_name": name, "count": counts[name]} for name in classes]
 
 
 def _record(
-    name: str, inputs: dict[str, Any], rows: Sequence[Row], *, losses: list[float], seconds: float
+    name: str, inputs: dict[str, Any], rows: Sequence[Row], *, facts: dict[str, Any], seconds: float
 ) -> dict[str, Any]:
     """The message `Generator` as JSON."""
     spec = inputs["generator"]
-    counts = Counter(row.class_name for row in rows)
     return {
         "name": name,
         "classes": inputs["classes"],
         # The wire's GeneratorSpec has no `channels`: they are the dataset's.
         "spec": {key: value for key, value in spec.items() if key != "channels"},
         "dataset_version": inputs["dataset_version"],
-        "training": [{"class_name": name, "count": counts[name]} for name in inputs["classes"]],
+        "training": _counts(rows, inputs["classes"]),
         "image_size": spec["image_size"],
         "channels": spec["channels"],
-        "losses": losses,
+        **facts,
         "create_time": now(),
         "provenance": provenance(RECIPES["finetune"], seconds=seconds),
     }

@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn import functional
 
+from genaug.generation import autoencoder
 from genaug.generation.artefacts import Artefact, broken, check_tensors
 from genaug.generation.receipts import Drawn, Sampler, Wanted
 from genaug.shared.digests import seed_of
@@ -22,9 +23,13 @@ from genaug.shared.errors import InvalidArgument
 from genaug.vision.images import Pixels
 
 KIND = "KIND_CLASS_CONDITIONAL"
+DECODER = "decoder."
+"""Prefix of the autoencoder's tensors among the weights."""
 
-# The network sees 2×2 pixels as one place with four times the channels: a quarter of the work for the same digits.
-_PATCH = 2
+# The network sees a square of pixels as one place with as many times the channels: less work for the same image. No
+# fewer than 2×2 pixels; of larger images so many that the grid has `_LARGEST_GRID` places a side. A latent is a place.
+_SMALLEST_PATCH, _LARGEST_PATCH = 2, 4
+_LARGEST_GRID = 16
 # Self-attention where a place has neighbours beyond a convolution's reach, and a CPU can afford it.
 _ATTENTION_SIZES = range(4, 17)
 _SMALLEST_SIZE = 2
@@ -42,7 +47,7 @@ class Config:
     image_size: int
     channels: int
     patch: int
-    """Side of the square of pixels that is one place for the network."""
+    """Side of the square of pixels (of latents, where there are some) that is one place for the network."""
     schedule: dict[str, Any]
     """Noise schedule, as diffusers' schedulers name its parts."""
     network: dict[str, Any]
@@ -51,6 +56,16 @@ class Config:
     Moved images teach the network what stays the same, and telling it which are moved keeps their blur out of what it
     draws (non-leaking augmentation: Karras et al. 2022, arXiv:2206.00364, appendix F.2).
     """
+    latents: dict[str, list[float]] | None = None
+    """Mean and std of each channel of the training images' latents; None where pixels are drawn."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of what is drawn, before it is cut into patches or decoded."""
+        if self.latents is None:
+            return self.channels, self.image_size, self.image_size
+        side = self.image_size // autoencoder.FACTOR
+        return autoencoder.CHANNELS, side, side
 
     @property
     def moved(self) -> int:
@@ -63,22 +78,38 @@ class Config:
         return 2 * len(self.classes)
 
 
-def new_config(*, classes: Sequence[str], image_size: int, channels: int, base_channels: int) -> Config:
+def new_config(
+    *,
+    classes: Sequence[str],
+    image_size: int,
+    channels: int,
+    base_channels: int,
+    patch_size: int = 0,
+    prediction: str = "v_prediction",
+    latents: dict[str, list[float]] | None = None,
+) -> Config:
     """The network and schedule for images of this size.
 
     Args:
-        image_size: A multiple of 8, at most 64.
+        image_size: A multiple of 8, at most 64; in latents a multiple of 16.
         channels: 1 or 3.
         base_channels: Width at the finest resolution, a multiple of 8.
+        patch_size: Pixels per side of one place; 0 for what fits.
+        prediction: What the network predicts, "v_prediction" or "epsilon".
+        latents: See `Config.latents`.
 
     Raises:
-        InvalidArgument: `base_channels` is no such number.
+        InvalidArgument: `base_channels` or `patch_size` is no such number.
     """
     if base_channels % _GROUPS or base_channels < _GROUPS:
         raise InvalidArgument(
             f"generator.base_channels: {base_channels} is not a positive multiple of {_GROUPS}", reason="BAD_WIDTH"
         )
-    sizes = [image_size // _PATCH]
+    side, depth = (
+        (image_size, channels) if latents is None else (image_size // autoencoder.FACTOR, autoencoder.CHANNELS)
+    )
+    patch = _patch(side, patch_size, latent=latents is not None)
+    sizes = [side // patch]
     while sizes[-1] % 2 == 0 and sizes[-1] // 2 >= _SMALLEST_SIZE and len(sizes) < 4:
         sizes.append(sizes[-1] // 2)
     attends = [level > 0 and size in _ATTENTION_SIZES for level, size in enumerate(sizes)]
@@ -89,17 +120,17 @@ def new_config(*, classes: Sequence[str], image_size: int, channels: int, base_c
         classes=tuple(classes),
         image_size=image_size,
         channels=channels,
-        patch=_PATCH,
-        # The cosine schedule ends in pure noise, where predicting the noise says nothing of the image: hence v.
+        patch=patch,
+        # The cosine schedule ends in pure noise, where predicting the noise says nothing of the image: so v by default.
         schedule={
             "num_train_timesteps": 1000,
             "beta_schedule": "squaredcos_cap_v2",
-            "prediction_type": "v_prediction",
+            "prediction_type": prediction,
         },
         network={
             "sample_size": sizes[0],
-            "in_channels": channels * _PATCH**2,
-            "out_channels": channels * _PATCH**2,
+            "in_channels": depth * patch**2,
+            "out_channels": depth * patch**2,
             "layers_per_block": 1,
             "block_out_channels": widths,
             "down_block_types": ["AttnDownBlock2D" if attend else "DownBlock2D" for attend in attends],
@@ -109,7 +140,20 @@ def new_config(*, classes: Sequence[str], image_size: int, channels: int, base_c
             "attention_head_dim": base_channels,
             "num_class_embeds": 2 * len(classes) + 1,
         },
+        latents=latents,
     )
+
+
+def _patch(side: int, wanted: int, *, latent: bool) -> int:
+    smallest = 1 if latent else _SMALLEST_PATCH
+    fitting = next((p for p in (1, 2, 4) if p >= smallest and side // p <= _LARGEST_GRID), _LARGEST_PATCH)
+    patch = wanted or fitting
+    if patch not in (1, 2, 4) or side % patch or side // patch < 2 * _SMALLEST_SIZE:
+        raise InvalidArgument(
+            f"generator.patch_size: {patch} does not cut {side} places a side into 1, 2 or 4; 0 takes what fits",
+            reason="BAD_PATCH",
+        )
+    return patch
 
 
 def build_network(config: Config) -> nn.Module:
@@ -120,15 +164,16 @@ def build_network(config: Config) -> nn.Module:
 def build_scheduler(config: Config) -> Any:
     """DPM-Solver++(2M) of Lu et al. 2022 (arXiv:2211.01095), without added noise, for few steps.
 
-    The predicted image is clipped to [-1, 1], the range of the training images (Saharia et al. 2022, static
-    thresholding). The cosine schedule is cut at log-SNR/2 = -5.1, as its authors' code does, where it is singular.
+    A predicted image is clipped to [-1, 1], the range of the training images (Saharia et al. 2022, static
+    thresholding); latents have no such range. The cosine schedule is cut at log-SNR/2 = -5.1, as the solver's authors'
+    code does, where it is singular.
     """
     return DPMSolverMultistepScheduler(
         **config.schedule,
         algorithm_type="dpmsolver++",
         solver_order=2,
         lower_order_final=True,
-        thresholding=True,
+        thresholding=config.latents is None,
         sample_max_value=1.0,
         lambda_min_clipped=-5.1,
     )
@@ -139,6 +184,18 @@ def to_images(pixels: Pixels) -> Tensor:
     return torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
+def normalise(config: Config, latents: Tensor) -> Tensor:
+    """Latents [..., 32, side, side] with mean 0 and standard deviation 1 in each channel."""
+    mean, std = _moments(config, latents.device)
+    return (latents - mean) / std
+
+
+def _moments(config: Config, device: torch.device) -> tuple[Tensor, Tensor]:
+    found = config.latents or {}
+    mean, std = (torch.tensor(found[key], device=device)[:, None, None] for key in ("mean", "std"))
+    return mean, std
+
+
 def to_places(config: Config, images: Tensor) -> Tensor:
     """[n, channels, side, side] as the network sees it: [n, channels·patch², side/patch, side/patch]."""
     return functional.pixel_unshuffle(images, config.patch)
@@ -146,7 +203,11 @@ def to_places(config: Config, images: Tensor) -> Tensor:
 
 def to_pixels(config: Config, places: Tensor) -> Pixels:
     """The way back, from the network's shape to uint8 [n, side, side, channels]; values beyond ±1 are clipped."""
-    images = functional.pixel_shuffle(places.float(), config.patch)
+    return images_to_pixels(functional.pixel_shuffle(places.float(), config.patch))
+
+
+def images_to_pixels(images: Tensor) -> Pixels:
+    """float32 [n, channels, side, side] within ±1 as uint8 [n, side, side, channels]."""
     pixels: Pixels = ((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
     return pixels
 
@@ -155,7 +216,7 @@ def to_pixels(config: Config, places: Tensor) -> Pixels:
 def fitting_threads(config: Config) -> Iterator[None]:
     """Work on a small network with one CPU thread: several would wait for each other longer than they compute."""
     before = torch.get_num_threads()
-    if config.image_size <= _ONE_THREAD_SIZE:
+    if config.network["sample_size"] <= _ONE_THREAD_SIZE // _SMALLEST_PATCH:
         torch.set_num_threads(1)
     try:
         yield
@@ -166,19 +227,27 @@ def fitting_threads(config: Config) -> Iterator[None]:
 def noise_of(config: Config, wanted: Wanted) -> Tensor:
     """Standard normal noise of one image, in the network's shape; made on the CPU, the same everywhere."""
     source = torch.Generator().manual_seed(seed_of("noise/1", wanted.seed, wanted.class_name, wanted.index))
-    side = config.image_size
-    return to_places(config, torch.randn((config.channels, side, side), generator=source))
+    return to_places(config, torch.randn(config.shape, generator=source))
 
 
 class ClassConditional:
     """A loaded diffusion generator."""
 
-    def __init__(self, name: str, config: Config, network: nn.Module, *, device: torch.device) -> None:
+    def __init__(
+        self,
+        name: str,
+        config: Config,
+        network: nn.Module,
+        *,
+        device: torch.device,
+        decoder: autoencoder.Decoder | None = None,
+    ) -> None:
         self.name = name
         self.classes = config.classes
         self.bucket = _BUCKET
         self._config = config
         self._network = network.to(device).eval().requires_grad_(False)
+        self._decoder = decoder.to(device).eval().requires_grad_(False) if decoder else None
         self._device = device
 
     @classmethod
@@ -189,14 +258,19 @@ class ClassConditional:
             FailedPrecondition: the weights cannot be read, or do not fit the configuration.
         """
         config = Config(**{**artefact.config, "classes": tuple(artefact.config["classes"])})
-        network = build_network(config)
+        parts: dict[str, nn.Module] = {"": build_network(config)}
+        if config.latents is not None:
+            parts[DECODER] = autoencoder.Decoder()
         try:
             weights = safetensors.torch.load(artefact.weights)
         except SafetensorError as error:
             raise broken(artefact.name, f"model.safetensors cannot be read ({error})") from None
-        check_tensors(artefact.name, found=weights, expected=network.state_dict())
-        network.load_state_dict(weights)
-        return cls(artefact.name, config, network, device=device)
+        expected = {prefix + key: value for prefix, part in parts.items() for key, value in part.state_dict().items()}
+        check_tensors(artefact.name, found=weights, expected=expected)
+        for prefix, part in parts.items():
+            part.load_state_dict({key: weights[prefix + key] for key in part.state_dict()})
+        decoder = cast(autoencoder.Decoder | None, parts.get(DECODER))
+        return cls(artefact.name, config, parts[""], device=device, decoder=decoder)
 
     def parents(self, wanted: Wanted) -> tuple[str, ...]:
         """Nothing: no image stands behind a diffusion draw alone."""
@@ -221,8 +295,18 @@ class ClassConditional:
                     return None
                 prediction = self._predict(sample, int(step), labels, guidance_scale=sampler.guidance_scale)
                 sample = scheduler.step(prediction, step, sample).prev_sample
-        images = to_pixels(self._config, sample[: len(wanted)])
+            images = self._pixels(sample[: len(wanted)])
         return [Drawn(one, np.ascontiguousarray(image), bucket) for one, image in zip(wanted, images, strict=True)]
+
+    def _pixels(self, places: Tensor) -> Pixels:
+        if self._decoder is None:
+            return to_pixels(self._config, places)
+        mean, std = _moments(self._config, self._device)
+        latents = functional.pixel_shuffle(places.float(), self._config.patch) * std + mean
+        # One by one: an image's pixels do not depend on how many are decoded.
+        images = torch.cat([self._decoder(one[None]) for one in latents])
+        grey = self._config.channels == 1
+        return images_to_pixels(images.mean(1, keepdim=True) if grey else images)
 
     def _predict(self, sample: Tensor, step: int, labels: Tensor, *, guidance_scale: float) -> Tensor:
         """Classifier-free guidance (Ho & Salimans 2022): both halves in one batch; a scale of 1 needs one half."""
