@@ -67,7 +67,7 @@ def serve_embedded(settings: Settings) -> None:
     server = make_server(settings, list(SERVICES))
     stop = threading.Event()
     threading.Thread(target=_watch, args=(settings, server, stop), name="watch", daemon=True).start()
-    server.run(stop)
+    server.run(stop, whole=True)
 
 
 def _remove_stale_socket(address: str) -> None:

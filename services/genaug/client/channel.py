@@ -125,6 +125,11 @@ def _ours(error: Any, endpoint: str) -> GenaugError:
             reason="NOT_THIS_SERVICE",
         )
     text = error.details() or code
+    if code == "DEADLINE_EXCEEDED":
+        text = (
+            f"{endpoint} did not answer within the call's deadline; ask again with a longer one: what was finished is "
+            "kept, and found"
+        )
     if code == "UNAVAILABLE":
         text = f"{endpoint} cannot be reached ({text}); check --endpoint and that the server runs"
     return BY_CODE.get(code, Internal)(text)

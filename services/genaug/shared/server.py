@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, Protocol, TypeVar
@@ -20,7 +20,14 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from grpc_status import rpc_status
 
-from genaug.shared.errors import FailedPrecondition, GenaugError, Internal, InvalidArgument, Unauthenticated
+from genaug.shared.errors import (
+    FailedPrecondition,
+    GenaugError,
+    Internal,
+    InvalidArgument,
+    Unauthenticated,
+    Unavailable,
+)
 from genaug.shared.settings import AuthSettings, Settings
 from genaug.shared.telemetry import request_id
 
@@ -68,8 +75,9 @@ def to_status(error: GenaugError) -> status_pb2.Status:
 class _Interceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]  # not generic at run time
     """Around every call: request id, principal, error translation. An unexpected error's text stays here."""
 
-    def __init__(self, token: str) -> None:
+    def __init__(self, token: str, refusals: Mapping[str, GenaugError]) -> None:
         self._token = token
+        self._refusals = refusals
 
     def intercept_service(self, continuation: Callable[[Any], Any], details: Any) -> Any:
         handler = continuation(details)
@@ -94,7 +102,7 @@ class _Interceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]  # not gen
     def _unary(self, behaviour: Any, method: str, metadata: dict[str, Any]) -> Any:
         def call(request: Any, context: grpc.ServicerContext) -> Any:
             with _Guard(context, method, metadata):
-                self._authenticate(method, metadata)
+                self._admit(method, metadata)
                 return behaviour(request, context)
 
         return call
@@ -102,10 +110,16 @@ class _Interceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]  # not gen
     def _streaming(self, behaviour: Any, method: str, metadata: dict[str, Any]) -> Any:
         def call(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
             with _Guard(context, method, metadata):
-                self._authenticate(method, metadata)
+                self._admit(method, metadata)
                 yield from behaviour(request, context)
 
         return call
+
+    def _admit(self, method: str, metadata: dict[str, Any]) -> None:
+        self._authenticate(method, metadata)
+        refusal = self._refusals.get(method.split("/")[1])
+        if refusal is not None:
+            raise refusal
 
     def _authenticate(self, method: str, metadata: dict[str, Any]) -> None:
         if not self._token or method.startswith(_OPEN_METHODS):
@@ -179,9 +193,11 @@ class Server:
     def __init__(self, settings: Settings, registers: Sequence[Register]) -> None:
         address = settings.server.address
         self._pool = ThreadPoolExecutor(settings.server.threads, thread_name_prefix="rpc")
+        self.refusals: dict[str, GenaugError] = {}
+        """Why a service takes no calls: it is starting, or cannot work."""
         self._server = grpc.server(
             self._pool,
-            interceptors=[_Interceptor(_token(settings.auth, address))],
+            interceptors=[_Interceptor(_token(settings.auth, address), self.refusals)],
             maximum_concurrent_rpcs=settings.server.threads,
             options=[("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES)],
         )
@@ -201,6 +217,8 @@ class Server:
         names = [room.service_name for room in self.rooms]
         if settings.server.reflection:
             reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], self._server)
+        for name in names:
+            self.refusals[name] = Unavailable(f"{name} is starting; try again in a moment", reason="NOT_READY")
         for name in ("", *names):
             self._health.set(name, health_pb2.HealthCheckResponse.NOT_SERVING)
 
@@ -218,7 +236,10 @@ class Server:
         # Whatever keeps one room from working, the others open; health tells.
         except Exception as error:
             log.error("not serving", exc_info=error, extra={"service": room.service_name})
+            hidden = Internal(f"{room.service_name} cannot work; the server's log says why")
+            self.refusals[room.service_name] = error if isinstance(error, GenaugError) else hidden
             return False
+        del self.refusals[room.service_name]
         self._health.set(room.service_name, health_pb2.HealthCheckResponse.SERVING)
         return True
 
@@ -234,13 +255,24 @@ class Server:
         stopped.wait()
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def run(self, stop: threading.Event | None = None) -> None:
-        """Serve until `stop` is set or SIGTERM or SIGINT arrives, then stop gracefully."""
+    def run(self, stop: threading.Event | None = None, *, whole: bool = False) -> None:
+        """Serve until `stop` is set or SIGTERM or SIGINT arrives, then stop gracefully.
+
+        Args:
+            stop: Ends it.
+            whole: Whether a service that cannot work ends all of them, as it does where nobody looks at health.
+
+        Raises:
+            GenaugError: what keeps the first such service from working, if `whole`.
+        """
         stopping = stop or threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, lambda *_: stopping.set())
         self.start()
+        if whole and self.refusals:
+            self.stop()
+            raise next(iter(self.refusals.values()))
         stopping.wait()
         log.info("stopping", extra={"address": self.address})
         self.stop()

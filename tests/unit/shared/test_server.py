@@ -124,6 +124,35 @@ def test_a_room_that_cannot_work_is_not_serving(start) -> None:
     assert health(address, Room.service_name) == health_pb2.HealthCheckResponse.NOT_SERVING
 
 
+def test_a_room_that_cannot_work_takes_no_calls_and_says_why(start) -> None:
+    """A store without conditional put must not be written, whoever asks."""
+    address = start(
+        warm=FailedPrecondition("store: a conditional put overwrote an object", reason="NO_CONDITIONAL_PUT")
+    )
+    with pytest.raises(FailedPrecondition, match="conditional put") as caught:
+        call(address, "x")
+    assert caught.value.reason == "NO_CONDITIONAL_PUT"
+    address = start(warm=ValueError("patient 4711"))
+    with pytest.raises(Internal) as hidden:
+        call(address, "x")
+    assert "4711" not in hidden.value.message
+
+
+def test_where_nobody_looks_at_health_one_that_cannot_work_ends_all(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def register(server, settings):
+        room = Room(NotFound("no bucket", reason="NO_BUCKET"))
+        labeling_service_pb2_grpc.add_LabelingServiceServicer_to_server(room, server)
+        return room
+
+    server = Server(load_settings(server={"address": "127.0.0.1:0"}), [register])
+    with pytest.raises(NotFound, match="no bucket"):
+        server.run(whole=True)
+    with pytest.raises(Unavailable):
+        call(server.address, "x")
+
+
 def test_a_token_is_wanted_when_one_is_set(start) -> None:
     address = start(auth={"token": "right"})
     assert call(address, "x", token="right").name == "x"

@@ -76,7 +76,6 @@ def test_what_reads_the_seal_never_learns() -> None:
     evaluate = ROLES["evaluate"]
     assert "sealed/" in evaluate.reads
     assert not {"classifiers/", "generators/", "draws/"} & set(evaluate.writes)
-    assert "images/" not in evaluate.reads
 
 
 def test_a_store_without_conditional_put_is_refused(stores, monkeypatch) -> None:
