@@ -5,11 +5,12 @@ from __future__ import annotations
 import importlib
 import logging
 import signal
+import threading
 from collections.abc import Callable
 from typing import Any, NoReturn
 
 from genaug.shared.errors import FINAL_CODES, Cancelled, GenaugError
-from genaug.shared.requests import JobRequest, JobStep, Report, Reporter, read_request
+from genaug.shared.requests import JobStep, Report, Reporter, read_request
 from genaug.shared.settings import Settings
 from genaug.shared.store import Store
 from genaug.shared.threads import set_up_threads
@@ -28,6 +29,8 @@ _JOBS: dict[str, str] = {
 
 # Exit status when the input is bad: trying again cannot help.
 BAD_INPUT = 42
+# Seconds between being told to end and ending anywhere; below a runner's patience and a pod's grace.
+_PATIENCE = 5
 
 
 def run_job(settings: Settings, step: JobStep, key: str, *, shard: int, shards: int) -> int:
@@ -40,7 +43,7 @@ def run_job(settings: Settings, step: JobStep, key: str, *, shard: int, shards: 
         shard: Of a `train` Job, the items shard, shard + shards, … are done.
         shards: Processes that share the Job.
     """
-    signal.signal(signal.SIGTERM, _cancel)
+    told = _listen()
     set_up_threads(settings.threads)
     store = Store.open(settings.store, step)
     try:
@@ -49,11 +52,17 @@ def run_job(settings: Settings, step: JobStep, key: str, *, shard: int, shards: 
         log.error("the Job has no request", extra={"code": error.code, "reason": error.reason, "key": key})
         return BAD_INPUT if error.code in FINAL_CODES else 1
     reporter = Reporter(store, request, shard)
+
+    def report(done: int, total: int, unit: str) -> None:
+        reporter(done, total, unit)
+        if told.is_set():
+            raise _cancelled()
+
     try:
         if step == "train":
-            _train(request, store, reporter, settings.device, items=request.inputs["items"][shard::shards])
+            _train(store, report, settings.device, items=request.inputs["items"][shard::shards])
         else:
-            log.info("finished", extra={"result": _load(step)(request.inputs, store, reporter, device=settings.device)})
+            log.info("finished", extra={"result": _load(step)(request.inputs, store, report, device=settings.device)})
     except GenaugError as error:
         reporter.fail(error)
         log.error("the Job failed", extra={"step": step, "code": error.code, "reason": error.reason})
@@ -61,13 +70,19 @@ def run_job(settings: Settings, step: JobStep, key: str, *, shard: int, shards: 
     return 0
 
 
-def _train(request: JobRequest, store: Store, reporter: Report, device: str, *, items: list[dict[str, Any]]) -> None:
+def _train(store: Store, report: Report, device: str, *, items: list[dict[str, Any]]) -> None:
+    """Train the items one after the other; updates are told over all of them, anything else as it is."""
+    updates = [int(item["updates"]) for item in items]
     for index, item in enumerate(items):
 
-        def report(done: int, total: int, unit: str, index: int = index) -> None:
-            reporter(index * total + done, len(items) * total, unit)
+        def tell(done: int, total: int, unit: str, index: int = index) -> None:
+            if unit == "updates":
+                # An item may count more than its updates: a labeler's networks that judge out of fold.
+                report(sum(updates[:index]) + updates[index] * done // total, sum(updates), unit)
+            else:
+                report(done, total, unit)
 
-        log.info("finished", extra={"result": _load(item["role"])(item, store, report, device=device)})
+        log.info("finished", extra={"result": _load(item["role"])(item, store, tell, device=device)})
 
 
 def _load(name: str) -> Job:
@@ -76,5 +91,24 @@ def _load(name: str) -> Job:
     return job
 
 
-def _cancel(number: int, frame: object) -> NoReturn:
-    raise Cancelled("the Job was told to end", reason="CANCELLED")
+def _listen() -> threading.Event:
+    """An event that SIGTERM sets: work ends where it next says how far it is, when what it did is whole.
+
+    Work that says nothing for `_PATIENCE` seconds ends where it is.
+    """
+    told = threading.Event()
+
+    def tell(number: int, frame: object) -> None:
+        told.set()
+        signal.alarm(_PATIENCE)
+
+    def end(number: int, frame: object) -> NoReturn:
+        raise _cancelled()
+
+    signal.signal(signal.SIGTERM, tell)
+    signal.signal(signal.SIGALRM, end)
+    return told
+
+
+def _cancelled() -> Cancelled:
+    return Cancelled("the Job was told to end", reason="CANCELLED")

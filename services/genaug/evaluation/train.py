@@ -28,7 +28,7 @@ def train_evaluator(item: dict[str, Any], store: Store, report: Report, *, devic
     Args:
         item: One item of a `train` Job: role, classifier (`genaug.v1.ClassifierSpec`), channels, dataset_version,
             classes (the label map), sampling, updates, batch_size, learning_rate, seed.
-        report: Told of updates.
+        report: Told of images, then of updates.
         device: As in the settings.
 
     Returns:
@@ -61,9 +61,9 @@ def train_evaluator(item: dict[str, Any], store: Store, report: Report, *, devic
     ).to(pick_device(device))
     looks = fit(
         network,
-        load_labelled(store, training, network, classes=item["classes"]),
+        load_labelled(store, training, network, classes=item["classes"], report=report),
         schedule=schedule,
-        validation=load_labelled(store, validation, network, classes=item["classes"]),
+        validation=load_labelled(store, validation, network, classes=item["classes"], report=report),
         advance=lambda update: report(update, schedule.updates, "updates"),
     )
     best = max(looks, key=lambda look: look.rank)

@@ -36,7 +36,7 @@ def train_labeler(item: dict[str, Any], store: Store, report: Report, *, device:
 
     Args:
         item: One item of a `train` Job, as for an evaluator.
-        report: Told of updates, of all four networks.
+        report: Told of images, then of updates, of all four networks.
         device: As in the settings.
 
     Returns:
@@ -54,7 +54,7 @@ def train_labeler(item: dict[str, Any], store: Store, report: Report, *, device:
     rows = [row for row in rows if row.split == "train" and row.source == "real"]
     check_classes(rows, classes=item["classes"])
     training = _Training(item, store, report, device=device)
-    labelled = load_labelled(store, rows, training.new_network(), classes=item["classes"])
+    labelled = load_labelled(store, rows, training.new_network(), classes=item["classes"], report=report)
     logits, judged = training.out_of_fold(labelled, parts_of(rows))
     targets = labelled.targets[judged]
     calibration = calibrate(logits[judged], targets, classes=item["classes"])

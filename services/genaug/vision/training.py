@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from genaug.shared.digests import seed_of
 from genaug.shared.errors import FailedPrecondition, InvalidArgument
 from genaug.shared.manifest import Row
+from genaug.shared.requests import Report
 from genaug.shared.store import Store
 from genaug.vision.features import load_inputs
 from genaug.vision.networks import LOGISTIC, Network
@@ -74,11 +75,21 @@ class Labelled:
     """[n], indices into the label map."""
 
 
-def load_labelled(store: Store, rows: Sequence[Row], network: Network, *, classes: Sequence[str]) -> Labelled:
-    """The images of `rows`, whose classes are all in the label map `classes`, as `network` takes them."""
+def load_labelled(
+    store: Store, rows: Sequence[Row], network: Network, *, classes: Sequence[str], report: Report
+) -> Labelled:
+    """The images of `rows`, whose classes are all in the label map `classes`, as `network` takes them.
+
+    Args:
+        store: Where the images are.
+        rows: The rows.
+        network: What takes them.
+        classes: The label map.
+        report: Told of images.
+    """
     index = {name: i for i, name in enumerate(classes)}
     targets = np.array([index[row.class_name] for row in rows], np.int64)
-    return Labelled(load_inputs(store, rows, network), targets)
+    return Labelled(load_inputs(store, rows, network, advance=lambda n: report(n, len(rows), "images")), targets)
 
 
 def check_classes(training: Sequence[Row], *, classes: Sequence[str]) -> None:

@@ -27,7 +27,7 @@ def test_a_labeler_is_trained_calibrated_and_kept(stores) -> None:
     put_version(stores("assembly"), real_rows(stores("assembly"), dict.fromkeys(CLASSES, 20)))
     said: list[tuple[int, int, str]] = []
     name = train_labeler(wanted(), stores("train"), lambda *far: said.append(far), device="cpu")
-    assert said == [(i, 160, "updates") for i in range(1, 161)]
+    assert said == [(60, 60, "images"), *((i, 160, "updates") for i in range(1, 161))]
     record = classifiers.read_record(stores("train"), name)
     assert record["role"] == "ROLE_LABELER"
     assert record["best_update"] == record["updates"] == 40

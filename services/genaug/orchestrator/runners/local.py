@@ -133,7 +133,8 @@ class LocalRunner:
                 found = [read_progress(self._store, request, shard) for shard in range(len(processes))]
                 known = [progress for progress in found if progress is not None]
                 if known:
-                    on_progress(sum(p.done for p in known), sum(p.total for p in known), known[0].unit)
+                    same = [progress for progress in known if progress.unit == known[0].unit]
+                    on_progress(sum(p.done for p in same), sum(p.total for p in same), known[0].unit)
                 time.sleep(_POLL)
         except BaseException:
             for process in processes:

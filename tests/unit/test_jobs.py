@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from genaug import jobs
+from genaug.shared.errors import FailedPrecondition
+from genaug.shared.requests import make_request, read_progress, write_request
+from genaug.shared.settings import Settings, load_settings
+from genaug.shared.store import Store
+
+
+@pytest.fixture(autouse=True)
+def _signals() -> Iterator[None]:
+    """The handlers that a Job installs are its process's."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGALRM)}
+    yield
+    signal.alarm(0)
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return load_settings(home=str(tmp_path), threads=1)
+
+
+def run(settings: Settings, monkeypatch: pytest.MonkeyPatch, step: Any, inputs: dict, work: Any) -> tuple[int, Any]:
+    """Do a Job whose work is `work(inputs, store, report, device=…)`; its exit status and its last progress."""
+    monkeypatch.setattr(jobs, "_load", lambda name: work)
+    store = Store.open(settings.store, "orchestrator")
+    request = make_request(step, inputs)
+    write_request(store, request)
+    code = jobs.run_job(settings, step, request.key, shard=0, shards=1)
+    return code, read_progress(store, request, 0)
+
+
+def test_being_told_to_end_ends_at_the_next_report(settings, monkeypatch) -> None:
+    done: list[int] = []
+
+    def work(inputs, store, report, *, device) -> str:
+        for update in range(1, 11):
+            if update == 3:
+                os.kill(os.getpid(), signal.SIGTERM)
+            done.append(update)
+            report(update, 10, "updates")
+        return "generators/x"
+
+    code, progress = run(settings, monkeypatch, "finetune", {"a": 1}, work)
+    assert done == [1, 2, 3], "the update at hand is finished, and no other begun"
+    assert code == 1
+    assert progress.error["reason"] == "CANCELLED"
+
+
+def test_work_that_says_nothing_is_ended_where_it_is(settings, monkeypatch) -> None:
+    monkeypatch.setattr(jobs, "_PATIENCE", 1)
+
+    def work(inputs, store, report, *, device) -> str:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(30)
+        return "generators/x"
+
+    start = time.monotonic()
+    code, progress = run(settings, monkeypatch, "finetune", {"a": 2}, work)
+    assert time.monotonic() - start < 5
+    assert (code, progress.error["reason"]) == (1, "CANCELLED")
+
+
+def test_updates_are_told_over_all_items_and_images_as_they_are(settings, monkeypatch) -> None:
+    told: list[tuple[int, int, str]] = []
+    monkeypatch.setattr(jobs.Reporter, "__call__", lambda self, *far: told.append(far))
+
+    def work(item, store, report, *, device) -> str:
+        report(7, 9, "images")
+        for part in range(1, item["parts"] + 1):
+            report(part, item["parts"], "updates")
+        return "classifiers/x"
+
+    items = [{"role": "ROLE_LABELER", "updates": 10, "parts": 2}, {"role": "ROLE_EVALUATOR", "updates": 30, "parts": 3}]
+    code, _ = run(settings, monkeypatch, "train", {"items": items}, work)
+    assert code == 0
+    assert told == [
+        (7, 9, "images"),
+        (5, 40, "updates"),
+        (10, 40, "updates"),
+        (7, 9, "images"),
+        (20, 40, "updates"),
+        (30, 40, "updates"),
+        (40, 40, "updates"),
+    ]
+
+
+def test_bad_input_is_not_tried_again(settings, monkeypatch) -> None:
+    def work(inputs, store, report, *, device) -> str:
+        raise FailedPrecondition("no", reason="NO")
+
+    assert run(settings, monkeypatch, "finetune", {"a": 3}, work)[0] == jobs.BAD_INPUT
+    assert jobs.run_job(settings, "finetune", "requests/finetune/none.json", shard=0, shards=1) in (1, jobs.BAD_INPUT)
