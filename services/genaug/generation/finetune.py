@@ -49,7 +49,7 @@ DEFAULTS: dict[str, Any] = {
 
 _FEWEST_IMAGES = 2
 _LARGEST_PIXELS, _LARGEST_LATENTS = 64, 512
-_PREDICTIONS = {"PREDICTION_V": "v_prediction", "PREDICTION_EPSILON": "epsilon"}
+_PREDICTIONS = {"PREDICTION_V": "v_prediction", "PREDICTION_EPSILON": "epsilon", "PREDICTION_IMAGE": "sample"}
 # Subjects of a class below which none of them is held out.
 _ENOUGH_SUBJECTS = 20
 # Images of each class in a sample grid, and how they are drawn.

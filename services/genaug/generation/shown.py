@@ -47,6 +47,8 @@ class Noised:
     labels: Tensor
     target: Tensor
     """What the network is to predict."""
+    weights: Tensor
+    """Of each image's squared error, [n, 1, 1, 1]."""
 
 
 class Images(Protocol):
@@ -171,11 +173,17 @@ class Batches:
 
 
 class Noising:
-    """The diffusion of a configuration, and what its network is to predict: the noise, or the velocity."""
+    """The diffusion of a configuration, and what its network is to predict: noise, velocity or image.
+
+    Errors of an image count as those of the velocity that it gives would, by 1 / spread², no more than `_HEAVIEST`
+    (Li & He 2025, arXiv:2511.13720, do the same with another bound).
+    """
+
+    _HEAVIEST = 25.0
 
     def __init__(self, config: Config) -> None:
         self._keep = class_conditional.build_scheduler(config).alphas_cumprod
-        self._epsilon = config.schedule["prediction_type"] == "epsilon"
+        self._prediction = config.schedule["prediction_type"]
 
     @property
     def times(self) -> int:
@@ -186,8 +194,10 @@ class Noising:
         """Images at `times`, with their target: v = signal · noise - spread · image (Salimans & Ho 2022, section 4)."""
         signal = self._keep[times].sqrt()[:, None, None, None]
         spread = (1 - self._keep[times]).sqrt()[:, None, None, None]
-        target = noise if self._epsilon else signal * noise - spread * places
-        return Noised(signal * places + spread * noise, times, labels, target)
+        target = {"epsilon": noise, "sample": places}.get(self._prediction, signal * noise - spread * places)
+        image = self._prediction == "sample"
+        weights = (1 / spread**2).clamp(max=self._HEAVIEST) if image else torch.ones_like(spread)
+        return Noised(signal * places + spread * noise, times, labels, target, weights)
 
 
 class HeldOut:
@@ -217,7 +227,7 @@ class HeldOut:
     def batches(self, size: int) -> list[Noised]:
         """All of it, `size` at a time."""
         one = self._noised
-        parts = (one.noisy, one.times, one.labels, one.target)
+        parts = (one.noisy, one.times, one.labels, one.target, one.weights)
         return [Noised(*cut) for cut in zip(*(part.split(size) for part in parts), strict=True)]
 
 

@@ -135,13 +135,12 @@ class Training:
         return loss.item()
 
     def _loss(self, network: nn.Module, batch: Noised) -> Tensor:
-        """Mean squared error of what the network predicts."""
-        noisy, times, labels, target = (
-            part.to(self._device) for part in (batch.noisy, batch.times, batch.labels, batch.target)
-        )
+        """Weighted mean squared error of what the network predicts."""
+        parts = (batch.noisy, batch.times, batch.labels, batch.target, batch.weights)
+        noisy, times, labels, target, weights = (part.to(self._device) for part in parts)
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._course.bfloat16):
             predicted = network(noisy, times, class_labels=labels).sample
-        error: Tensor = (predicted.float() - target).square().mean()
+        error: Tensor = (weights * (predicted.float() - target).square()).mean()
         return error
 
     def _close_interval(self) -> None:

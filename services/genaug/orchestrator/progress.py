@@ -56,7 +56,9 @@ class Live:
         """Say how far a part is."""
         with self._lock:
             parts = self._owners.setdefault(owner, _Parts())
-            parts.done[part], parts.total[part] = done, max(total, parts.total.get(part, 0))
+            # What was expected of a part holds until it counts something else.
+            expected = parts.total.get(part, 0) if parts.unit.get(part, unit) == unit else 0
+            parts.done[part], parts.total[part] = done, max(total, expected)
             new = unit != parts.latest
             parts.unit[part] = parts.latest = unit
             if new:

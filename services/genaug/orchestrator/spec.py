@@ -57,7 +57,6 @@ _NUMBERS: dict[str, tuple[float, float, float]] = {
 _WORDS: dict[str, str] = {
     "multi_disease": "MULTI_DISEASE_KEEP",
     "generator.kind": "KIND_CLASS_CONDITIONAL",
-    "generator.prediction": "PREDICTION_V",
     "generator.precision": "PRECISION_FLOAT32",
     "generator.autoencoder": "",
     "labeling.mode": "MODE_AGREE",
@@ -80,7 +79,8 @@ _SHARED = ("updates", "seeds", "first_seed", "batch_size", "resamples", "folds")
 
 # Below this side, pixels, a network pretrained on photographs has nothing to look at.
 _PHOTOGRAPH = 32
-# Largest side that is drawn in pixels, and in an autoencoder's latents.
+# Largest side at which the velocity is predicted, and which is drawn in pixels, and in an autoencoder's latents.
+_LARGEST_VELOCITY = 32
 _LARGEST_PIXELS, _LARGEST_LATENTS = 64, 512
 
 
@@ -283,6 +283,8 @@ def _generator(generator: Spec, median_side: int) -> None:
     if generator["patch_size"] not in (0, 1, 2, 4):
         raise _fail("generator.patch_size", f"{generator['patch_size']} is none of 0 (what fits), 1, 2, 4")
     generator["image_size"] = size
+    # Measured: above 32 pixels a place has more numbers than a small network has channels, and their noise stays in.
+    generator.setdefault("prediction", "PREDICTION_V" if size <= _LARGEST_VELOCITY else "PREDICTION_IMAGE")
 
 
 def _evaluator(settings: Spec, dataset: Mapping[str, Any], *, detail: int, path: str) -> Spec:

@@ -78,9 +78,11 @@ class GeneratorSpec(_message.Message):
         PREDICTION_UNSPECIFIED: _ClassVar[GeneratorSpec.Prediction]
         PREDICTION_V: _ClassVar[GeneratorSpec.Prediction]
         PREDICTION_EPSILON: _ClassVar[GeneratorSpec.Prediction]
+        PREDICTION_IMAGE: _ClassVar[GeneratorSpec.Prediction]
     PREDICTION_UNSPECIFIED: GeneratorSpec.Prediction
     PREDICTION_V: GeneratorSpec.Prediction
     PREDICTION_EPSILON: GeneratorSpec.Prediction
+    PREDICTION_IMAGE: GeneratorSpec.Prediction
     class Precision(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         PRECISION_UNSPECIFIED: _ClassVar[GeneratorSpec.Precision]

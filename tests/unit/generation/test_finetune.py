@@ -263,6 +263,7 @@ def test_a_killed_training_goes_on_from_its_last_checkpoint(world: World, monkey
     "changes",
     [
         {"prediction": "PREDICTION_EPSILON"},
+        {"prediction": "PREDICTION_IMAGE"},
         {"precision": "PRECISION_BFLOAT16"},
         {"patch_size": 1},
         {"patch_size": 2, "image_size": 16},
@@ -278,6 +279,5 @@ def test_every_way_to_train_draws(world: World, changes: dict[str, Any]) -> None
     assert drawn is not None
     size = changes.get("image_size", 8)
     assert drawn[0].pixels.shape == (size, size, changes.get("channels", 1))
-    assert artefact.config["schedule"]["prediction_type"] == (
-        "epsilon" if changes.get("prediction") == "PREDICTION_EPSILON" else "v_prediction"
-    )
+    named = {"PREDICTION_EPSILON": "epsilon", "PREDICTION_IMAGE": "sample"}
+    assert artefact.config["schedule"]["prediction_type"] == named.get(changes.get("prediction", ""), "v_prediction")

@@ -56,7 +56,7 @@ def test_images_are_mirrored_only_where_that_is_valid(mirror: bool) -> None:
     assert float(rising) == pytest.approx(0.5 if mirror else 1.0, abs=0.1 if mirror else 0)
 
 
-@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])
 def test_the_target_is_what_the_solver_takes_it_for(prediction: str) -> None:
     """From a noised image and its target, diffusers' own conversion must give back the image."""
     config = new_config(classes=["a"], image_size=8, channels=1, base_channels=8, patch_size=1, prediction=prediction)

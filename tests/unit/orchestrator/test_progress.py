@@ -36,6 +36,15 @@ def test_another_unit_is_timed_anew(clock: list[float]) -> None:
     assert live.now("run").seconds_left == 18.0
 
 
+def test_a_part_that_counts_something_else_is_counted_anew() -> None:
+    live = Live()
+    live.begin("run")
+    live.update("run", "a", 637, 637, "images")
+    live.update("run", "a", 3, 40, "updates")
+    far = live.now("run")
+    assert (far.done, far.total, far.unit) == (3, 40, "updates")
+
+
 def test_nothing_is_promised_before_there_is_a_rate(clock: list[float]) -> None:
     live = Live()
     assert live.now("run").seconds_left == 0

@@ -95,7 +95,7 @@ def new_config(
         channels: 1 or 3.
         base_channels: Width at the finest resolution, a multiple of 8.
         patch_size: Pixels per side of one place; 0 for what fits.
-        prediction: What the network predicts, "v_prediction" or "epsilon".
+        prediction: What the network predicts, as diffusers names it: "v_prediction", "epsilon" or "sample" (the image).
         latents: See `Config.latents`.
 
     Raises:
