@@ -193,6 +193,25 @@ def test_versions_can_be_evaluated_by_name(home: Home, run: dict, tmp_path: Path
     assert "reference" in home.run("evaluation", "create", "-f", path, code=1).stderr
 
 
+def test_a_selection_is_written_as_a_table(home: Home, run: dict, tmp_path: Path) -> None:
+    (selection,) = home.json("selection", "list")
+    path = tmp_path / "selected.csv"
+    home.run("selection", "export", selection["name"], "-o", path)
+    lines = path.read_text().splitlines()
+    assert lines[0].replace('"', "") == "image_id,label,x,y"
+    kept = sum(int(quality["kept"]) for quality in selection["qualities"])
+    assert len(lines) == kept + 1
+
+
+def test_made_images_are_matched_with_real_ones(home: Home, run: dict) -> None:
+    step = next(step for step in run["steps"] if step["name"] == "match")
+    folder = home.folder / "store" / step["results"][0]
+    match = json.loads((folder / "match.json").read_text())
+    assert {one["class_name"] for one in match["closenesses"]} <= {"2", "3"}
+    nearest = pq.read_table(folder / "nearest_real.parquet").to_pylist()
+    assert len(nearest) == sum(int(one["made"]) for one in match["closenesses"]) > 0
+
+
 def test_garbage_collection_spares_what_a_manifest_names(home: Home, run: dict) -> None:
     before = objects(home)
     home.run("gc")

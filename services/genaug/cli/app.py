@@ -36,6 +36,7 @@ for noun in (
     runs.evaluation_app,
     images.generator_app,
     images.classifier_app,
+    images.selection_app,
     images.images_app,
     config_app,
 ):

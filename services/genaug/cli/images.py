@@ -1,4 +1,4 @@
-"""`genaug generator …`, `genaug classifier …` and `genaug images …`."""
+"""`genaug generator …`, `genaug classifier …`, `genaug selection …` and `genaug images …`."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from genaug.v1 import classifier_pb2, generator_pb2, run_pb2
 
 generator_app = group("generator", "Look at fine-tuned generators.")
 classifier_app = group("classifier", "Look at trained classifiers.")
+selection_app = group("selection", "Look at choices among dominant classes.")
 images_app = group("images", "Draw images.")
 
 IdArgument = Annotated[str, typer.Argument(metavar="ID")]
@@ -89,6 +90,34 @@ def get_classifier(name: IdArgument, output: FormatOption = "table") -> None:
         ("temperature", f"{classifier.temperature:.3f}"),
     ]
     show(classifier, output, lambda: titled(classifier.name, make_table(("field", "value"), rows)))
+
+
+@command(selection_app, "list")
+def list_selections(output: FormatOption = "table") -> None:
+    """List selections."""
+    with client() as server:
+        show_list(
+            server.list_selections(),
+            output,
+            columns=("id", "method", "kept", "created"),
+            cells=lambda s: (
+                s.name.removeprefix("selections/"),
+                run_pb2.SelectionSpec.Method.Name(s.spec.method).removeprefix("METHOD_"),
+                ", ".join(f"{q.class_name}: {q.kept} of {q.available}" for q in s.qualities),
+                s.create_time,
+            ),
+        )
+
+
+@command(selection_app, "export")
+def export_selection(
+    name: IdArgument, output: Annotated[Path, typer.Option("--output", "-o", help="CSV file to write.")]
+) -> None:
+    """Write the images that a selection keeps: image_id, label and place on the t-SNE map."""
+    with client() as server:
+        data = server.export_selection(resource(name, "selections"))
+    write_file(output, data)
+    stderr.print(f"{output}: {len(data)} bytes")
 
 
 @command(images_app, "generate")

@@ -32,6 +32,9 @@ from genaug.v1 import (
     orchestrator_service_pb2,
     orchestrator_service_pb2_grpc,
     run_pb2,
+    selection_pb2,
+    selection_service_pb2,
+    selection_service_pb2_grpc,
 )
 
 # Seconds that a call which only reads or starts something may take.
@@ -63,6 +66,7 @@ class Client:
         self._assembly = assembly_service_pb2_grpc.AssemblyServiceStub(channel)
         self._generation = generation_service_pb2_grpc.GenerationServiceStub(channel)
         self._labeling = labeling_service_pb2_grpc.LabelingServiceStub(channel)
+        self._selection = selection_service_pb2_grpc.SelectionServiceStub(channel)
         self._orchestrator = orchestrator_service_pb2_grpc.OrchestratorServiceStub(channel)
 
     def __enter__(self) -> Client:
@@ -300,6 +304,17 @@ class Client:
         """All classifiers, by name."""
         request = labeling_service_pb2.ListClassifiersRequest()
         return self._pages(self._labeling.ListClassifiers, request, "classifiers")
+
+    def list_selections(self) -> Iterator[selection_pb2.Selection]:
+        """All selections, by name."""
+        yield from self._pages(
+            self._selection.ListSelections, selection_service_pb2.ListSelectionsRequest(), "selections"
+        )
+
+    def export_selection(self, name: str) -> bytes:
+        """`selected.csv` of a selection: image_id, label, x, y of each image that is kept."""
+        request = selection_service_pb2.ExportSelectionRequest(name=name)
+        return b"".join(response.frame.data for response in self._stream(self._selection.ExportSelection, request))
 
     def create_run(self, spec: run_pb2.RunSpec | Path | str, *, validate_only: bool = False) -> run_pb2.Run:
         """Start a run, or return the one that exists.
