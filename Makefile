@@ -41,7 +41,12 @@ lint-proto: ## buf lint, from npm
 	npx --yes @bufbuild/buf@1.75.0 lint
 
 .PHONY: bench
-bench: setup ## Measure a run that is killed ten times beside one left alone
+bench: setup ## Measure each step beside its simplest alternative, and runs that are killed beside one left alone
+	$(BIN)/python benchmarks/training_data.py
+	$(BIN)/python benchmarks/labeling.py
+	$(BIN)/python benchmarks/matching.py
+	$(BIN)/python benchmarks/assembly.py
+	$(BIN)/python benchmarks/kill_single.py examples/quickstart.yaml --kills 20
 	$(BIN)/python benchmarks/kill.py examples/quickstart.yaml --kills 10
 
 .PHONY: format
