@@ -11,8 +11,9 @@ import pytest
 import yaml
 
 from genaug.evaluation.measure import evaluate
+from genaug.evaluation.report.charts import dose_chart
 from genaug.evaluation.report.pictures import thumbnail
-from genaug.evaluation.report.words import headline
+from genaug.evaluation.report.words import control_said, headline, probe_said
 from genaug.evaluation.report.write import write_report
 from genaug.shared.manifest import Row, encode, write_rows
 from genaug.shared.pages.figures import Line, forest, ticks
@@ -235,8 +236,10 @@ def test_every_image_says_what_it_is_and_every_figure_its_numbers(stores: Stores
     assert len(images) == 8 + 8 + 6 + 4
     assert all(attributes["alt"] for attributes in images)
     figures = [attributes for tag, attributes in page.tags if tag == "svg"]
-    assert len(figures) == 4
-    assert all(attributes["role"] == "img" and attributes["aria-label"] for attributes in figures)
+    said = [attributes for attributes in figures if attributes.get("aria-hidden") != "true"]
+    # Two forests, two maps, a ROC curve per class, and the reliability of both scenarios.
+    assert len(said) == 2 + 2 + 2 + 2
+    assert all(attributes["role"] == "img" and attributes["aria-label"] for attributes in said)
 
 
 def test_nothing_of_the_seal_no_subject_and_no_path_is_shown(stores: Stores, inputs: dict[str, Any]) -> None:
@@ -320,3 +323,98 @@ def test_large_images_become_small_ones() -> None:
 
 def test_headline_is_the_claim_before_the_colon() -> None:
     assert headline("Generated images help: by 3 points: yes.") == ("Generated images help:", "by 3 points: yes.")
+
+
+def put_match(stores: Stores, *, copies: int) -> str:
+    """Six accepted images, the n-th nearest to training image 5n, at growing distances."""
+    name = f"matches/{'7' * 32}"
+    columns = {
+        "made_id": [f"{i:032x}" for i in range(6)],
+        "class": [EVIL] * 6,
+        "image_id": [f"{5 * i:032x}" for i in range(5)] + [f"{0:032x}"],
+        "distance": pa.array([0.01 * (i + 1) for i in range(6)], pa.float32()),
+        "copy": [i < copies for i in range(6)],
+    }
+    stores("selection").put_new(f"{name}/nearest_real.parquet", encode(pa.table(columns)))
+    closeness = {"class_name": EVIL, "made": 6, "made_median": 0.03, "real_median": 0.2, "copy_distance": 0.015}
+    record = {"name": name, "nearest_real": f"{name}/nearest_real.parquet"}
+    stores("selection").put_new_json(
+        f"{name}/match.json", {**record, "closenesses": [{**closeness, "suspected_copies": copies}]}
+    )
+    return name
+
+
+@pytest.mark.parametrize("copies", [0, 1, 2])
+def test_nearest_pairs_stand_side_by_side(stores: Stores, inputs: dict[str, Any], copies: int) -> None:
+    html, facts = written(stores, {**inputs, "match": put_match(stores, copies=copies)})
+    page = Page(html)
+    assert facts["match"]["closenesses"][0]["made"] == 6
+    said = {0: "None of 6 accepted images", 1: "1 of 6 accepted images", 2: "2 of 6 accepted images"}[copies]
+    assert said in page.text
+    assert page.text.count("suspected copy") >= copies
+    assert html.count("Training image of class") == 5, "each training image once"
+    assert "has not been measured here" not in page.text
+
+
+def test_how_the_generator_learned_is_shown(stores: Stores, inputs: dict[str, Any]) -> None:
+    name = f"generators/{'8' * 32}"
+    grid = {"update": 100, "object": f"{name}/grids/100.png"}
+    stores("finetune").put_new(grid["object"], encode_png(np.zeros((16, 32, 1), np.uint8)))
+    spec = {"kind": "KIND_CLASS_CONDITIONAL", "train_steps": 100, "batch_size": 8, "learning_rate": 0.002}
+    record = {"name": name, "spec": {**spec, "prediction": "PREDICTION_IMAGE"}, "classes": CLASSES, "image_size": 8}
+    record |= {"losses": [0.5, 0.25], "held_out_losses": [0.6, 0.3], "sample_grids": [grid]}
+    record |= {"held_out": counted(1, 2), "provenance": PROVENANCE}
+    stores("finetune").put_new_json(f"{name}/generator.json", record)
+    html, facts = written(stores, {**inputs, "generators": [name]})
+    text = Page(html).text
+    assert facts["generators"][0]["held_out_losses"] == [0.6, 0.3]
+    assert "training from 0.5000 to 0.2500; held out from 0.6000 to 0.3000" in html
+    assert "3 images of subjects that were held out" in text
+    assert "Predicts the image" in text
+    assert "Images drawn after 100 updates" in html
+
+
+def test_further_evaluators_stand_by_themselves(stores: Stores, inputs: dict[str, Any]) -> None:
+    further = stores("report").get_json(f"{inputs['evaluation']}/evaluation.json")
+    name = f"evaluations/{'9' * 32}"
+    network = {"backbone": "BACKBONE_VGG19", "image_size": 224, "tuning": "TUNING_FINE_TUNED", "head": "HEAD_PUBLISHED"}
+    further |= {"name": name, "spec": {"evaluation": {"classifier": {**network, "detail": 64}}}}
+    further["verdict"] = {"outcome": "OUTCOME_NO_EVIDENCE", "sentence": "No evidence: of its own."}
+    stores("evaluate").put_new_json(f"{name}/evaluation.json", further)
+    html, facts = written(stores, {**inputs, "further_evaluations": [name]})
+    text = Page(html).text
+    assert "vgg19 at 224 pixels, every layer learning, the published head, every image first brought to 64" in text
+    assert "No evidence: of its own." in text
+    assert facts["verdict"]["sentence"] != "No evidence: of its own.", "the first evaluator gives the verdict"
+    assert len(facts["further_evaluations"]) == 1
+
+
+@pytest.mark.parametrize(("mean", "said"), [(0.5, "below"), (0.7, "within"), (0.9, "above")])
+def test_the_reference_probe_is_told_either_way(mean: float, said: str) -> None:
+    score, probe = ({"macro_recall": {"value": v, "lower": v - 0.1, "upper": v + 0.1}} for v in (mean, 0.7))
+    sentence = probe_said("real", score, probe)
+    assert f"real lies {said} the probe’s interval" in sentence
+    assert ("worth less" in sentence) == (said == "below")
+
+
+@pytest.mark.parametrize("outcome", ["OUTCOME_HELPS", "OUTCOME_HURTS", "OUTCOME_NO_EVIDENCE"])
+def test_the_random_control_is_told_as_it_was_trained(outcome: str) -> None:
+    comparison = {"scenario": "real-random", "reference": "real", "outcome": outcome}
+    comparison["difference"] = {"value": 0.01, "lower": -0.02, "upper": 0.04}
+    facts = {
+        "scenarios": [{"name": "real-random", "reduction": "REDUCTION_RANDOM"}],
+        "evaluation": {"comparisons": [comparison]},
+    }
+    words = {"OUTCOME_HELPS": "did better", "OUTCOME_HURTS": "did worse", "OUTCOME_NO_EVIDENCE": "no evidence"}
+    assert words[outcome] in control_said(facts)
+    assert "No scenario was trained" in control_said({**facts, "scenarios": []})
+
+
+def test_the_dose_curve_names_its_best_dose() -> None:
+    recalls = [{"value": v, "lower": v - 0.05, "upper": v + 0.05} for v in (0.7, 0.72, 0.75)]
+    curve = {"doses": [0.0, 1.0, 2.0], "macro_recalls": recalls, "best_dose": 2.0, "sentence": "No dose."}
+    drawn = str(dose_chart({"saturation": curve}))
+    assert drawn.count("<circle") == 3
+    assert drawn.count('class="point best"') == 1
+    assert drawn.rindex("<circle") == drawn.index('<circle class="point best"'), "the last"
+    assert dose_chart({}) is None

@@ -55,7 +55,11 @@ def gather(inputs: Mapping[str, Any], store: Store, *, real: Sequence[Row], labe
         "acceptance": acceptance_facts(classes, labelled),
         "disagreement": disagreement(classes, labelled),
         "selection": selection,
+        "match": store.get_json(f"{inputs['match']}/match.json") if inputs.get("match") else {},
         "evaluation": evaluation,
+        "further_evaluations": [
+            store.get_json(f"{name}/evaluation.json") for name in inputs.get("further_evaluations", [])
+        ],
         "generators": generators,
         "labeler": labeler,
         "steps": [step for step in run.get("steps", []) if step["name"] != "report"],
@@ -80,6 +84,7 @@ def scenario_facts(scenario: Mapping[str, Any], version: Mapping[str, Any]) -> d
         "synthetic": synthetic,
         "transformed": transformed,
         "sampling": scenario.get("sampling", "SAMPLING_NATURAL"),
+        "reduction": scenario.get("reduction", "REDUCTION_SELECTED"),
         "version": version["name"],
         **{
             f"{key}_counts": _by_class(version.get(key, []))

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from PIL import Image
 
 from genaug.shared.manifest import Row
+from genaug.shared.manifest import decode as decode_table
 from genaug.shared.store import Store
 from genaug.vision.images import Pixels, decode, encode_png, resize
 
 PER_STRIP = 8
 PER_VERDICT = 8
+PAIRS = 6
 _TINY = 64
 _SIDE = 128
 
@@ -71,6 +74,48 @@ def rejected(store: Store, labelled: Sequence[Row], verdict: str) -> tuple[Pictu
         Picture(thumbnail(decode(store.get(row.uri))), f"Rejected image, asked for {row.prompt}: {verdict}", _said(row))
         for row in order[:PER_VERDICT]
     )
+
+
+def grids(store: Store, generator: Mapping[str, Any]) -> tuple[Picture, ...]:
+    """The sample grids of a fine-tuning, in the order of its updates."""
+    return tuple(
+        Picture(
+            f"data:image/png;base64,{base64.b64encode(store.get(one['object'])).decode()}",
+            f"Images drawn after {one['update']} updates",
+            f"after {one['update']} updates",
+        )
+        for one in generator.get("sample_grids", [])
+    )
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A generated image beside the training image nearest to it."""
+
+    made: Picture
+    real: Picture
+    caption: str
+
+
+def nearest(
+    store: Store, match: Mapping[str, Any], *, real: Sequence[Row], labelled: Sequence[Row]
+) -> tuple[Pair, ...]:
+    """The nearest pairs of a match, each training image once."""
+    table = decode_table(store.get(match["nearest_real"])).to_pylist() if match else []
+    of_real, of_made = ({row.image_id: row.uri for row in rows} for rows in (real, labelled))
+    pairs: dict[str, Pair] = {}
+    for row in sorted(table, key=lambda one: (one["distance"], one["made_id"])):
+        if row["image_id"] in pairs:
+            continue
+        kind = row["class"]
+        pairs[row["image_id"]] = Pair(
+            Picture(thumbnail(decode(store.get(of_made[row["made_id"]]))), f"Generated image of class {kind}"),
+            Picture(thumbnail(decode(store.get(of_real[row["image_id"]]))), f"Training image of class {kind}"),
+            f"{kind}, distance {row['distance']:.4f}" + (", suspected copy" if row["copy"] else ""),
+        )
+        if len(pairs) == PAIRS:
+            break
+    return tuple(pairs.values())
 
 
 def thumbnail(pixels: Pixels) -> str:

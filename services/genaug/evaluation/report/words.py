@@ -26,7 +26,12 @@ MEANINGS = {
     "degenerate": "Constant, or otherwise no image.",
 }
 
-METHODS = {"METHOD_TSNE_GRID": "Even coverage of the map", "METHOD_RANDOM": "Random choice"}
+METHODS = {
+    "METHOD_TSNE_GRID": "Even coverage of the map",
+    "METHOD_RANDOM": "Random choice",
+    "METHOD_HERDING": "Kernel herding",
+    "METHOD_K_CENTER": "Greedy k-center",
+}
 
 
 def percent(share: float) -> str:
@@ -86,6 +91,9 @@ def described(scenario: Mapping[str, Any]) -> str:
     ] or ["real images"]
     if scenario["sampling"] == "SAMPLING_CLASS_BALANCED":
         parts.append("classes drawn alike")
+    reduced = {"REDUCTION_RANDOM": "dominant classes reduced at random", "REDUCTION_NONE": "nothing reduced"}
+    if scenario.get("reduction") in reduced:
+        parts.append(reduced[scenario["reduction"]])
     return ", ".join(parts)
 
 
@@ -107,10 +115,10 @@ def what_was_run(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
             f"{generation['steps']} steps, guidance {generation['guidance_scale']:g}, seed {generation['seed']}, "
             f"{generation['rounds']} rounds at most",
         ),
-        ("labeler", f"{_network(labeling['classifier'])}, {labeling['updates']} updates, seed {labeling['seed']}"),
+        ("labeler", f"{network(labeling['classifier'])}, {labeling['updates']} updates, seed {labeling['seed']}"),
         (
             "evaluator",
-            f"{_network(evaluation['classifier'])}, {evaluation['updates']} updates, batch {evaluation['batch_size']}, "
+            f"{network(evaluation['classifier'])}, {evaluation['updates']} updates, batch {evaluation['batch_size']}, "
             f"{evaluation['seeds']} seeds from {evaluation['first_seed']}, {evaluation['resamples']} resamples",
         ),
     ]
@@ -126,9 +134,66 @@ def _generator(record: Mapping[str, Any]) -> str:
     return f"{kind}, {size}{trained}, has seen {thousands(seen)} training images, seed {spec.get('seed', 0)}"
 
 
-def _network(spec: Mapping[str, Any]) -> str:
+def network(spec: Mapping[str, Any]) -> str:
+    """A ClassifierSpec in a few words."""
     backbone = spec["backbone"].removeprefix("BACKBONE_").replace("_", "-").lower()
-    return f"{backbone} at {spec['image_size']} pixels"
+    words = [f"{backbone} at {spec['image_size']} pixels"]
+    if spec.get("tuning"):
+        words.append({"TUNING_FROZEN": "frozen", "TUNING_FINE_TUNED": "every layer learning"}[spec["tuning"]])
+    if spec.get("head") in _HEADS:
+        words.append(_HEADS[spec["head"]])
+    if spec.get("detail"):
+        words.append(f"every image first brought to {spec['detail']} pixels")
+    return ", ".join(words)
+
+
+_HEADS = {"HEAD_PUBLISHED": "the published head", "HEAD_LOGISTIC": "logistic regression"}
+
+
+def probe_said(reference: str, score: Mapping[str, Any], probe: Mapping[str, Any]) -> str:
+    """Whether the reference reaches the reference probe, in a sentence."""
+    mean, p = score["macro_recall"]["value"], probe["macro_recall"]
+    span = f"{percent(p['lower'])} to {percent(p['upper'])}"
+    told = f"{percent(mean)} % against the probe’s {percent(p['value'])} % ({span})"
+    if mean < p["lower"]:
+        return (
+            f"{reference} lies below the probe’s interval: {told}. The evaluator was trained too little or fits the "
+            "images badly, and the comparisons are worth less for it."
+        )
+    place = "within" if mean <= p["upper"] else "above"
+    return f"{reference} lies {place} the probe’s interval: {told}. The evaluator is as good as can be asked."
+
+
+def match_said(match: Mapping[str, Any]) -> str:
+    """How many made images are suspected to be copies, in a sentence."""
+    made = sum(int(one.get("made", 0)) for one in match["closenesses"])
+    copies = sum(int(one.get("suspected_copies", 0)) for one in match["closenesses"])
+    rule = "nearer to a training image than the first percentile of distances between different subjects of the class"
+    if not copies:
+        return f"None of {thousands(made)} accepted images is a suspected copy: {rule}."
+    return (
+        f"{thousands(copies)} of {thousands(made)} accepted images ({percent(copies / made)} %) "
+        f"{'is' if copies == 1 else 'are'} suspected to be copies: {rule}. Look at the pairs; none was taken out."
+    )
+
+
+def control_said(facts: Mapping[str, Any]) -> str:
+    """What training on the random control shows of the choice."""
+    controls = [one["name"] for one in facts["scenarios"] if one.get("reduction") == "REDUCTION_RANDOM"]
+    found = [c for c in facts["evaluation"].get("comparisons", []) if c["scenario"] in controls]
+    if not found:
+        return (
+            "No scenario was trained on the random control, so that this says how the choice looks, not what it is "
+            "worth."
+        )
+    c = found[0]
+    e = c["difference"]
+    numbers = f"{points(e['value'])} points (adjusted interval {points(e['lower'])} to {points(e['upper'])})"
+    words = {
+        "OUTCOME_HELPS": "Training on the random control did better than on the choice",
+        "OUTCOME_HURTS": "Training on the random control did worse than on the choice",
+    }.get(c["outcome"], "There is no evidence that the choice trains better or worse than the random control")
+    return f"{words}: {c['scenario']} against {c['reference']} {numbers}."
 
 
 def limits(facts: Mapping[str, Any]) -> list[str]:
@@ -148,6 +213,7 @@ def limits(facts: Mapping[str, Any]) -> list[str]:
             "The generator was trained once and its images were drawn once: another seed of the generator may give "
             "another result, and the intervals do not say how different.",
             "The labeler has seen the same training images as the evaluators, so that the two are not independent.",
-            "Whether generated images copy training images has not been measured here.",
         ]
+        if not facts["match"]:
+            lines.append("Whether generated images copy training images has not been measured here.")
     return [*lines, "Not for clinical use."]

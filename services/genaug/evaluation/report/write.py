@@ -8,16 +8,20 @@ from typing import Any
 import yaml
 
 import genaug
-from genaug.evaluation.report import pictures
+from genaug.evaluation.report import charts, pictures
 from genaug.evaluation.report.facts import Facts, gather
 from genaug.evaluation.report.words import (
     FILTERS,
     MEANINGS,
     METHODS,
     MODES,
+    control_said,
     described,
     limits,
+    match_said,
+    network,
     percent,
+    probe_said,
     what_was_run,
 )
 from genaug.evaluation.verdict import points
@@ -81,6 +85,8 @@ def _result(facts: Facts) -> dict[str, Any]:
     size = len(facts["classes"])
     baseline = next(score for score in scores if score["scenario"] == reference)
     return {
+        **_curves(facts, kinds, reference),
+        "further": [_further(one, kinds) for one in facts["further_evaluations"]],
         "scores": scores,
         "reference": reference,
         "first": first,
@@ -107,6 +113,67 @@ def _result(facts: Facts) -> dict[str, Any]:
             for i, name in enumerate(facts["classes"])
         },
     }
+
+
+def _curves(facts: Facts, kinds: Mapping[str, str], reference: str) -> dict[str, Any]:
+    """The evaluation's curves, its probe, and what is known of each class."""
+    evaluation = facts["evaluation"]
+    shown = charts.shown_scenarios(evaluation, kinds, reference=reference)
+    score = next(one for one in evaluation["scores"] if one["scenario"] == reference)
+    probe = evaluation.get("reference_probe")
+    return {
+        "dose": charts.dose_chart(evaluation),
+        "probe": {"score": probe, "reference": score, "said": probe_said(reference, score, probe)} if probe else None,
+        "per_class": [one for one in evaluation["scores"] if one.get("classes")],
+        "rocs": charts.roc_charts(evaluation, kinds, shown),
+        "reliabilities": charts.reliability_charts(evaluation, kinds, shown),
+    }
+
+
+def _further(evaluation: Mapping[str, Any], kinds: Mapping[str, str]) -> dict[str, Any]:
+    """Another evaluator, by itself."""
+    scores, comparisons = evaluation["scores"], evaluation.get("comparisons", [])
+    reference = comparisons[0]["reference"] if comparisons else scores[0]["scenario"]
+    first = [c for c in comparisons if c["reference"] == reference]
+    lines = [_difference_line(c, kinds.get(c["scenario"], "real")) for c in first]
+    return {
+        "network": network(evaluation["spec"]["evaluation"]["classifier"]),
+        "verdict": evaluation["verdict"],
+        "reference": reference,
+        "recall_plot": forest(
+            [_recall_line(score, kinds.get(score["scenario"], "real")) for score in scores],
+            title="Macro recall in percent with 95 % intervals.",
+        ),
+        "difference_plot": forest(lines, title=f"Difference to {reference}, points.", mark=0.0, signed=True)
+        if lines
+        else "",
+        "dose": charts.dose_chart(evaluation),
+        "saturation": evaluation.get("saturation", {}).get("sentence", ""),
+    }
+
+
+def _learners(store: Store, facts: Facts) -> list[dict[str, Any]]:
+    """How each generator that learns has learned."""
+    found = []
+    for one in facts["generators"]:
+        chart = charts.loss_chart(one)
+        if chart is not None:
+            spec = one["spec"]
+            found.append(
+                {
+                    "chart": chart,
+                    "classes": one["classes"],
+                    "grids": pictures.grids(store, one),
+                    "held_out": sum(int(count.get("count", 0)) for count in one.get("held_out", [])),
+                    "network": f"Predicts the {_PREDICTED.get(spec.get('prediction', ''), 'velocity')}; "
+                    f"{spec.get('base_channels', 0)} channels at its finest; learning rate "
+                    f"{spec.get('learning_rate', 0):g}; weights averaged with decay {spec.get('ema_decay', 0.995):g}.",
+                }
+            )
+    return found
+
+
+_PREDICTED = {"PREDICTION_EPSILON": "noise", "PREDICTION_IMAGE": "image"}
 
 
 def _recall_line(score: Mapping[str, Any], kind: str) -> Line:
@@ -139,6 +206,9 @@ def _words(facts: Facts) -> dict[str, Any]:
         "seconds": sum(steps),
         "mode": MODES.get(facts["spec"]["labeling"]["mode"], ""),
         "method": METHODS.get(facts["selection"].get("spec", {}).get("method", ""), "Choice"),
+        "methods": METHODS,
+        "control_said": control_said(facts),
+        "match_said": match_said(facts["match"]) if facts["match"] else "",
         "limits": limits(facts),
         "libraries": [f"{key} {value}" for key, value in sorted(libraries.items())],
         "yaml": yaml.safe_dump(facts["spec"], sort_keys=False, allow_unicode=True),
@@ -151,6 +221,8 @@ def _images(store: Store, facts: Facts, *, real: Sequence[Row], labelled: Sequen
         "tiny": pictures.is_tiny(store, [row for row in real if row.split == "train"]),
         "strips": pictures.strips(store, facts["classes"], real=real, labelled=labelled),
         "rejected": [one for one in found if one[2]],
+        "learners": _learners(store, facts),
+        "pairs": pictures.nearest(store, facts["match"], real=real, labelled=labelled),
     }
 
 
@@ -170,5 +242,5 @@ def _maps(store: Store, facts: Facts) -> list[dict[str, Any]]:
             title = f"Map of class {quality['class_name']}, {column}: {len(kept)} kept, {len(left_out)} left out"
             panels[column] = scatter(Points(kept, left_out), title=title)
         zeros = dict.fromkeys(("mmd2", "random_mmd2", "coverage", "random_coverage", "available", "kept"), 0)
-        maps.append({**zeros, **quality, **panels})
+        maps.append({**zeros, "alternatives": [], **quality, **panels})
     return maps
