@@ -16,6 +16,8 @@ from genaug.vision.images import decode, encode_png, pixel_sha256
 
 # The store answers and Pillow packs outside the interpreter's lock, beside the model's thread.
 _THREADS = 8
+# Images that may wait for their upload.
+_WAITING = 64
 # Seconds between two events of progress.
 _INTERVAL = 0.5
 
@@ -111,6 +113,9 @@ def fill_batch(
         uploads: list[Future[Row]] = []
         for drawn in draw_missing(missing) if missing else ():
             uploads.append(pool.submit(_store, store, request, drawn))
+            if len(uploads) > _WAITING:
+                # Neither draw on while the store refuses, nor let images pile up before one that is slow.
+                uploads[-_WAITING - 1].result()
             if time.monotonic() - last > _INTERVAL:
                 last = time.monotonic()
                 yield Done(found + sum(upload.done() for upload in uploads), len(wanted))

@@ -50,6 +50,7 @@ DEFAULTS: dict[str, Any] = {
 _FEWEST_IMAGES = 2
 _LARGEST_PIXELS, _LARGEST_LATENTS = 64, 512
 _PREDICTIONS = {"PREDICTION_V": "v_prediction", "PREDICTION_EPSILON": "epsilon", "PREDICTION_IMAGE": "sample"}
+_PRECISIONS = ("PRECISION_FLOAT32", "PRECISION_BFLOAT16")
 # Subjects of a class below which none of them is held out.
 _ENOUGH_SUBJECTS = 20
 # Images of each class in a sample grid, and how they are drawn.
@@ -158,8 +159,8 @@ def training_rows(store: Store, version: str, *, classes: Sequence[str]) -> list
 def hold_out(rows: Sequence[Row], *, share: float, seed: int) -> tuple[list[Row], list[Row]]:
     """Rows to train on, and rows to measure the denoising loss on: whole subjects, seeded, whatever the rows' order.
 
-    Of each class `share` of its subjects, at least one, is held out; none of a class with fewer than 20. A subject
-    leaves with all its images, of whatever class.
+    Of each class `share` of its subjects, at least one, is held out. A subject leaves with all its images, of whatever
+    class; none that has an image of a class with fewer than 20 subjects.
 
     Args:
         rows: Real training rows.
@@ -169,11 +170,12 @@ def hold_out(rows: Sequence[Row], *, share: float, seed: int) -> tuple[list[Row]
     subjects: dict[str, set[str]] = {}
     for row in rows:
         subjects.setdefault(row.class_name, set()).add(_subject(row))
+    rare: set[str] = set().union(*(found for found in subjects.values() if len(found) < _ENOUGH_SUBJECTS))
     leaving: set[str] = set()
     for found in (subjects[name] for name in sorted(subjects)):
         if not share or len(found) < _ENOUGH_SUBJECTS:
             continue
-        order = sorted(found, key=lambda one: digest_of("hold out/1", {"seed": seed, "subject": one}))
+        order = sorted(found - rare, key=lambda one: digest_of("hold out/1", {"seed": seed, "subject": one}))
         missing = max(1, round(share * len(found))) - len(found & leaving)
         leaving |= set([one for one in order if one not in leaving][: max(0, missing)])
     return [row for row in rows if _subject(row) not in leaving], [row for row in rows if _subject(row) in leaving]
@@ -303,6 +305,12 @@ def _course(spec: Mapping[str, Any]) -> Course:
             raise InvalidArgument(
                 f"generator.{key}: {spec[key]} is not within 0 and {highest:g}", reason="BAD_TRAINING"
             )
+    if spec["precision"] not in _PRECISIONS or spec["sample_grids"] < 0:
+        raise InvalidArgument(
+            f"generator: precision {spec['precision']!r} is none of {', '.join(_PRECISIONS)}, or sample_grids "
+            f"{spec['sample_grids']} is negative",
+            reason="BAD_TRAINING",
+        )
     if spec["prediction"] not in _PREDICTIONS:
         raise InvalidArgument(
             f"generator.prediction: {spec['prediction']!r} is none of {', '.join(_PREDICTIONS)}", reason="BAD_TRAINING"

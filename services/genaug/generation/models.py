@@ -51,12 +51,18 @@ class Models:
         active: Callable[[], bool],
         bucket: int = 0,
     ) -> Iterator[Drawn]:
-        """`genaug.generation.draw.draw`, on the models' thread.
+        """`genaug.generation.draw.draw`, on the models' thread, a bucket at a time: others have their turn in between.
+
+        A reader that is slow holds up nobody but itself.
 
         Raises:
             ResourceExhausted: too many calls wait already.
         """
-        return self._thread.stream(lambda: draw(generator, wanted, sampler=sampler, active=active, bucket=bucket))
+        # A bucket below 1 is refused by `draw`.
+        size = max(1, bucket or generator.bucket)
+        for start in range(0, len(wanted), size):
+            some = wanted[start : start + size]
+            yield from list(self._thread.stream(_drawing(generator, some, sampler, active, bucket)))
 
     def close(self) -> None:
         """Let the thread end after the work at hand."""
@@ -70,3 +76,9 @@ class Models:
                 self._loaded.popitem(last=False)
         self._loaded.move_to_end(name)
         return self._loaded[name]
+
+
+def _drawing(
+    generator: Generator, wanted: Sequence[Wanted], sampler: Sampler, active: Callable[[], bool], bucket: int
+) -> Callable[[], Iterator[Drawn]]:
+    return lambda: draw(generator, wanted, sampler=sampler, active=active, bucket=bucket)

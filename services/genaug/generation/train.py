@@ -53,7 +53,7 @@ class Course:
 
     def draws_at(self) -> set[int]:
         """The updates after which a grid is drawn."""
-        return {round(self.updates * (i + 1) / self.grids) for i in range(self.grids)}
+        return {max(1, round(self.updates * (i + 1) / self.grids)) for i in range(self.grids)}
 
     def intervals(self) -> list[int]:
         """The updates at which intervals end."""

@@ -14,8 +14,11 @@ log = logging.getLogger(__name__)
 TEMPERATURES = (0.5, 10.0)
 """Range of temperatures. A labeler without an out-of-fold error would otherwise call itself infinitely sure."""
 
-TARGET_PRECISION = 0.95
-"""Share of accepted images that are what they were accepted as, on held-out real images."""
+TARGET_PRECISION = 0.8
+"""Share of accepted images that are what they were accepted as, on held-out real images.
+
+0.95 accepts next to nothing where a labeler is right two times in three, as on fundus photographs at 64 pixels.
+"""
 
 THRESHOLDS = (0.5, 0.99)
 """Range of thresholds: never accept an unlikely class, never ask for more than a softmax can give."""

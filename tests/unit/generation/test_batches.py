@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +12,7 @@ from tests.conftest import Stores
 from genaug.generation.batches import BatchRequest, Done, Filled, fill_batch
 from genaug.generation.receipts import Drawn, Sampler, Wanted, draw_digest, draw_key
 from genaug.shared.digests import sha256
-from genaug.shared.errors import Cancelled
+from genaug.shared.errors import Cancelled, ResourceExhausted
 from genaug.shared.manifest import Row, check_training, read_rows
 from genaug.shared.store import Store
 from genaug.vision.images import decode, encode_png, pixel_sha256
@@ -124,3 +125,49 @@ def test_the_name_follows_the_request_and_not_the_order_of_its_classes() -> None
         replace(REQUEST, sampler=None),
     ]
     assert len({REQUEST.name, *(other.name for other in others)}) == 7
+
+
+class Refusing(Store):
+    """Full, or slow: what becomes of a put is `on_put`'s affair."""
+
+    on_put: Callable[[], None]
+
+    def put_new(self, key: str, data: bytes) -> bool:
+        self.on_put()
+        return super().put_new(key, data)
+
+
+def refusing(stores: Stores, on_put: Callable[[], None]) -> Refusing:
+    store = stores("generation").as_role("generation")
+    store.__class__ = Refusing
+    store.on_put = on_put  # type: ignore[attr-defined]
+    return store  # type: ignore[return-value]
+
+
+def test_drawing_ends_soon_after_the_store_refuses(stores: Stores) -> None:
+    def full() -> None:
+        raise ResourceExhausted("full", reason="STORE_FULL")
+
+    painter = Painter()
+    with pytest.raises(ResourceExhausted):
+        fill(refusing(stores, full), painter, replace(REQUEST, counts={"a": 240}))
+    assert len(painter.painted) <= 70
+    assert not stores("generation").exists(replace(REQUEST, counts={"a": 240}).manifest)
+
+
+def test_a_slow_store_slows_the_drawing_and_fills_no_memory(stores: Stores) -> None:
+    stored: list[int] = []
+    waiting: list[int] = []
+
+    def slow() -> None:
+        time.sleep(0.004)
+        stored.append(1)
+
+    class Watched(Painter):
+        def __call__(self, wanted: Sequence[Wanted]) -> Iterator[Drawn]:
+            for drawn in super().__call__(wanted):
+                waiting.append(len(self.painted) - len(stored))
+                yield drawn
+
+    fill(refusing(stores, slow), Watched(), replace(REQUEST, counts={"a": 240}))
+    assert max(waiting) <= 75

@@ -136,6 +136,8 @@ def test_classes_must_be_named_once(world: World, classes: tuple[str, ...]) -> N
         ({"prediction": "PREDICTION_X"}, "prediction"),
         ({"ema_decay": 1.5}, "ema_decay"),
         ({"held_out": 0.9}, "held_out"),
+        ({"precision": "PRECISION_FLOAT8"}, "precision"),
+        ({"sample_grids": -1}, "sample_grids"),
         ({"image_size": 128}, "name generator.autoencoder"),
         ({"image_size": 136, "autoencoder": "/weights"}, "multiple of 16"),
         ({"image_size": 128, "autoencoder": "/nowhere"}, "does not hold taef2_encoder"),
@@ -174,8 +176,12 @@ def test_whole_subjects_are_held_out_and_never_too_many(classes, share, seed) ->
     for name, groups in classes.items():
         count = len(set(groups))
         left = len({r.group_id for r in seen if r.class_name == name})
+        rare = {g for groups in classes.values() if len(set(groups)) < 20 for g in groups}
         if share and count >= 20:
-            assert left <= count - max(1, round(share * count)) or left < count
+            due = min(max(1, round(share * count)), len(set(groups) - rare))
+            assert left <= count - due
+        if count < 20:
+            assert left == count, "a rare class loses nobody, whatever other class they are of"
     if not share or all(len(set(groups)) < 20 for groups in classes.values()):
         assert not held_out
 
@@ -204,6 +210,14 @@ def test_sample_grids_show_every_class_and_disturb_nothing(world: World) -> None
     assert not np.array_equal(*shown)
     first, second = weights(world, plain), weights(world, name)
     assert all(np.array_equal(first[key], second[key]) for key in first)
+
+
+def test_every_grid_that_is_listed_is_there(world: World) -> None:
+    name = world.finetune(train_steps=1, sample_grids=4)
+    store = world.stores("generation")
+    grids = store.get_json(f"{name}/generator.json")["sample_grids"]
+    assert [grid["update"] for grid in grids] == [1]
+    assert store.exists(grids[0]["object"])
 
 
 @pytest.mark.parametrize("at", [1, 4, 7])

@@ -50,3 +50,14 @@ def test_an_unknown_kind_is_refused(world: World, models: Models) -> None:
 def test_a_device_that_is_not_there_is_refused(world: World) -> None:
     with pytest.raises(FailedPrecondition, match="device"):
         Models(world.stores("generation"), device="cuda:99")
+
+
+def test_a_slow_reader_holds_up_nobody_else(world: World, models: Models) -> None:
+    generator = models.load(world.finetune(kind="KIND_TRANSFORMS"))
+    many = [Wanted("lies", 0, index) for index in range(10 * generator.bucket)]
+    slow = models.draw(generator, many, sampler=Sampler(), active=lambda: True)
+    next(slow)
+    # The reader of the first call has gone for coffee.
+    quick = models.draw(generator, many[:1], sampler=Sampler(), active=lambda: True)
+    assert len(list(quick)) == 1
+    assert len(list(slow)) == len(many) - 1

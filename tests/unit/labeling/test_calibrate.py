@@ -53,8 +53,8 @@ def test_threshold_is_the_lowest_that_is_precise_enough() -> None:
     probabilities = np.linspace(0.99, 0.51, 49)
     correct = np.ones(49, bool)
     correct[29:] = False
-    # 29 right ones, then one wrong: 29/30 is enough, 29/31 is not.
-    assert fit_threshold(probabilities, correct=correct) == pytest.approx(probabilities[29])
+    # 29 right ones, then wrong ones: 29/36 is enough, 29/37 is not.
+    assert fit_threshold(probabilities, correct=correct) == pytest.approx(probabilities[35])
 
 
 def test_equal_probabilities_are_taken_together() -> None:
@@ -65,8 +65,9 @@ def test_equal_probabilities_are_taken_together() -> None:
 
 def test_an_unreachable_precision_gives_the_best_there_is() -> None:
     probabilities = np.linspace(0.95, 0.6, 20)
-    correct = np.array([True, True, True, True, False] * 2 + [False] * 10)
-    assert fit_threshold(probabilities, correct=correct) == pytest.approx(probabilities[8])
+    # Five of the first seven is the best there is.
+    correct = np.array([True, True, False, True, False, True, True, False, False, False] + [False] * 10)
+    assert fit_threshold(probabilities, correct=correct) == pytest.approx(probabilities[6])
 
 
 def test_few_images_say_nothing() -> None:
@@ -100,7 +101,7 @@ def test_few_images_do_not_break_it(count: int) -> None:
 
 
 def test_each_class_has_its_own_threshold() -> None:
-    logits = np.array([[3.0, 0.0]] * 40 + [[0.0, 1.0]] * 10 + [[0.0, 4.0]] * 30, np.float32)
-    targets = np.array([0] * 40 + [0] * 6 + [1] * 4 + [1] * 30)
+    logits = np.array([[3.0, 0.0]] * 40 + [[0.0, 1.0]] * 20 + [[0.0, 4.0]] * 30, np.float32)
+    targets = np.array([0] * 40 + [0] * 16 + [1] * 4 + [1] * 30)
     found = calibrate(logits, targets, classes=["easy", "hard"])
     assert found.thresholds["easy"] < found.thresholds["hard"]
