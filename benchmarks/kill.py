@@ -23,7 +23,10 @@ import tempfile
 import time
 from pathlib import Path
 
-RESULTS = ("draws", "batches", "labels", "generators", "classifiers", "evaluations", "selections", "embeddings")
+RESULTS = (
+    *("draws", "batches", "labels", "generators", "classifiers", "evaluations", "selections", "embeddings"),
+    "matches",
+)
 
 
 def command(home: Path, file: Path, *more: str) -> tuple[list[str], dict[str, str]]:
@@ -47,8 +50,8 @@ def objects(home: Path) -> dict[str, int]:
         str(path.relative_to(store)): path.stat().st_mtime_ns
         for folder in RESULTS
         for path in (store / folder).rglob("*")
-        # A write that was cut short leaves its temporary file, which no reader sees.
-        if path.is_file() and "#" not in path.name
+        # A write that was cut short leaves its temporary file, which no reader sees; a checkpoint is replaced by design.
+        if path.is_file() and "#" not in path.name and path.name != "checkpoint.safetensors"
     }
 
 

@@ -38,7 +38,8 @@ def objects(home: Home) -> dict[str, int]:
         str(path.relative_to(store)): path.stat().st_mtime_ns
         for folder in kept
         for path in (store / folder).rglob("*")
-        if path.is_file()
+        # Replaced by design, and gone at the end.
+        if path.is_file() and path.name != "checkpoint.safetensors"
     }
 
 

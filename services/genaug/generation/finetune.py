@@ -275,7 +275,7 @@ def _draw_grid(place: Place, config: Config, average: nn.Module, update: int, en
     drawn = list(draw(generator, wanted, sampler=_GRID_SAMPLER, active=lambda: True))
     rows = [drawn[start : start + _GRID_IMAGES] for start in range(0, len(drawn), _GRID_IMAGES)]
     grid = np.concatenate([np.concatenate([one.pixels for one in row], axis=1) for row in rows])
-    place.store.put(_grid_key(place.name, update), encode_png(grid))
+    place.store.put_new(_grid_key(place.name, update), encode_png(grid))
 
 
 def _grid_key(name: str, update: int) -> str:
