@@ -50,7 +50,7 @@ def objects(home: Path) -> dict[str, int]:
         str(path.relative_to(store)): path.stat().st_mtime_ns
         for folder in RESULTS
         for path in (store / folder).rglob("*")
-        # A write that was cut short leaves its temporary file, which no reader sees; a checkpoint is replaced by design.
+        # A write cut short leaves a temporary file, which no reader sees; a checkpoint is replaced by design.
         if path.is_file() and "#" not in path.name and path.name != "checkpoint.safetensors"
     }
 
