@@ -12,6 +12,8 @@ from genaug.shared.pages.curves import Axis, Series, around, legend, plot
 Json = Mapping[str, Any]
 
 _SHARE = {"low": 0.0, "high": 100.0}
+# Share of all images below which a bin of probability is not shown.
+_FEWEST_SHARE = 0.01
 
 
 def dose_chart(evaluation: Json) -> Markup | None:
@@ -71,7 +73,8 @@ def reliability_charts(evaluation: Json, kinds: Mapping[str, str], shown: Sequen
     """One plot per shown scenario: how often it is right against how sure it is."""
     charts = []
     for one in evaluation["scores"]:
-        bins = [b for b in one.get("reliability", []) if b.get("share")]
+        # A handful of images would draw a peak that means nothing.
+        bins = [b for b in one.get("reliability", []) if b.get("share", 0.0) >= _FEWEST_SHARE]
         if one["scenario"] not in shown or not bins:
             continue
         points = tuple((100 * b["confidence"], 100 * b.get("accuracy", 0.0)) for b in bins)
