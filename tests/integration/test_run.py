@@ -194,6 +194,15 @@ def test_versions_can_be_evaluated_by_name(home: Home, run: dict, tmp_path: Path
     assert "reference" in home.run("evaluation", "create", "-f", path, code=1).stderr
 
 
+def test_a_dataset_is_described(home: Home, run: dict, tmp_path: Path) -> None:
+    page = tmp_path / "digits.html"
+    found = home.json("dataset", "describe", "digits", "--page", page)
+    counts = {one["class_name"]: one["training"] for one in found["classes"]}
+    assert counts.keys() >= {"0", "1", "2", "3"}
+    assert "What a careless split would leak" in page.read_text()
+    assert "a split by image would show" in home.run("dataset", "describe", "digits").stdout
+
+
 def test_a_selection_is_written_as_a_table(home: Home, run: dict, tmp_path: Path) -> None:
     (selection,) = home.json("selection", "list")
     path = tmp_path / "selected.csv"

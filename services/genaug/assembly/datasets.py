@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from genaug.shared.digests import digest_of
-from genaug.shared.errors import InvalidArgument, NotFound
+from genaug.shared.digests import digest_of, sha256
+from genaug.shared.errors import FailedPrecondition, InvalidArgument, NotFound
 from genaug.shared.manifest import MultiDisease, Row, counts, encode, read_rows, rows_digest, to_table
 from genaug.shared.provenance import now
 from genaug.shared.store import Store
@@ -155,6 +155,25 @@ def export_manifest(store: Store, dataset: str, version: str, *, include_sealed:
     log_opening(store, dataset, purpose="ExportManifest", rows=len(sealed))
     rows = [*read_rows(store, rows_key(dataset, version)), *sealed]
     return encode(to_table(sorted(rows, key=lambda row: row.image_id)))
+
+
+def read_image(store: Store, row: Row) -> bytes:
+    """Read a row's encoded image.
+
+    Raises:
+        FailedPrecondition: it is lost, or has other bytes than its row says.
+    """
+    try:
+        data = store.get(row.uri)
+    except NotFound:
+        raise FailedPrecondition(
+            f"image {row.image_id} is no longer in the store; make the version anew", reason="CONTENT_MISSING"
+        ) from None
+    if sha256(data) != row.content_sha256:
+        raise FailedPrecondition(
+            f"image {row.image_id} has other bytes than its row says; the store is damaged", reason="CONTENT_DAMAGED"
+        )
+    return data
 
 
 def log_opening(store: Store, dataset: str, *, purpose: str, rows: int) -> None:

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import quote
 
-from genaug.assembly.datasets import get_version, rows_key
+from genaug.assembly.datasets import get_version, read_image, rows_key
 from genaug.assembly.source import Progress
 from genaug.shared.digests import canonical_json, sha256
-from genaug.shared.errors import FailedPrecondition, Internal, InvalidArgument, NotFound
+from genaug.shared.errors import Internal, InvalidArgument
 from genaug.shared.manifest import Row, read_rows
 from genaug.shared.store import Store
 
@@ -71,7 +71,7 @@ def export_images(store: Store, dataset: str, version: str, layout: Layout) -> I
     with ThreadPoolExecutor(_READERS, thread_name_prefix="export") as pool:
         for start in range(0, len(rows), _STEP):
             part = rows[start : start + _STEP]
-            for row, data in zip(part, pool.map(lambda row: _read(store, row), part), strict=True):
+            for row, data in zip(part, pool.map(lambda row: read_image(store, row), part), strict=True):
                 names.append(f"{row.image_id}.{_ending(data)}")
                 folder = f"{row.split}/{folders[row.class_name]}" if layout == "FOLDERS" else "images"
                 file = File(f"{folder}/{names[-1]}", data)
@@ -105,20 +105,6 @@ def folder_of(class_name: str) -> str:
             reason="CLASS_NOT_A_FOLDER",
         )
     return name
-
-
-def _read(store: Store, row: Row) -> bytes:
-    try:
-        data = store.get(row.uri)
-    except NotFound:
-        raise FailedPrecondition(
-            f"image {row.image_id} is no longer in the store; make the version anew", reason="CONTENT_MISSING"
-        ) from None
-    if sha256(data) != row.content_sha256:
-        raise FailedPrecondition(
-            f"image {row.image_id} has other bytes than its row says; the store is damaged", reason="CONTENT_DAMAGED"
-        )
-    return data
 
 
 def _ending(data: bytes) -> str:

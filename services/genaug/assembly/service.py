@@ -10,6 +10,8 @@ from google.protobuf import empty_pb2
 
 from genaug.assembly import datasets
 from genaug.assembly.assemble import Assembly, Reduction, assemble
+from genaug.assembly.describe.describe import describe_dataset
+from genaug.assembly.describe.page import render
 from genaug.assembly.export import Layout, export_images
 from genaug.assembly.garbage import collect_garbage
 from genaug.assembly.import_dataset import Sent, import_dataset
@@ -129,6 +131,19 @@ class AssemblyServicer(assembly_service_pb2_grpc.AssemblyServiceServicer):
                 yield pb.UniteDatasetsResponse(progress=_to_progress(event))
             else:
                 yield pb.UniteDatasetsResponse(dataset=_to_dataset(event))
+
+    def DescribeDataset(
+        self, request: pb.DescribeDatasetRequest, context: grpc.ServicerContext
+    ) -> Iterator[pb.DescribeDatasetResponse]:
+        dataset = dataset_id(request.name)
+        for event in describe_dataset(self._store, dataset):
+            if isinstance(event, Progress):
+                yield pb.DescribeDatasetResponse(progress=_to_progress(event))
+                continue
+            description = from_dict(dataset_pb2.DatasetDescription, event)
+            yield pb.DescribeDatasetResponse(description=description)
+            for part in frames(render(event, datasets.get_dataset(self._store, dataset)).encode()):
+                yield pb.DescribeDatasetResponse(page=common_pb2.FileFrame(data=part))
 
     def ExportManifest(
         self, request: pb.ExportManifestRequest, context: grpc.ServicerContext

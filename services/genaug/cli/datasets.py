@@ -106,6 +106,37 @@ def _progress(first: str) -> Iterator[ProgressHook]:
         yield on_progress
 
 
+@command(app, "describe")
+def describe(
+    name: NameArgument,
+    page: Annotated[Path | None, typer.Option(help="HTML file to write.")] = None,
+    output: FormatOption = "table",
+) -> None:
+    """Show classes, subjects, photographs, and what a split by image would leak."""
+    check_format(output)
+    with client() as server, _progress("reading") as on_progress:
+        description, html = server.describe_dataset(resource(name, "datasets"), on_progress=on_progress)
+    if page is not None:
+        write_file(page, html)
+        stderr.print(f"{page}: {len(html)} bytes")
+    show(description, output, lambda: _description_table(description))
+
+
+def _description_table(description: dataset_pb2.DatasetDescription) -> RenderableType:
+    columns = ("class", "training", "validation", "test", "subjects")
+    rows = [(c.class_name, *map(str, (c.training, c.validation, c.test, c.subjects))) for c in description.classes]
+    naive = description.naive_split
+    several = sum(one.count for one in description.multi_disease)
+    below = (
+        f"a split by image would show {naive.leaked:.0%} of test images a subject that was trained on "
+        f"({naive.leaked_lowest:.0%} to {naive.leaked_highest:.0%}); {naive.subjects_on_two_sides:.0f} of "
+        f"{sum(description.images_per_subject)} subjects on two sides\n"
+        f"{several} images name several diseases; {description.duplicates} duplicates left out, "
+        f"{description.near_duplicates} near-identical pairs kept together"
+    )
+    return titled(description.dataset, make_table(columns, rows), below=below)
+
+
 @command(app, "union")
 def union(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The new dataset's name.")],

@@ -195,6 +195,27 @@ class Client:
         request = assembly_service_pb2.ListDatasetVersionsRequest(parent=parent)
         return self._pages(self._assembly.ListDatasetVersions, request, "dataset_versions")
 
+    def describe_dataset(
+        self, name: str, *, on_progress: ProgressHook | None = None
+    ) -> tuple[dataset_pb2.DatasetDescription, bytes]:
+        """What a researcher looks at first of "datasets/{dataset}": the numbers, and the same as a page (HTML).
+
+        Args:
+            name: The dataset.
+            on_progress: Called as images are looked at.
+        """
+        description, page = dataset_pb2.DatasetDescription(), b""
+        request = assembly_service_pb2.DescribeDatasetRequest(name=name)
+        for response in self._stream(self._assembly.DescribeDataset, request):
+            event = response.WhichOneof("event")
+            if event == "description":
+                description = response.description
+            elif event == "page":
+                page += response.page.data
+            elif on_progress:
+                on_progress(response.progress)
+        return description, page
+
     def export_manifest(self, name: str, *, include_sealed: bool = False) -> bytes:
         """The manifest (Parquet) of "datasets/{dataset}" or one of its versions."""
         request = assembly_service_pb2.ExportManifestRequest(name=name, include_sealed=include_sealed)
