@@ -120,3 +120,8 @@ def test_contents_are_found_wherever_they_lie(stores) -> None:
         store.put_new(content_key(home, digest), home.encode())
     assert missing_contents(store, [*contents.values(), "2" * 64]) == ["2" * 64]
     assert [read_content(store, digest).decode() for digest in contents.values()] == list(contents)
+
+
+def test_an_empty_file_is_no_image_and_no_missing_content(stores) -> None:
+    """On the wire an empty content means that the server holds it."""
+    assert read_content(stores("assembly"), sha256(b"")) == b""
