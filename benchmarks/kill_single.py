@@ -129,6 +129,10 @@ def perform(home: Path, spec: run_pb2.RunSpec, kills: int, dice: random.Random, 
                     print(f"{time.monotonic() - start:.1f} s, at {', '.join(at)}: {killed[-1]}", file=sys.stderr)
                     next_kill = time.monotonic() + dice.uniform(shortest, longest)
                 run = patiently(lambda: client.get_run(run.name))  # noqa: B023  # called at once
+                if run.state == run_pb2.Run.STATE_FAILED and run.error.startswith("JOB_DIED"):
+                    # A Job that dies three times running ends its run, which goes on when it is told to.
+                    print("resumed", file=sys.stderr)
+                    run = patiently(lambda: client.resume_run(run.name))  # noqa: B023
         assert run.state == run_pb2.Run.STATE_SUCCEEDED, f"the run ended so: {run.error}"
         return run, time.monotonic() - start, killed
     finally:

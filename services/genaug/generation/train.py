@@ -25,8 +25,9 @@ from genaug.shared.store import Store
 INTERVALS = 20
 """Even intervals over the updates, at most, of which losses are kept."""
 
-# Seconds between two checkpoints.
-_CHECKPOINT_EVERY = 60.0
+# Seconds between two checkpoints, and as many times what writing one takes.
+_CHECKPOINT_EVERY = 10.0
+_CHECKPOINT_SHARE = 20.0
 _WARM_UP = 50
 _LARGEST_GRADIENT = 1.0
 
@@ -100,7 +101,7 @@ class Training:
         state = checkpoint.read()
         if state is not None:
             self._restore(*state)
-        course, last = self._course, time.monotonic()
+        course, due = self._course, time.monotonic() + _CHECKPOINT_EVERY
         draws, ends = course.draws_at(), set(course.intervals())
         with class_conditional.fitting_threads(self._config):
             while self._update < course.updates:
@@ -111,9 +112,11 @@ class Training:
                     self._close_interval()
                 if self._update in draws:
                     drawing(self._update, self.average)
-                if time.monotonic() - last > _CHECKPOINT_EVERY:
+                if time.monotonic() > due:
+                    start = time.monotonic()
                     checkpoint.write(*self._state())
-                    last = time.monotonic()
+                    taken = time.monotonic() - start
+                    due = start + taken + max(_CHECKPOINT_EVERY, _CHECKPOINT_SHARE * taken)
                 try:
                     report(self._update, course.updates, "updates")
                 except Cancelled:

@@ -251,6 +251,7 @@ def test_a_cancelled_training_goes_on_to_the_same_weights(world: World, at: int)
 
 def test_a_killed_training_goes_on_from_its_last_checkpoint(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("genaug.generation.train._CHECKPOINT_EVERY", 0.0)
+    monkeypatch.setattr("genaug.generation.train._CHECKPOINT_SHARE", 0.0)
     inputs = world.inputs(train_steps=6)
     whole = weights(world, finetune(inputs, world.stores("finetune"), world.report, device="cpu"))
     name, store = generator_name(inputs), world.stores("finetune")
