@@ -111,7 +111,9 @@ def evaluation_table(evaluation: evaluation_pb2.Evaluation) -> RenderableType:
             )
         )
     columns = ("scenario", "images", "macro recall (95 %)", "accuracy (95 %)", "difference (adjusted)", "outcome")
-    scored = f"{evaluation.test_images} sealed images of {evaluation.test_subjects} subjects"
+    folds = evaluation.spec.evaluation.folds
+    kind = f"images of {folds} outer folds" if folds > 1 else "sealed images"
+    scored = f"{evaluation.test_images} {kind} of {evaluation.test_subjects} subjects"
     title = f"{scored}, scored by {_network(evaluation)}"
     return titled(title, make_table(columns, rows), below=_probe_line(evaluation))
 

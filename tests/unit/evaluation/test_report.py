@@ -389,6 +389,15 @@ def test_further_evaluators_stand_by_themselves(stores: Stores, inputs: dict[str
     assert len(facts["further_evaluations"]) == 1
 
 
+@pytest.mark.parametrize("folds", [1, 5])
+def test_folds_are_not_called_a_seal(stores: Stores, inputs: dict[str, Any], folds: int) -> None:
+    spec = inputs["run"]["spec"]
+    run = {**inputs["run"], "spec": {**spec, "evaluation": {**spec["evaluation"], "folds": folds}}}
+    text = Page(written(stores, {**inputs, "run": run})[0]).text
+    assert ("What the held-out images say" in text) == (folds > 1)
+    assert ("the seal stayed shut" in text) == (folds > 1)
+
+
 @pytest.mark.parametrize(("mean", "said"), [(0.5, "below"), (0.7, "within"), (0.9, "above")])
 def test_the_reference_probe_is_told_either_way(mean: float, said: str) -> None:
     score, probe = ({"macro_recall": {"value": v, "lower": v - 0.1, "upper": v + 0.1}} for v in (mean, 0.7))

@@ -206,6 +206,7 @@ def _words(facts: Facts) -> dict[str, Any]:
         "seconds": sum(steps),
         "mode": MODES.get(facts["spec"]["labeling"]["mode"], ""),
         "method": METHODS.get(facts["selection"].get("spec", {}).get("method", ""), "Choice"),
+        "folds": int(facts["spec"]["evaluation"].get("folds", 1)),
         "methods": METHODS,
         "control_said": control_said(facts),
         "match_said": match_said(facts["match"]) if facts["match"] else "",
