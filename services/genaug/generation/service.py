@@ -115,7 +115,7 @@ class GenerationServicer(generation_service_pb2_grpc.GenerationServiceServicer):
         last = time.monotonic()
         drawn = models.draw(generator, wanted, sampler=batch.sampler or Sampler(), active=active)
         for done, one in enumerate(drawn, start=1):
-            # At most 64×64 RGB: far below a message's 4 MB.
+            # At most 512×512 RGB: below a message's 4 MB even where nothing can be packed.
             yield wire.GenerateImagesResponse(image=_image(batch.generator, one, batch.sampler))
             if time.monotonic() - last > _INTERVAL or done == len(wanted):
                 last = time.monotonic()
