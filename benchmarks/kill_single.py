@@ -144,8 +144,8 @@ def main() -> None:
     parser.add_argument("file", type=Path)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--shortest", type=float, default=3.0, help="fewest seconds between two kills")
-    parser.add_argument("--longest", type=float, default=14.0, help="most seconds between two kills")
+    parser.add_argument("--shortest", type=float, default=8.0, help="fewest seconds between two kills")
+    parser.add_argument("--longest", type=float, default=18.0, help="most seconds between two kills")
     options = parser.parse_args()
     dice = random.Random(options.seed)  # noqa: S311
     spec = parse_spec(load_yaml(options.file.read_text()), run_pb2.RunSpec)
