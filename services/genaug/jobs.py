@@ -53,8 +53,8 @@ def run_job(settings: Settings, step: JobStep, key: str, *, shard: int, shards: 
         return BAD_INPUT if error.code in FINAL_CODES else 1
     reporter = Reporter(store, request, shard)
 
-    def report(done: int, total: int, unit: str) -> None:
-        reporter(done, total, unit)
+    def report(done: int, total: int, unit: str, aside: str = "", /) -> None:
+        reporter(done, total, unit, aside)
         if told.is_set():
             raise _cancelled()
 
@@ -71,18 +71,23 @@ def run_job(settings: Settings, step: JobStep, key: str, *, shard: int, shards: 
 
 
 def _train(store: Store, report: Report, device: str, *, items: list[dict[str, Any]]) -> None:
-    """Train the items one after the other; updates are told over all of them, anything else as it is."""
+    """Train the items one after the other. Updates are told over all of them; images that are read, aside."""
     updates = [int(item["updates"]) for item in items]
     for index, item in enumerate(items):
+        before = sum(updates[:index])
 
-        def tell(done: int, total: int, unit: str, index: int = index) -> None:
+        def tell(
+            done: int, total: int, unit: str, aside: str = "", /, *, before: int = before, own: int = updates[index]
+        ) -> None:
             if unit == "updates":
                 # An item may count more than its updates: a labeler's networks that judge out of fold.
-                report(sum(updates[:index]) + updates[index] * done // total, sum(updates), unit)
+                report(before + own * done // total, sum(updates), unit, aside)
             else:
-                report(done, total, unit)
+                report(before, sum(updates), "updates", f"reading {unit}, {done} of {total}" if done < total else "")
 
         log.info("finished", extra={"result": _load(item["role"])(item, store, tell, device=device)})
+        # One that was there already has told nothing.
+        report(before + updates[index], sum(updates), "updates")
 
 
 def _load(name: str) -> Job:

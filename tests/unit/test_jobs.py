@@ -72,8 +72,8 @@ def test_work_that_says_nothing_is_ended_where_it_is(settings, monkeypatch) -> N
     assert (code, progress.error["reason"]) == (1, "CANCELLED")
 
 
-def test_updates_are_told_over_all_items_and_images_as_they_are(settings, monkeypatch) -> None:
-    told: list[tuple[int, int, str]] = []
+def test_updates_are_told_over_all_items_and_images_aside(settings, monkeypatch) -> None:
+    told: list[tuple[int, int, str, str]] = []
     monkeypatch.setattr(jobs.Reporter, "__call__", lambda self, *far: told.append(far))
 
     def work(item, store, report, *, device) -> str:
@@ -86,14 +86,24 @@ def test_updates_are_told_over_all_items_and_images_as_they_are(settings, monkey
     code, _ = run(settings, monkeypatch, "train", {"items": items}, work)
     assert code == 0
     assert told == [
-        (7, 9, "images"),
-        (5, 40, "updates"),
-        (10, 40, "updates"),
-        (7, 9, "images"),
-        (20, 40, "updates"),
-        (30, 40, "updates"),
-        (40, 40, "updates"),
+        (0, 40, "updates", "reading images, 7 of 9"),
+        (5, 40, "updates", ""),
+        (10, 40, "updates", ""),
+        (10, 40, "updates", ""),
+        (10, 40, "updates", "reading images, 7 of 9"),
+        (20, 40, "updates", ""),
+        (30, 40, "updates", ""),
+        (40, 40, "updates", ""),
+        (40, 40, "updates", ""),
     ]
+
+
+def test_items_that_were_there_count_as_done(settings, monkeypatch) -> None:
+    told: list[tuple[int, int, str, str]] = []
+    monkeypatch.setattr(jobs.Reporter, "__call__", lambda self, *far: told.append(far))
+    items = [{"role": "ROLE_EVALUATOR", "updates": updates} for updates in (10, 30)]
+    assert run(settings, monkeypatch, "train", {"items": items}, lambda *_, device: "classifiers/x")[0] == 0
+    assert told == [(10, 40, "updates", ""), (40, 40, "updates", "")]
 
 
 def test_bad_input_is_not_tried_again(settings, monkeypatch) -> None:

@@ -115,7 +115,8 @@ def evaluation_table(evaluation: evaluation_pb2.Evaluation) -> RenderableType:
     kind = f"images of {folds} outer folds" if folds > 1 else "sealed images"
     scored = f"{evaluation.test_images} {kind} of {evaluation.test_subjects} subjects"
     title = f"{scored}, scored by {_network(evaluation)}"
-    return titled(title, make_table(columns, rows), below=_probe_line(evaluation))
+    below = "\n".join(filter(None, (_shortfall_line(evaluation), _probe_line(evaluation))))
+    return titled(title, make_table(columns, rows), below=below)
 
 
 def _network(evaluation: evaluation_pb2.Evaluation) -> str:
@@ -124,6 +125,15 @@ def _network(evaluation: evaluation_pb2.Evaluation) -> str:
     backbone = classifier_pb2.ClassifierSpec.Backbone.Name(classifier.backbone).removeprefix("BACKBONE_")
     tuning = classifier_pb2.ClassifierSpec.Tuning.Name(classifier.tuning).removeprefix("TUNING_")
     return f"{backbone} ({tuning.lower().replace('_', '-')})"
+
+
+def _shortfall_line(evaluation: evaluation_pb2.Evaluation) -> str:
+    short = [
+        f"{score.scenario} has {score.made_images} of {score.made_images + score.missing_images} made images"
+        for score in evaluation.scores
+        if score.missing_images
+    ]
+    return f"short of their dose: {', '.join(short)}" if short else ""
 
 
 def _probe_line(evaluation: evaluation_pb2.Evaluation) -> str:
@@ -197,4 +207,5 @@ class RunProgress:
         if not progress.total:
             return "at work"
         left = f", about {duration(progress.seconds_left)} left" if progress.seconds_left else ""
-        return f"{progress.done}/{progress.total} {progress.unit}{left}"
+        aside = f" ({progress.aside})" if progress.aside else ""
+        return f"{progress.done}/{progress.total} {progress.unit}{left}{aside}"

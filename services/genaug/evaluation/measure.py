@@ -244,10 +244,17 @@ def _findings(inputs: Mapping[str, Any], sealed: Sealed, predictions: Sequence[P
     study = Study(sealed, predictions, resamples=inputs["resamples"], seed=inputs["seed"])
     scores = [study.score(p.scenario) for p in predictions]
     comparisons = compare(study, predictions, reference=reference)
-    found = findings(predictions, scores, comparisons, reference=reference, subjects=sealed.group_count)
+    found = findings(
+        predictions,
+        scores,
+        comparisons,
+        reference=reference,
+        subjects=sealed.group_count,
+        short={one["scenario"]["name"]: _met(one) for one in inputs["scenarios"] if one["missing_images"]},
+    )
     curve = saturate(
         study,
-        dose_scenarios([one["scenario"] for one in inputs["scenarios"]], reference=reference),
+        dose_scenarios([_as_drawn(one) for one in inputs["scenarios"]], reference=reference),
         scores=scores,
         comparisons=comparisons,
         seed=inputs["seed"],
@@ -260,6 +267,19 @@ def _findings(inputs: Mapping[str, Any], sealed: Sealed, predictions: Sequence[P
         "test_subjects": sealed.group_count,
         **({"saturation": _saturation(curve)} if curve else {}),
     }
+
+
+def _met(scenario: Mapping[str, Any]) -> tuple[int, int]:
+    """Made images that a scenario holds, and that its dose asks for."""
+    made = int(scenario["made_images"])
+    return made, made + int(scenario["missing_images"])
+
+
+def _as_drawn(scenario: Mapping[str, Any]) -> dict[str, Any]:
+    """The Scenario with the dose of generated images that it has got, two digits, in place of the one asked for."""
+    spec, (made, wanted) = scenario["scenario"], _met(scenario)
+    asked = float(spec.get("synthetic", 0))
+    return dict(spec) | {"synthetic": round(asked * made / wanted, 2) if wanted > made else asked}
 
 
 def _probe_score(inputs: Mapping[str, Any], sealed: Sealed, predictions: Predictions) -> dict[str, Any]:
@@ -319,6 +339,8 @@ def _score(score: Score, scenario: Mapping[str, Any]) -> dict[str, Any]:
         "scenario": score.scenario,
         "dataset_version": scenario["parts"][0]["dataset_version"],
         "training_images": scenario["training_images"],
+        "made_images": scenario["made_images"],
+        "missing_images": scenario["missing_images"],
         "macro_recall": _estimate(score.macro_recall),
         "macro_precision": _estimate(score.macro_precision),
         "macro_f1": _estimate(score.macro_f1),

@@ -20,7 +20,7 @@ class Saturation:
     """Macro recall by dose, none first."""
 
     doses: tuple[float, ...]
-    """Rising; 0 is the reference."""
+    """Rising, two may be alike; 0 is the reference."""
     macro_recalls: tuple[Estimate, ...]
     best_dose: float
     """The dose with the highest mean."""
@@ -32,16 +32,21 @@ class Saturation:
 
 
 def dose_scenarios(scenarios: Sequence[Mapping[str, Any]], *, reference: str) -> list[tuple[float, str]]:
-    """Doses with their scenarios, rising, the reference first: nothing but the dose of generated images differs."""
+    """Doses with their scenarios, rising, the reference first: nothing but the dose of generated images differs.
+
+    Args:
+        scenarios: With the dose that they have got, which two may share.
+        reference: The scenario without generated images.
+    """
     kinds = {one["name"]: one for one in scenarios}
     like = kinds[reference]
-    found = {0.0: reference}
+    found = [(0.0, reference)]
     for one in scenarios:
         dose = float(one.get("synthetic", 0))
         same = all(one.get(key, default) == like.get(key, default) for key, default in _ALIKE.items())
         if dose and same and not one.get("transformed", 0):
-            found.setdefault(dose, one["name"])
-    return sorted(found.items())
+            found.append((dose, one["name"]))
+    return sorted(found, key=lambda each: each[0])
 
 
 _ALIKE = {"sampling": "SAMPLING_NATURAL", "reduction": "REDUCTION_SELECTED"}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from genaug.evaluation.compare import Comparison, Predictions, Score
@@ -31,6 +31,8 @@ class Findings:
     """Synthetic scenarios against baselines."""
     subjects: int
     """Test subjects."""
+    short: Mapping[str, tuple[int, int]]
+    """Of scenarios short of their dose: made images that they hold, and that their dose asks for."""
 
     @property
     def basis(self) -> str:
@@ -45,6 +47,7 @@ def findings(
     *,
     reference: str,
     subjects: int,
+    short: Mapping[str, tuple[int, int]],
 ) -> Findings:
     """Put in order what `compare` found."""
     return Findings(
@@ -54,6 +57,7 @@ def findings(
         first=tuple(c for c in comparisons if c.reference == reference),
         duels=tuple(c for c in comparisons if c.reference != reference),
         subjects=subjects,
+        short=short,
     )
 
 
@@ -97,8 +101,16 @@ def _change(c: Comparison, found: Findings, *, among: int = 1) -> str:
     adjusted = f", adjusted for {count} comparisons" if count > 1 else ""
     return (
         f"{subject} {verb} macro recall from {before:.1f} to {after:.1f} %, {points(c.difference.value)} points "
-        f"(95 % interval {_range(c)}{adjusted}; {found.basis})"
+        f"(95 % interval {_range(c)}{adjusted}; {found.basis}){_short(c.scenario, found)}"
     )
+
+
+def _short(scenario: str, found: Findings) -> str:
+    """What a scenario lacks of its dose."""
+    if scenario not in found.short:
+        return ""
+    made, wanted = found.short[scenario]
+    return f"; it holds {made} of the {wanted} made images that its dose asks for"
 
 
 def _range(c: Comparison) -> str:

@@ -19,16 +19,16 @@ from genaug.orchestrator.database import check_database
 from genaug.orchestrator.progress import Live
 from genaug.shared.digests import digest_of
 from genaug.shared.errors import BY_CODE, Cancelled, FailedPrecondition, GenaugError, Internal
+from genaug.shared.requests import Report
 from genaug.shared.settings import Settings
 
 log = logging.getLogger(__name__)
 
 # Bumped when workflow.py changes so that a run begun before cannot be replayed: DBOS would hash the source instead,
 # and every upgrade would leave its runs pending.
-WORKFLOW_VERSION = "2"
+WORKFLOW_VERSION = "3"
 
-OnProgress = Callable[[int, int, str], None]
-Call = Callable[[dict[str, Any], Callable[[], bool], OnProgress], dict[str, Any]]
+Call = Callable[[dict[str, Any], Callable[[], bool], Report], dict[str, Any]]
 """call(request, until, on_progress) -> result, plain JSON on both sides: one effect, safe to repeat."""
 
 # Waits between attempts at a call whose service is away or full, seconds.
@@ -213,8 +213,10 @@ class Engine:
         def until() -> bool:
             return workflow_id not in self._cancelled and not self._closing.is_set()
 
-        def on_progress(done: int, total: int, unit: str) -> None:
-            self.live.update(owner, digest_of(name, request), done, total, unit)
+        part = digest_of(name, request)
+
+        def on_progress(done: int, total: int, unit: str, aside: str = "", /) -> None:
+            self.live.update(owner, part, done, total, unit, aside)
 
         def attempt() -> dict[str, Any]:
             return self._attempt(self._calls[name], request, until, on_progress)
@@ -222,7 +224,7 @@ class Engine:
         return _unwrap(DBOS.run_step({"name": name}, attempt))
 
     def _attempt(
-        self, call: Call, request: dict[str, Any], until: Callable[[], bool], on_progress: OnProgress
+        self, call: Call, request: dict[str, Any], until: Callable[[], bool], on_progress: Report
     ) -> dict[str, Any]:
         """The outcome as JSON: an exception would come back from a replay as another type."""
         for wait in (*_PATIENCE, None):

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 from genaug.client import connect, translated
-from genaug.orchestrator.runners import JobRunner, OnProgress
+from genaug.orchestrator.runners import JobRunner
 from genaug.shared.errors import Cancelled, Internal
 from genaug.shared.protojson import from_dict, to_dict
-from genaug.shared.requests import JobStep, make_request, write_request
+from genaug.shared.requests import JobStep, Report, make_request, write_request
 from genaug.shared.settings import Settings
 from genaug.shared.store import Store
 from genaug.v1 import (
@@ -64,7 +64,7 @@ class Rooms:
         for channel in self._channels.values():
             channel.close()
 
-    def calls(self) -> tuple[Callable[[Json, Until, OnProgress], Json], ...]:
+    def calls(self) -> tuple[Callable[[Json, Until, Report], Json], ...]:
         """What the engine may be asked to do."""
         return (
             self.dataset,
@@ -82,7 +82,7 @@ class Rooms:
         with translated(self._endpoint("assembly")):
             return to_dict(self._assembly.GetDataset(assembly_service_pb2.GetDatasetRequest(name=name), timeout=_SHORT))
 
-    def dataset(self, request: Json, until: Until, on_progress: OnProgress) -> Json:
+    def dataset(self, request: Json, until: Until, on_progress: Report) -> Json:
         """{name} -> Dataset."""
         return self.get_dataset(request["name"])
 
@@ -92,7 +92,7 @@ class Rooms:
             request = assembly_service_pb2.GetDatasetVersionRequest(name=name)
             return to_dict(self._assembly.GetDatasetVersion(request, timeout=_SHORT))
 
-    def assemble(self, request: Json, until: Until, on_progress: OnProgress) -> Json:
+    def assemble(self, request: Json, until: Until, on_progress: Report) -> Json:
         """AssembleDatasetVersionRequest -> DatasetVersion."""
         message = from_dict(assembly_service_pb2.AssembleDatasetVersionRequest, request)
         with translated(self._endpoint("assembly")):
@@ -100,12 +100,12 @@ class Rooms:
         on_progress(1, 1, "versions")
         return version
 
-    def generate(self, request: Json, until: Until, on_progress: OnProgress) -> Json:
+    def generate(self, request: Json, until: Until, on_progress: Report) -> Json:
         """GenerateImagesRequest -> Batch."""
         message = from_dict(generation_service_pb2.GenerateImagesRequest, request)
         return self._streamed("generation", self._generation.GenerateImages, message, "batch", until, on_progress)
 
-    def generate_and_label(self, request: Json, until: Until, on_progress: OnProgress) -> Json:
+    def generate_and_label(self, request: Json, until: Until, on_progress: Report) -> Json:
         """{generate: GenerateImagesRequest, classifier, mode} -> {batch: Batch, labelled: LabelledBatch}."""
         batch = self.generate(request["generate"], until, on_progress)
         message = labeling_service_pb2.LabelBatchRequest(
@@ -116,22 +116,22 @@ class Rooms:
         )
         return {"batch": batch, "labelled": labelled}
 
-    def embed(self, request: Json, until: Until, on_progress: OnProgress) -> Json:
+    def embed(self, request: Json, until: Until, on_progress: Report) -> Json:
         """EmbedImagesRequest -> Embedding."""
         message = from_dict(selection_service_pb2.EmbedImagesRequest, request)
         return self._streamed("selection", self._selection.EmbedImages, message, "embedding", until, on_progress)
 
-    def select(self, request: Json, until: Until, on_progress: OnProgress) -> Json:
+    def select(self, request: Json, until: Until, on_progress: Report) -> Json:
         """SelectImagesRequest -> Selection."""
         message = from_dict(selection_service_pb2.SelectImagesRequest, request)
         return self._streamed("selection", self._selection.SelectImages, message, "selection", until, on_progress)
 
-    def match(self, request: Json, until: Until, on_progress: OnProgress) -> Json:
+    def match(self, request: Json, until: Until, on_progress: Report) -> Json:
         """MatchImagesRequest -> Match."""
         message = from_dict(selection_service_pb2.MatchImagesRequest, request)
         return self._streamed("selection", self._selection.MatchImages, message, "match", until, on_progress)
 
-    def run_job(self, request: Json, until: Until, on_progress: OnProgress) -> Json:
+    def run_job(self, request: Json, until: Until, on_progress: Report) -> Json:
         """{step, inputs, results} -> {reused}: run a Job unless the store holds its results.
 
         A Job that is asked again does what is missing of it.
@@ -168,7 +168,7 @@ class Rooms:
         return self._store.exists(f"{name}/{_LAST[name.split('/')[0]]}")
 
     def _streamed(
-        self, service: str, method: Any, message: Any, result: str, until: Until, on_progress: OnProgress
+        self, service: str, method: Any, message: Any, result: str, until: Until, on_progress: Report
     ) -> Json:
         """Read a stream of progress to its result; cancel the call when `until` turns False."""
         with translated(self._endpoint(service)):

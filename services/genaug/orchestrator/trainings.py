@@ -64,8 +64,9 @@ class Trainings:
         """What is scored of the scenario at `index`: per part, its version and classifiers."""
         versions = [part[index]["version"] for part in self.parts]
         return {
-            # Of several folds the mean.
-            "training_images": round(sum(map(_training_images, versions)) / len(versions)),
+            "training_images": _mean_images(versions, "real", "synthetic", "transformed"),
+            "made_images": _mean_images(versions, "synthetic", "transformed"),
+            "missing_images": _mean_images(versions, "shortfall"),
             "parts": [
                 {"fold": version["view"].get("fold", 0), "dataset_version": version["name"], "classifiers": names}
                 for version, names in zip(versions, classifiers, strict=True)
@@ -103,7 +104,7 @@ class Trainings:
         }
 
 
-def _training_images(version: Json) -> int:
-    return sum(
-        int(count["count"]) for source in ("real", "synthetic", "transformed") for count in version.get(source, [])
-    )
+def _mean_images(versions: Sequence[Json], *kinds: str) -> int:
+    """Images of these kinds, mean over the folds."""
+    found = [int(count["count"]) for version in versions for kind in kinds for count in version.get(kind, [])]
+    return round(sum(found) / len(versions))

@@ -108,11 +108,11 @@ class SixSteps:
         """Step 1: fine-tune what draws, on the training rows of the classes to augment."""
         settings = self._spec["generator"]
         wanted: dict[str, Json] = {}
-        if self._largest_dose("synthetic"):
-            wanted["synthetic"] = {key: value for key, value in settings.items() if key != "transforms"}
         if self._largest_dose("transformed"):
             kept = {key: settings[key] for key in ("image_size", "seed", "transforms")}
             wanted["transformed"] = {"kind": "KIND_TRANSFORMS"} | kept
+        if self._largest_dose("synthetic"):
+            wanted["synthetic"] = {key: value for key, value in settings.items() if key != "transforms"}
         with self._stage("finetune") as stage:
             for study in studies:
                 for source, generator in wanted.items():
@@ -280,7 +280,7 @@ class SixSteps:
                 "run": self._records.get(self._run),
                 "dataset": study.dataset["name"],
                 "view": study.version,
-                "generators": list(study.generators.values()),
+                "generators": [name for _, name in sorted(study.generators.items())],
                 "labeler": study.labeler,
                 "labels": study.labels,
                 "transformed_batches": study.transformed,

@@ -7,9 +7,8 @@ progress/<step>/<digest>.json    replaced while it works
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from genaug.shared.digests import digest_of
 from genaug.shared.errors import GenaugError, InvalidArgument, NotFound
@@ -66,8 +65,10 @@ def read_request(store: Store, key: str) -> JobRequest:
     return request
 
 
-Report = Callable[[int, int, str], None]
-"""report(done, total, unit): how long work says how far it is."""
+class Report(Protocol):
+    """How long work says how far it is: report(done, total, unit, aside); aside is what is not counted in that unit."""
+
+    def __call__(self, done: int, total: int, unit: str, aside: str = "", /) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,8 @@ class JobProgress:
     done: int
     total: int
     unit: str
+    aside: str = ""
+    """What is done meanwhile that is not counted in units, such as "reading images, 512 of 1274"."""
     error: dict[str, str] | None = None
     """code, reason and message of a GenaugError."""
 
@@ -89,12 +92,12 @@ class Reporter:
         self._key = request.progress_key(shard)
         self._last = 0.0
 
-    def __call__(self, done: int, total: int, unit: str) -> None:
+    def __call__(self, done: int, total: int, unit: str, aside: str = "", /) -> None:
         now = time.monotonic()
         if now - self._last < _INTERVAL and done < total:
             return
         self._last = now
-        self._store.put_json(self._key, {"done": done, "total": total, "unit": unit})
+        self._store.put_json(self._key, {"done": done, "total": total, "unit": unit, "aside": aside})
 
     def fail(self, error: GenaugError) -> None:
         """Say why the work ended."""
@@ -110,7 +113,7 @@ def read_progress(store: Store, request: JobRequest, shard: int) -> JobProgress 
         return None
 
 
-RECIPES = {"finetune": "finetune/2", "train": "train/3", "evaluate": "evaluate/2"}
+RECIPES = {"finetune": "finetune/2", "train": "train/3", "evaluate": "evaluate/3"}
 """Recipe version per step: bumped by hand when the same inputs are to give another result."""
 
 

@@ -7,18 +7,20 @@ from typing import ClassVar as _ClassVar, Optional as _Optional
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Progress(_message.Message):
-    __slots__ = ("step", "done", "total", "unit", "seconds_left")
+    __slots__ = ("step", "done", "total", "unit", "seconds_left", "aside")
     STEP_FIELD_NUMBER: _ClassVar[int]
     DONE_FIELD_NUMBER: _ClassVar[int]
     TOTAL_FIELD_NUMBER: _ClassVar[int]
     UNIT_FIELD_NUMBER: _ClassVar[int]
     SECONDS_LEFT_FIELD_NUMBER: _ClassVar[int]
+    ASIDE_FIELD_NUMBER: _ClassVar[int]
     step: str
     done: int
     total: int
     unit: str
     seconds_left: float
-    def __init__(self, step: _Optional[str] = ..., done: _Optional[int] = ..., total: _Optional[int] = ..., unit: _Optional[str] = ..., seconds_left: _Optional[float] = ...) -> None: ...
+    aside: str
+    def __init__(self, step: _Optional[str] = ..., done: _Optional[int] = ..., total: _Optional[int] = ..., unit: _Optional[str] = ..., seconds_left: _Optional[float] = ..., aside: _Optional[str] = ...) -> None: ...
 
 class ClassCount(_message.Message):
     __slots__ = ("class_name", "count")

@@ -94,7 +94,7 @@ class Estimate(_message.Message):
     def __init__(self, value: _Optional[float] = ..., lower: _Optional[float] = ..., upper: _Optional[float] = ...) -> None: ...
 
 class ScenarioScore(_message.Message):
-    __slots__ = ("scenario", "dataset_version", "training_images", "macro_recall", "macro_precision", "macro_f1", "accuracy", "macro_auc", "recalls", "confusion", "seeds", "seed_macro_recalls", "specificities", "weighted_precision", "weighted_f1", "calibration_error", "macro_average_precision", "classes", "reliability")
+    __slots__ = ("scenario", "dataset_version", "training_images", "macro_recall", "macro_precision", "macro_f1", "accuracy", "macro_auc", "recalls", "confusion", "seeds", "seed_macro_recalls", "specificities", "weighted_precision", "weighted_f1", "calibration_error", "macro_average_precision", "classes", "reliability", "made_images", "missing_images")
     class RecallsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -158,6 +158,8 @@ class ScenarioScore(_message.Message):
     MACRO_AVERAGE_PRECISION_FIELD_NUMBER: _ClassVar[int]
     CLASSES_FIELD_NUMBER: _ClassVar[int]
     RELIABILITY_FIELD_NUMBER: _ClassVar[int]
+    MADE_IMAGES_FIELD_NUMBER: _ClassVar[int]
+    MISSING_IMAGES_FIELD_NUMBER: _ClassVar[int]
     scenario: str
     dataset_version: str
     training_images: int
@@ -177,7 +179,9 @@ class ScenarioScore(_message.Message):
     macro_average_precision: Estimate
     classes: _containers.RepeatedCompositeFieldContainer[ScenarioScore.ClassScore]
     reliability: _containers.RepeatedCompositeFieldContainer[ScenarioScore.ReliabilityBin]
-    def __init__(self, scenario: _Optional[str] = ..., dataset_version: _Optional[str] = ..., training_images: _Optional[int] = ..., macro_recall: _Optional[_Union[Estimate, _Mapping]] = ..., macro_precision: _Optional[_Union[Estimate, _Mapping]] = ..., macro_f1: _Optional[_Union[Estimate, _Mapping]] = ..., accuracy: _Optional[_Union[Estimate, _Mapping]] = ..., macro_auc: _Optional[_Union[Estimate, _Mapping]] = ..., recalls: _Optional[_Mapping[str, float]] = ..., confusion: _Optional[_Iterable[int]] = ..., seeds: _Optional[int] = ..., seed_macro_recalls: _Optional[_Iterable[float]] = ..., specificities: _Optional[_Mapping[str, float]] = ..., weighted_precision: _Optional[float] = ..., weighted_f1: _Optional[float] = ..., calibration_error: _Optional[float] = ..., macro_average_precision: _Optional[_Union[Estimate, _Mapping]] = ..., classes: _Optional[_Iterable[_Union[ScenarioScore.ClassScore, _Mapping]]] = ..., reliability: _Optional[_Iterable[_Union[ScenarioScore.ReliabilityBin, _Mapping]]] = ...) -> None: ...
+    made_images: int
+    missing_images: int
+    def __init__(self, scenario: _Optional[str] = ..., dataset_version: _Optional[str] = ..., training_images: _Optional[int] = ..., macro_recall: _Optional[_Union[Estimate, _Mapping]] = ..., macro_precision: _Optional[_Union[Estimate, _Mapping]] = ..., macro_f1: _Optional[_Union[Estimate, _Mapping]] = ..., accuracy: _Optional[_Union[Estimate, _Mapping]] = ..., macro_auc: _Optional[_Union[Estimate, _Mapping]] = ..., recalls: _Optional[_Mapping[str, float]] = ..., confusion: _Optional[_Iterable[int]] = ..., seeds: _Optional[int] = ..., seed_macro_recalls: _Optional[_Iterable[float]] = ..., specificities: _Optional[_Mapping[str, float]] = ..., weighted_precision: _Optional[float] = ..., weighted_f1: _Optional[float] = ..., calibration_error: _Optional[float] = ..., macro_average_precision: _Optional[_Union[Estimate, _Mapping]] = ..., classes: _Optional[_Iterable[_Union[ScenarioScore.ClassScore, _Mapping]]] = ..., reliability: _Optional[_Iterable[_Union[ScenarioScore.ReliabilityBin, _Mapping]]] = ..., made_images: _Optional[int] = ..., missing_images: _Optional[int] = ...) -> None: ...
 
 class Saturation(_message.Message):
     __slots__ = ("doses", "macro_recalls", "best_dose", "lower_dose", "upper_dose", "sentence")

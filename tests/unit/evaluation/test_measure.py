@@ -73,6 +73,8 @@ def inputs(**changes: Any) -> dict[str, Any]:
         {
             "scenario": {"name": name, "synthetic": 0, "transformed": 0, "sampling": "SAMPLING_NATURAL"},
             "training_images": 100,
+            "made_images": 0,
+            "missing_images": 0,
             "parts": [part(name, version)],
         }
         for name, version in VERSIONS.items()
@@ -261,7 +263,8 @@ def fill_folds(stores: Stores) -> dict[str, Any]:
                 write_record(stores, one, version=version, seed=seed)
             parts.append({"fold": fold, "dataset_version": version, "classifiers": names})
         scenario = {"name": name, "synthetic": float(name == "made"), "sampling": "SAMPLING_NATURAL"}
-        scenarios.append({"scenario": scenario, "training_images": 30, "parts": parts})
+        counted = {"training_images": 30, "made_images": 0, "missing_images": 0}
+        scenarios.append({"scenario": scenario, **counted, "parts": parts})
     return inputs(scenarios=scenarios)
 
 
@@ -303,7 +306,27 @@ def test_folds_that_would_leak_are_refused(stores: Stores, wrong: str) -> None:
 def probe(stores: Stores, *, version: str = VERSIONS["real"]) -> dict[str, Any]:
     name = f"classifiers/0{'c' * 31}"
     write_record(stores, name, version=version, seed=0, updates=1)
-    return {"training_images": 100, "parts": [{"fold": 0, "dataset_version": version, "classifiers": [name]}]}
+    counted = {"training_images": 100, "made_images": 0, "missing_images": 0}
+    return {**counted, "parts": [{"fold": 0, "dataset_version": version, "classifiers": [name]}]}
+
+
+def test_doses_are_those_that_were_met(stores: Stores) -> None:
+    fill(stores)
+    asked = inputs()
+    template = asked["scenarios"][1]
+    asked["scenarios"] = asked["scenarios"][:1]
+    for name, dose, made, missing in (("x1", 1.0, 50, 50), ("x2", 2.0, 110, 90), ("x4", 4.0, 400, 0)):
+        scenario = template["scenario"] | {"name": name, "synthetic": dose}
+        asked["scenarios"].append(template | {"scenario": scenario, "made_images": made, "missing_images": missing})
+    found = run(stores, asked)
+    assert found["saturation"]["doses"] == [0, 0.5, 1.1, 4]
+    assert [(one["made_images"], one["missing_images"]) for one in found["scores"]] == [
+        (0, 0),
+        (50, 50),
+        (110, 90),
+        (400, 0),
+    ]
+    assert "it holds 50 of the 100 made images" in found["verdict"]["sentence"]
 
 
 def test_the_reference_probe_has_an_interval_over_subjects(stores: Stores) -> None:

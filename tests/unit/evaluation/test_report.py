@@ -131,7 +131,8 @@ def put_evaluation(stores: Stores, scenarios: Sequence[dict[str, Any]]) -> str:
             record |= {"spec": {}, "classes": CLASSES}
             stores("train").put_new_json(f"{name}/classifier.json", record)
         part = {"fold": 0, "dataset_version": version, "classifiers": names}
-        entries.append({"scenario": scenario, "training_images": 30 + 30 * index, "parts": [part]})
+        counted = {"training_images": 30 + 30 * index, "made_images": 30 * index, "missing_images": 6 * index}
+        entries.append({"scenario": scenario, **counted, "parts": [part]})
     inputs = {"dataset": DATASET, "classes": CLASSES, "multi_disease": "KEEP", "reference": scenarios[0]["name"]}
     inputs |= {"scenarios": entries, "resamples": 100, "seed": 0, "spec": {"name": "study"}}
     return evaluate(
@@ -150,7 +151,7 @@ def spec_of(scenarios: list[dict[str, Any]]) -> dict[str, Any]:
         "dataset": "d",
         "import": {"format": "folder", "images": "/home/somebody/patients", "csv": "/home/somebody/names.csv"},
         "classes": CLASSES,
-        "generation": {"steps": 20, "guidance_scale": 1.5, "seed": 0, "rounds": 4},
+        "generation": {"steps": 20, "guidance_scale": 1.5, "seed": 0, "rounds": 4, "draw_limit": 8},
         "labeling": {"mode": "MODE_AGREE", "classifier": network, "updates": 600, "seed": 1000},
         "scenarios": scenarios,
         "evaluation": {
@@ -277,7 +278,10 @@ def test_numbers_of_the_page_are_in_the_json(stores: Stores, inputs: dict[str, A
     assert [row["kept"] for row in facts["counts"]] == [12, 18]
     assert [row["made"] for row in facts["counts"]] == [{"synthetic-x2": 0}, {"synthetic-x2": 30}]
     assert facts["dropped"] == [{"reason": "CONSTANT", "count": 1, "rows": [7], "details": ["one colour"]}]
-    assert "synthetic-x2 lacks 6 images" in Page(page).text
+    text = " ".join(Page(page).text.split())
+    assert "2 × generated, 30 of 36 could be had" in text
+    assert "synthetic-x2–6 of 36" in text
+    assert "in 4 rounds and 8 draws for each image needed at most" in text
 
 
 def test_the_run_file_can_be_read_back(stores: Stores, inputs: dict[str, Any]) -> None:

@@ -57,8 +57,14 @@ def test_only_the_dose_may_differ() -> None:
         {"name": "both", "synthetic": 3.0, "transformed": 1.0},
         {"name": "random", "synthetic": 4.0, "reduction": "REDUCTION_RANDOM"},
         {"name": "x0.5", "synthetic": 0.5},
+        {"name": "x2, of which half was met", "synthetic": 1.0},
     ]
-    assert dose_scenarios(listed, reference="real") == [(0.0, "real"), (0.5, "x0.5"), (1.0, "x1")]
+    assert dose_scenarios(listed, reference="real") == [
+        (0.0, "real"),
+        (0.5, "x0.5"),
+        (1.0, "x1"),
+        (1.0, "x2, of which half was met"),
+    ]
 
 
 @pytest.mark.parametrize("seed", range(3))

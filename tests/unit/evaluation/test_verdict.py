@@ -20,7 +20,9 @@ def against(name: str, reference: str, lower: float, upper: float) -> Comparison
 
 
 def verdict(
-    first: dict[str, tuple[float, float]], duels: dict[tuple[str, str], tuple[float, float]] | None = None
+    first: dict[str, tuple[float, float]],
+    duels: dict[tuple[str, str], tuple[float, float]] | None = None,
+    **short: tuple[int, int],
 ) -> Verdict:
     """Judge scenarios, synthetic if so named, by their intervals against real (0.8) and against each other."""
     scores = {"real": score("real", 0.8)} | {
@@ -34,6 +36,7 @@ def verdict(
             first=tuple(against(name, "real", *ends) for name, ends in first.items()),
             duels=tuple(against(*pair, *ends) for pair, ends in (duels or {}).items()),
             subjects=268,
+            short={name.replace("_", "-"): met for name, met in short.items()},
         )
     )
 
@@ -83,6 +86,14 @@ def test_no_evidence_names_the_best_attempt_and_a_baseline_that_helps() -> None:
         "No evidence that generated images help: the best of 2 scenarios, synthetic-x1, takes"
     )
     assert found.sentence.endswith("; without a generator, balanced (+3.0 points, +1.0 to +5.0) helps.")
+
+
+def test_a_dose_that_was_not_met_is_part_of_the_sentence() -> None:
+    found = verdict(
+        {"synthetic-x1": (-0.02, 0.04), "synthetic-x2": (-0.05, 0.01)}, synthetic_x1=(3, 10), synthetic_x2=(4, 20)
+    )
+    assert found.sentence.endswith("; it holds 3 of the 10 made images that its dose asks for.")
+    assert "of the 20" not in found.sentence
 
 
 def test_hurting_without_helping_hurts() -> None:

@@ -29,7 +29,14 @@ def test_a_step_is_recorded_as_it_goes(records: Records, live: Live) -> None:
         live.update("r-00000000", "a", 3, 10, "updates")
         live.expect("r-00000000", "b", 5)
         found = step(records, "finetune")["progress"]
-        assert found == {"step": "finetune", "done": 3, "total": 15, "unit": "updates", "seconds_left": 0.0}
+        assert found == {
+            "step": "finetune",
+            "done": 3,
+            "total": 15,
+            "unit": "updates",
+            "aside": "",
+            "seconds_left": 0.0,
+        }
         stage.results.append("generators/x")
         stage.reused = 1
     found = step(records, "finetune")

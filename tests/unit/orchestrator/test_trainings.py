@@ -58,6 +58,20 @@ def test_each_part_is_scored_by_the_classifiers_that_have_not_seen_it() -> None:
     assert inputs["scenarios"][1]["training_images"] == 3
 
 
+def test_made_and_missing_images_are_means_over_the_folds() -> None:
+    found = trainings(folds=(1, 2))
+    for part, made in zip(found.parts, (4, 6), strict=True):
+        part[1]["version"] |= {
+            "synthetic": [{"class_name": "A", "count": str(made)}],
+            "shortfall": [{"class_name": "A", "count": str(2 * made)}],
+        }
+    scored = found.evaluation_inputs({})["scenarios"]
+    assert [(one["training_images"], one["made_images"], one["missing_images"]) for one in scored] == [
+        (3, 0, 0),
+        (8, 5, 10),
+    ]
+
+
 @pytest.mark.parametrize(("side", "probes"), [(8, 0), (256, 1)])
 def test_the_reference_probe_is_trained_where_there_are_photographs(side, probes) -> None:
     found = trainings(side=side)

@@ -22,9 +22,10 @@ def dose_chart(evaluation: Json) -> Markup | None:
     if not curve:
         return None
     doses, recalls = curve["doses"], curve["macro_recalls"]
-    points = tuple((dose, 100 * one["value"]) for dose, one in zip(doses, recalls, strict=True))
+    values = [one["value"] for one in recalls]
+    points = tuple((dose, 100 * value) for dose, value in zip(doses, values, strict=True))
     whiskers = tuple((100 * one["lower"], 100 * one["upper"]) for one in recalls)
-    series = Series("macro recall", points, "synthetic", whiskers, mark=list(doses).index(curve["best_dose"]))
+    series = Series("macro recall", points, "synthetic", whiskers, mark=values.index(max(values)))
     said = "; ".join(f"×{dose:g}: {value:.1f}" for dose, value in points)
     return plot(
         [series],

@@ -89,6 +89,9 @@ def described(scenario: Mapping[str, Any]) -> str:
         for key, word in (("synthetic", "generated"), ("transformed", "transformed"))
         if scenario[key]
     ] or ["real images"]
+    if short := sum(scenario["shortfall_counts"].values()):
+        made = sum(scenario["synthetic_counts"].values()) + sum(scenario["transformed_counts"].values())
+        parts.append(f"{thousands(made)} of {thousands(made + short)} could be had")
     if scenario["sampling"] == "SAMPLING_CLASS_BALANCED":
         parts.append("classes drawn alike")
     reduced = {"REDUCTION_RANDOM": "dominant classes reduced at random", "REDUCTION_NONE": "nothing reduced"}
@@ -113,7 +116,7 @@ def what_was_run(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
         (
             "generation",
             f"{generation['steps']} steps, guidance {generation['guidance_scale']:g}, seed {generation['seed']}, "
-            f"{generation['rounds']} rounds at most",
+            f"at most {generation['rounds']} rounds and {generation['draw_limit']:g} draws for each image needed",
         ),
         ("labeler", f"{network(labeling['classifier'])}, {labeling['updates']} updates, seed {labeling['seed']}"),
         (
@@ -161,7 +164,7 @@ def probe_said(reference: str, score: Mapping[str, Any], probe: Mapping[str, Any
             "images badly, and the comparisons are worth less for it."
         )
     place = "within" if mean <= p["upper"] else "above"
-    return f"{reference} lies {place} the probe’s interval: {told}. The evaluator is as good as can be asked."
+    return f"{reference} lies {place} the probe’s interval: {told}. The evaluator keeps up with the probe."
 
 
 def match_said(match: Mapping[str, Any]) -> str:

@@ -201,6 +201,7 @@ def _words(facts: Facts) -> dict[str, Any]:
         "described": {one["name"]: described(one) for one in facts["scenarios"]},
         "what": what_was_run(facts),
         "made": made,
+        "short": [one for one in facts["scenarios"] if any(one["shortfall_counts"].values())],
         "totals": {one["name"]: sum(row["made"][one["name"]] for row in facts["counts"]) for one in made},
         "slowest": max([*steps, 1e-9]),
         "seconds": sum(steps),

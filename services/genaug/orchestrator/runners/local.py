@@ -13,9 +13,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from genaug.orchestrator.runners import BAD_INPUT, OnProgress
+from genaug.orchestrator.runners import BAD_INPUT
 from genaug.shared.errors import BY_CODE, Cancelled, GenaugError, Internal
-from genaug.shared.requests import JobRequest, read_progress
+from genaug.shared.requests import JobRequest, Report, read_progress
 from genaug.shared.settings import Settings, environment_of
 from genaug.shared.store import Store
 
@@ -70,7 +70,7 @@ class LocalRunner:
         for folder in (self._locks, self._logs):
             folder.mkdir(parents=True, exist_ok=True)
 
-    def run(self, request: JobRequest, *, shards: int, until: Callable[[], bool], on_progress: OnProgress) -> None:
+    def run(self, request: JobRequest, *, shards: int, until: Callable[[], bool], on_progress: Report) -> None:
         attempt = 1
         while True:
             processes = [self._start(request, attempt, shard, shards) for shard in range(shards)]
@@ -124,7 +124,7 @@ class LocalRunner:
             )
 
     def _wait(
-        self, request: JobRequest, processes: Sequence[_Process], *, until: Callable[[], bool], on_progress: OnProgress
+        self, request: JobRequest, processes: Sequence[_Process], *, until: Callable[[], bool], on_progress: Report
     ) -> None:
         try:
             while any(process.running() for process in processes):
@@ -134,7 +134,8 @@ class LocalRunner:
                 known = [progress for progress in found if progress is not None]
                 if known:
                     same = [progress for progress in known if progress.unit == known[0].unit]
-                    on_progress(sum(p.done for p in same), sum(p.total for p in same), known[0].unit)
+                    aside = next((progress.aside for progress in same if progress.aside), "")
+                    on_progress(sum(p.done for p in same), sum(p.total for p in same), known[0].unit, aside)
                 time.sleep(_POLL)
         except BaseException:
             for process in processes:
