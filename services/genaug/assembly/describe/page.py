@@ -33,6 +33,7 @@ def render(description: Mapping[str, Any], dataset: Mapping[str, Any]) -> str:
             },
             attributes=[_attribute(one, classes) for one in description["attributes"]],
             measures=_measures(description["measures"]),
+            most=max((int(one["training"]) for one in description["classes"]), default=1) or 1,
             subjects=sum(description["images_per_subject"]),
         )
     )
@@ -63,5 +64,6 @@ def _measures(measures: list[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _figure(value: float) -> str:
-    """Three digits that matter."""
-    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+    """Digits that matter, as many for like values."""
+    size = abs(value)
+    return f"{value:.0f}" if size >= 100 else f"{value:.1f}" if size >= 2 else f"{value:.3f}"
