@@ -96,6 +96,10 @@ class AssemblyServicer(assembly_service_pb2_grpc.AssemblyServiceServicer):
             datasets.list_datasets(self._store), page_size=request.page_size, page_token=request.page_token
         )
         found = [_to_dataset(datasets.get_dataset(self._store, name)) for name in names]
+        for one in found:
+            # One entry per image of the source: a page of them would outgrow a message.
+            one.ClearField("dropped")
+            one.ClearField("near_duplicates")
         return pb.ListDatasetsResponse(datasets=found, next_page_token=token)
 
     def DeleteDataset(self, request: pb.DeleteDatasetRequest, context: grpc.ServicerContext) -> empty_pb2.Empty:

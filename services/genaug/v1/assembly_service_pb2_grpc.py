@@ -131,7 +131,7 @@ class AssemblyServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListDatasets(self, request, context):
-        """Lists datasets by name.
+        """Lists datasets by name, without what was left out of each and its near-identical pairs: GetDataset has them.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

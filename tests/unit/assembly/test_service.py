@@ -72,6 +72,14 @@ def test_an_import_resumes_by_digest_and_is_listed(stub, rows) -> None:
     assert stub.GetDataset(pb.GetDatasetRequest(name="datasets/d")) == dataset
 
 
+def test_a_list_leaves_out_what_has_an_entry_per_image(stub, rows, sent) -> None:
+    dataset = imported(stub, requests([*rows, sent(b"no image", "a", "p99")]))
+    assert len(dataset.dropped) == 1
+    listed = stub.ListDatasets(pb.ListDatasetsRequest()).datasets[0]
+    assert not listed.dropped
+    assert listed.digest == dataset.digest
+
+
 def test_versions_are_assembled_listed_and_exported(stub, rows) -> None:
     imported(stub, requests(rows))
     request = pb.AssembleDatasetVersionRequest(
