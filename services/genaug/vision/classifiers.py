@@ -24,7 +24,7 @@ from genaug.shared.manifest import Row
 from genaug.shared.store import Store
 from genaug.vision.devices import pick_device
 from genaug.vision.features import Advance, load_inputs
-from genaug.vision.networks import PASS, Network, build_network, filled
+from genaug.vision.networks import Network, build_network, passes
 from genaug.vision.weights import keep
 
 Probabilities = NDArray[np.float32]
@@ -104,10 +104,8 @@ class Classifier:
         result = np.empty((len(inputs), width), np.float32)
         compute = self.network.embed if embed else self.network
         with torch.inference_mode():
-            for start in range(0, len(inputs), PASS):
-                some = inputs[start : start + PASS]
-                out = compute(torch.from_numpy(filled(some)).to(self.network.device))
-                result[start : start + len(some)] = out[: len(some)].float().cpu().numpy()
+            for start, kept, some in passes(inputs, self.network.device):
+                result[start : start + kept] = compute(some)[:kept].float().cpu().numpy()
         return result
 
 

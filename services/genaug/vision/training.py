@@ -20,7 +20,7 @@ from genaug.shared.manifest import Row
 from genaug.shared.requests import Report
 from genaug.shared.store import Store
 from genaug.vision.features import load_inputs
-from genaug.vision.networks import LOGISTIC, Network
+from genaug.vision.networks import LOGISTIC, Network, passes
 
 NATURAL = "SAMPLING_NATURAL"
 CLASS_BALANCED = "SAMPLING_CLASS_BALANCED"
@@ -34,7 +34,6 @@ LOGISTIC_C = 0.003
 # Rows this small are trained on one thread: handing work to another costs more than doing it, and far more where
 # several processes share the cores.
 _TINY_ROW = 1280
-_EVALUATION_ROWS = 256
 
 
 @dataclass(frozen=True)
@@ -255,10 +254,7 @@ def logits_of(network: Network, inputs: NDArray[Any]) -> NDArray[np.float32]:
     """Logits, float32 [n, classes], in eval mode."""
     network.eval()
     with torch.inference_mode():
-        parts = [
-            network(torch.from_numpy(inputs[start : start + _EVALUATION_ROWS]).to(network.device)).float().cpu().numpy()
-            for start in range(0, len(inputs), _EVALUATION_ROWS)
-        ]
+        parts = [network(some)[:kept].float().cpu().numpy() for _, kept, some in passes(inputs, network.device)]
     return np.concatenate(parts) if parts else np.empty((0, network.classes), np.float32)
 
 
