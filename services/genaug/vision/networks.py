@@ -232,7 +232,8 @@ def passes(inputs: NDArray[Any], device: torch.device) -> Iterator[tuple[int, in
     """
     size = _PASS_ON_CPU if device.type == "cpu" else _PASS
     for start in range(0, len(inputs), size):
-        some = inputs[start : start + size]
+        # Copied: a view with other strides would be computed by other kernels, with other last digits.
+        some = inputs[start : start + size].copy()
         kept = len(some)
         if kept < size:
             some = np.concatenate([some, np.repeat(some[-1:], size - kept, axis=0)])
