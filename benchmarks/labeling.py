@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -23,32 +24,41 @@ from genaug.vision.networks import FINE_TUNED, build_network
 IMAGES = 128
 
 
+def timed(work: Callable[[], np.ndarray]) -> tuple[np.ndarray, float]:
+    start = time.monotonic()
+    return work(), time.monotonic() - start
+
+
 def main() -> None:
     network = build_network(
         EFFICIENTNET_LITE0, image_size=224, channels=3, classes=5, seed=0, tuning=FINE_TUNED, weights="random"
     )
     labeler = Classifier(tuple("GCAHM"), network)
     pixels = np.random.default_rng(0).integers(0, 256, (IMAGES, 224, 224, 3), np.uint8)
-    # The first pass is slow.
-    labeler.predict(pixels[:16])
 
-    start = time.monotonic()
-    batched = labeler.predict(pixels)
-    together = time.monotonic() - start
+    def batched() -> np.ndarray:
+        return labeler.predict(pixels)
 
-    # What a loop over images would do: the same network, a pass of one.
-    start = time.monotonic()
-    with torch.inference_mode():
-        single = np.concatenate(
-            [network(torch.from_numpy(network.prepare(one[None]))).softmax(1).numpy() for one in pixels]
-        )
-    alone = time.monotonic() - start
-    if not np.allclose(batched, single, atol=1e-3):
+    def one_by_one() -> np.ndarray:
+        """What a loop over images would do: the same network, a pass of one."""
+        with torch.inference_mode():
+            return np.concatenate(
+                [network(torch.from_numpy(network.prepare(one[None]))).softmax(1).numpy() for one in pixels]
+            )
+
+    together, alone = [], []
+    # In turns, and the best of each: the first pass is slow, and a machine has other things to do.
+    for _ in range(4):
+        found, seconds = timed(batched)
+        together.append(seconds)
+        expected, seconds = timed(one_by_one)
+        alone.append(seconds)
+    if not np.allclose(found, expected, atol=1e-3):
         raise SystemExit("the two ways label differently")
     print(f"{IMAGES} images at 224 px, {EFFICIENTNET_LITE0}\n")
     print("| labelling | seconds |\n|---|---:|")
-    print(f"| full passes | {together:.2f} |\n| one image per pass | {alone:.2f} |\n")
-    line = {"name": "labeling.batched", "ratio": round(alone / together, 2), "goal": 1.0, "better": "higher"}
+    print(f"| full passes | {min(together):.2f} |\n| one image per pass | {min(alone):.2f} |\n")
+    line = {"name": "labeling.batched", "ratio": round(min(alone) / min(together), 2), "goal": 1.0, "better": "higher"}
     print(json.dumps(line))
 
 
