@@ -281,7 +281,7 @@ def test_numbers_of_the_page_are_in_the_json(stores: Stores, inputs: dict[str, A
     text = " ".join(Page(page).text.split())
     assert "2 × generated, 30 of 36 could be had" in text
     assert "synthetic-x2–6 of 36" in text
-    assert "in 4 rounds and 8 draws for each image needed at most" in text
+    assert "within 4 rounds and 8 draws for each image needed" in text
 
 
 def test_the_run_file_can_be_read_back(stores: Stores, inputs: dict[str, Any]) -> None:
