@@ -257,6 +257,15 @@ def test_a_dry_run_prints_the_defaults_and_starts_nothing(home: Home, run: dict,
     assert home.json("run", "list") == before
 
 
+def test_a_run_file_is_checked_before_its_dataset_is_imported(home: Home, run: dict, tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("name: x\ndataset: later\nimport: {format: digits}\nevaluation: {seeds: 1}\n")
+    assert "evaluation.seeds: 1 is not within" in home.run("run", "create", "-f", path, code=1).stderr
+    found = home.run("run", "create", "-f", path, "--set", "evaluation.seeds=2", "--dry-run", code=1)
+    assert "datasets/later is not imported yet" in found.stderr
+    assert "later" not in [d["name"].split("/")[1] for d in home.json("dataset", "list")]
+
+
 def test_another_import_under_a_name_that_is_taken_is_refused(home: Home, run: dict, run_file: Path) -> None:
     found = home.run("run", "create", "-f", run_file, "--set", "import.seed=7", code=1)
     assert "import.seed: datasets/digits was sealed with 42, not 7" in found.stderr

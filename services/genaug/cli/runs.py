@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -74,12 +75,26 @@ def _import_first(server: Client, spec: run_pb2.RunSpec, *, base: Path, dry_run:
     try:
         dataset = server.get_dataset(f"datasets/{spec.dataset}")
     except NotFound:
+        _check_before_import(server, spec)
         if dry_run:
-            raise
+            raise NotFound(
+                f"datasets/{spec.dataset} is not imported yet, and without it a dry run does not know the classes; "
+                "leave out --dry-run, or import it first with `genaug dataset import`",
+                reason="DATASET_NOT_FOUND",
+            ) from None
         import_spec(server, spec.dataset, description)
     else:
         _check_same(dataset, description)
     spec.ClearField("import")
+
+
+def _check_before_import(server: Client, spec: run_pb2.RunSpec) -> None:
+    """Refuse a run file that is wrong whatever its dataset, before an import takes its time."""
+    alone = run_pb2.RunSpec()
+    alone.CopyFrom(spec)
+    alone.ClearField("import")
+    with contextlib.suppress(NotFound):
+        server.create_run(alone, validate_only=True)
 
 
 def _check_same(dataset: dataset_pb2.Dataset, description: run_pb2.ImportSpec) -> None:

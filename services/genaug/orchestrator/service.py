@@ -14,7 +14,7 @@ from genaug.orchestrator.progress import Live
 from genaug.orchestrator.records import CANCELLED, FAILED, SUCCEEDED, UNFINISHED, Record, Records
 from genaug.orchestrator.rooms import Rooms, plan_key
 from genaug.orchestrator.runners.local import LocalRunner
-from genaug.orchestrator.spec import complete, complete_evaluation, evaluators, is_reference, run_id
+from genaug.orchestrator.spec import check_alone, complete, complete_evaluation, evaluators, is_reference, run_id
 from genaug.orchestrator.trainings import Trainings, entries_of
 from genaug.orchestrator.workflow import EvaluationApart, SixSteps, view_of
 from genaug.shared.errors import (
@@ -80,10 +80,11 @@ class OrchestratorServicer(orchestrator_service_pb2_grpc.OrchestratorServiceServ
         return self._engine.busy()
 
     def CreateRun(self, request: pb.CreateRunRequest, context: grpc.ServicerContext) -> run_pb2.Run:
-        name = check_id(request.spec.dataset, field="dataset")
-        dataset = self._rooms.get_dataset(f"datasets/{name}")
         given = to_dict(request.spec)
         given.pop("import", None)
+        check_alone(given)
+        name = check_id(request.spec.dataset, field="dataset")
+        dataset = self._rooms.get_dataset(f"datasets/{name}")
         spec = complete(given, dataset)
         run = run_id(spec, dataset)
         if request.validate_only:

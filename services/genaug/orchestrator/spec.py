@@ -84,6 +84,21 @@ _LARGEST_VELOCITY = 32
 _LARGEST_PIXELS, _LARGEST_LATENTS = 64, 512
 
 
+def check_alone(spec: Spec) -> None:
+    """Refuse what is wrong with a run file whatever its dataset, which may have yet to be imported.
+
+    Raises:
+        InvalidArgument: as `complete` does.
+    """
+    result = _with_defaults(spec)
+    check_id(result.get("name", ""), field="name")
+    _scenarios(result.get("scenarios") or list(_DEFAULT_SCENARIOS), {"classes": [], **result["selection"]})
+    evaluation = result.get("evaluation", {})
+    _fill({**evaluation}, _EVALUATION, prefix="evaluation.")
+    for index, one in enumerate(evaluation.get("further", [])):
+        _fill({**one}, _EVALUATION, prefix=f"evaluation.further[{index}].")
+
+
 def complete(spec: Spec, dataset: Mapping[str, Any]) -> Spec:
     """Check a run file against its dataset and write out every default.
 

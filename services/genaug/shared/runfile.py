@@ -17,8 +17,10 @@ M = TypeVar("M", bound=Message)
 
 MAX_BYTES = 1_000_000
 
-_INTEGERS = {FieldDescriptor.TYPE_INT32, FieldDescriptor.TYPE_INT64}
+# Each with the power of two that bounds it.
+_INTEGERS = {FieldDescriptor.TYPE_INT32: 31, FieldDescriptor.TYPE_INT64: 63}
 _REALS = {FieldDescriptor.TYPE_DOUBLE, FieldDescriptor.TYPE_FLOAT}
+_LARGEST_REAL = 1e300
 
 
 class _Loader(yaml.SafeLoader):
@@ -165,9 +167,9 @@ def _single(value: Any, field: Any, path: str) -> Any:
     if field.type == FieldDescriptor.TYPE_BOOL:
         return _typed(value, (bool,), "true or false", path)
     if field.type in _INTEGERS:
-        return _typed(value, (int,), "a whole number", path)
+        return _bounded(_typed(value, (int,), "a whole number", path), 2 ** _INTEGERS[field.type] - 1, path)
     if field.type in _REALS:
-        return _typed(value, (int, float), "a number", path)
+        return _bounded(_typed(value, (int, float), "a number", path), _LARGEST_REAL, path)
     # Classes such as 0 or 1 are words to us, whatever YAML takes them for.
     return str(_typed(value, (str, int), "text (put it in quotes)", path))
 
@@ -175,6 +177,13 @@ def _single(value: Any, field: Any, path: str) -> Any:
 def _typed(value: Any, kinds: tuple[type, ...], wanted: str, path: str) -> Any:
     if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
         raise _fail(path, f"{value!r} is not {wanted}")
+    return value
+
+
+def _bounded(value: float, largest: float, path: str) -> float:
+    # A comparison with .nan is never true.
+    if not -largest <= value <= largest:
+        raise _fail(path, f"{str(value)[:40]} is no number that it can hold")
     return value
 
 

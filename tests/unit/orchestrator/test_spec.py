@@ -4,7 +4,7 @@ import copy
 
 import pytest
 
-from genaug.orchestrator.spec import augmented_classes, complete, evaluators, run_id
+from genaug.orchestrator.spec import augmented_classes, check_alone, complete, evaluators, run_id
 from genaug.shared.errors import InvalidArgument
 from genaug.shared.protojson import from_dict, to_dict
 from genaug.v1 import run_pb2
@@ -82,6 +82,24 @@ def test_dominant_classes_are_not_augmented() -> None:
 def test_a_wrong_run_file_is_refused_by_path(change, message: str) -> None:
     with pytest.raises(InvalidArgument, match=message):
         complete({"name": "x", "dataset": "odir"} | change, DATASET)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"name": "../x"}, "^name: "),
+        ({"generator": {"train_steps": 0}}, r"^generator\.train_steps: 0"),
+        ({"scenarios": [{"name": "real"}, {"name": "b", "synthetic": -1.0}]}, r"^scenarios\[1\]\.synthetic"),
+        ({"evaluation": {"seeds": 1}}, r"^evaluation\.seeds"),
+        ({"evaluation": {"further": [{"updates": 0}]}}, r"^evaluation\.further\[0\]\.updates"),
+    ],
+)
+def test_what_is_wrong_whatever_the_dataset_needs_none_to_be_refused(change, message: str) -> None:
+    given = {"name": "x", "dataset": "odir"}
+    check_alone(given)
+    with pytest.raises(InvalidArgument, match=message):
+        check_alone(given | change)
+    assert given == {"name": "x", "dataset": "odir"}
 
 
 def test_a_selection_has_its_random_control() -> None:

@@ -106,10 +106,19 @@ def test_what_breaks_the_yaml_library_is_broken_yaml(text: str) -> None:
         load_yaml(text)
 
 
-@pytest.mark.parametrize("value", [{"generator": {"train_steps": 3_000_000_000}}, {"generator": {"seed": 10**20}}])
-def test_a_number_that_fits_no_field_is_refused(value) -> None:
-    with pytest.raises(InvalidArgument, match="run file"):
-        parse_spec(value, RUN)
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("train_steps", 3_000_000_000),
+        ("seed", 10**20),
+        ("learning_rate", float("nan")),
+        ("held_out", float("-inf")),
+        ("ema_decay", 10**400),
+    ],
+)
+def test_a_number_that_fits_no_field_is_refused_by_its_path(key: str, value: float) -> None:
+    with pytest.raises(InvalidArgument, match=rf"^generator\.{key}: .{{1,40}} is no number that it can hold"):
+        parse_spec({"generator": {key: value}}, RUN)
 
 
 def test_an_override_that_is_no_yaml_is_refused() -> None:
