@@ -16,8 +16,8 @@ from genaug.shared.manifest import (
     Source,
     check_training,
     counts,
-    decode,
     read_rows,
+    read_table,
     view_rows,
 )
 from genaug.shared.names import digest_id
@@ -189,7 +189,7 @@ def _check_classes(wanted: Assembly, real: Sequence[Row]) -> None:
 def _read_selection(store: Store, selection: str, stays: str) -> dict[str, tuple[str, bool]]:
     """Class, and what the column `stays` says, of each image id."""
     try:
-        table = decode(store.get(f"{selection}/manifest.parquet"))
+        table = read_table(store, f"{selection}/manifest.parquet")
     except NotFound:
         raise NotFound(f"{selection}: no such selection", reason="SELECTION_NOT_FOUND") from None
     columns = (table.column(name).to_pylist() for name in ("image_id", "class", stays))

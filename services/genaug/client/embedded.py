@@ -90,21 +90,18 @@ def _serving(address: str, *, wait: float) -> bool:
 
 def _start(settings: Settings, address: str) -> None:
     log = settings.home / "logs" / "server.log"
-    with log.open("ab") as sink:
-        start = sink.tell()
-        server = subprocess.Popen(
-            [sys.executable, "-m", "genaug.cli", "serve", "all", "--address", address, "--embedded"],
-            stdin=subprocess.DEVNULL,
-            stdout=sink,
-            stderr=sink,
-            env={**os.environ, **environment_of(settings)},
-        )
+    start = log.stat().st_size if log.exists() else 0
+    server = _spawn(settings, address, log)
     deadline = time.monotonic() + _PATIENCE
     while time.monotonic() < deadline:
         if _serving(address, wait=0.5):
             return
-        # 0: another server holds the lock, and will be SERVING soon.
-        if server.poll() not in (None, 0):
+        code = server.poll()
+        if code == 0:
+            # Another server has the home. It will be SERVING soon, or is about to end; then ours takes its place.
+            time.sleep(0.5)
+            server = _spawn(settings, address, log)
+        elif code is not None:
             break
         time.sleep(0.05)
     lines = log.read_bytes()[start:].decode(errors="replace").strip().splitlines()
@@ -113,3 +110,14 @@ def _start(settings: Settings, address: str) -> None:
         server.kill()
         raise Unavailable(f"the embedded server is not ready after {_PATIENCE:.0f} s; see {log}: {last}")
     raise FailedPrecondition(f"the embedded server did not start; see {log}: {last}", reason="SERVER_DID_NOT_START")
+
+
+def _spawn(settings: Settings, address: str, log: Path) -> subprocess.Popen[bytes]:
+    with log.open("ab") as sink:
+        return subprocess.Popen(
+            [sys.executable, "-m", "genaug.cli", "serve", "all", "--address", address, "--embedded"],
+            stdin=subprocess.DEVNULL,
+            stdout=sink,
+            stderr=sink,
+            env={**os.environ, **environment_of(settings)},
+        )

@@ -21,6 +21,7 @@ from genaug.generation.shown import Batches, HeldOut, Noised
 from genaug.shared.errors import Cancelled, NotFound
 from genaug.shared.requests import Report
 from genaug.shared.store import Store
+from genaug.shared.tensors import notes_of
 
 INTERVALS = 20
 """Even intervals over the updates, at most, of which losses are kept."""
@@ -203,8 +204,7 @@ class Checkpoint:
             data = self._store.get(self._key)
         except NotFound:
             return None
-        length = int.from_bytes(data[:8], "little")
-        notes = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["notes"])
+        notes = json.loads(notes_of(data, key=self._key)["notes"])
         return safetensors.torch.load(data), notes
 
     def write(self, tensors: dict[str, Tensor], notes: dict[str, Any]) -> None:

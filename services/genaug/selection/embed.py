@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import safetensors.numpy
@@ -15,6 +14,7 @@ from genaug.shared.digests import digest_of
 from genaug.shared.errors import Cancelled, FailedPrecondition, NotFound
 from genaug.shared.manifest import Row, read_rows
 from genaug.shared.store import Store
+from genaug.shared.tensors import notes_of
 from genaug.vision.classifiers import Classifier
 
 RECIPE = "embed/2"
@@ -144,7 +144,7 @@ def read_embedding(store: Store, name: str) -> Embedding:
         data = store.get(object_of(name))
     except NotFound:
         raise NotFound(f"{name}: there is no such embedding; embed the dataset version first") from None
-    metadata = _metadata(data)
+    metadata = notes_of(data, key=object_of(name))
     if "classifier" not in metadata:
         raise FailedPrecondition(
             f"{name} was written by an earlier version of genaug; embed the dataset version again",
@@ -157,11 +157,3 @@ def read_embedding(store: Store, name: str) -> Embedding:
         tuple(json.loads(metadata["image_ids"])),
         safetensors.numpy.load(data)["features"],
     )
-
-
-def _metadata(data: bytes) -> dict[str, Any]:
-    """The header of a safetensors file: 8 bytes of its length, then JSON."""
-    length = int.from_bytes(data[:8], "little")
-    header: dict[str, Any] = json.loads(data[8 : 8 + length])
-    metadata: dict[str, Any] = header["__metadata__"]
-    return metadata

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from genaug.shared.digests import canonical_json, sha256
 from genaug.shared.errors import FailedPrecondition, InvalidArgument
-from genaug.shared.store import Store
+from genaug.shared.store import Store, damaged
 
 Split = Literal["train", "validation", "test"]
 Source = Literal["real", "synthetic", "transformed"]
@@ -133,9 +133,23 @@ def write_rows(store: Store, key: str, rows: Iterable[Row]) -> bool:
     return store.put_new(key, encode(to_table(rows)))
 
 
+def read_table(store: Store, key: str) -> pa.Table:
+    """Read the table at `key`.
+
+    Raises:
+        NotFound: there is none.
+        FailedPrecondition: reason DAMAGED_OBJECT; it is no Parquet.
+    """
+    data = store.get(key)
+    try:
+        return decode(data)
+    except (pa.ArrowException, OSError) as error:
+        raise damaged(key, f"no Parquet: {type(error).__name__}") from None
+
+
 def read_rows(store: Store, key: str) -> list[Row]:
-    """Read a manifest."""
-    return to_rows(decode(store.get(key)))
+    """Read a manifest; raises as `read_table` does."""
+    return to_rows(read_table(store, key))
 
 
 def rows_digest(rows: Iterable[Row]) -> str:

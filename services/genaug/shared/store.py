@@ -76,6 +76,15 @@ ROLES: dict[str, Access] = {
 }
 
 
+def damaged(key: str, problem: str) -> FailedPrecondition:
+    """The error for an object that is not what was written: writes are whole, so something else has changed it."""
+    return FailedPrecondition(
+        f"{key} is damaged ({problem}); restore it, or delete what it belongs to and run again",
+        reason="DAMAGED_OBJECT",
+        key=key,
+    )
+
+
 class Store:
     """An object store seen by one identity.
 
@@ -153,8 +162,17 @@ class Store:
         self.put(key, canonical_json(value))
 
     def get_json(self, key: str) -> Any:
-        """Read JSON."""
-        return json.loads(self.get(key))
+        """Read JSON.
+
+        Raises:
+            NotFound: there is no such object.
+            FailedPrecondition: reason DAMAGED_OBJECT; it is no JSON.
+        """
+        data = self.get(key)
+        try:
+            return json.loads(data)
+        except ValueError:
+            raise damaged(key, "no JSON") from None
 
     def list(self, prefix: str) -> Iterator[tuple[str, int]]:
         """Yield (key, size in bytes) of all objects below `prefix`, which ends with a slash."""

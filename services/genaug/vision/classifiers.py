@@ -22,6 +22,7 @@ from genaug.shared.digests import canonical_json
 from genaug.shared.errors import FailedPrecondition, InvalidArgument, NotFound
 from genaug.shared.manifest import Row
 from genaug.shared.store import Store
+from genaug.shared.tensors import notes_of
 from genaug.vision.devices import pick_device
 from genaug.vision.features import Advance, load_inputs
 from genaug.vision.networks import Network, build_network, passes
@@ -131,7 +132,7 @@ def save(store: Store, classifier: Classifier, *, name: str, record: Mapping[str
         keep(store, classifier.network.weights)
     weights = {key: value.contiguous().cpu() for key, value in classifier.network.state_dict().items()}
     if not store.put_new(f"{name}/model.safetensors", safetensors.torch.save(weights, metadata=about)):
-        stored = _metadata(store.get(f"{name}/model.safetensors"))
+        stored = _stored_about(store, f"{name}/model.safetensors")
         config, full = stored["config"], stored["record"]
     store.put_new_json(f"{name}/config.json", config)
     store.put_new_json(f"{name}/{_LAST}", full)
@@ -250,8 +251,7 @@ def _load_weights(name: str, data: bytes, network: Network) -> None:
     network.load_state_dict(weights)
 
 
-def _metadata(data: bytes) -> dict[str, Any]:
-    """What `save` wrote into the header of a safetensors file: 8 bytes of its length, then JSON."""
-    length = int.from_bytes(data[:8], "little")
-    about: dict[str, Any] = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["about"])
+def _stored_about(store: Store, key: str) -> dict[str, Any]:
+    """What `save` wrote into the header of the weights at `key`."""
+    about: dict[str, Any] = json.loads(notes_of(store.get(key), key=key)["about"])
     return about

@@ -69,6 +69,15 @@ def test_probabilities_and_verdicts_survive(stores) -> None:
     assert manifest.read_rows(stores("assembly"), "labels/x/manifest.parquet") == [made]
 
 
+@pytest.mark.parametrize("kept", [0.0, 0.5, 0.99])
+def test_a_damaged_manifest_is_named(stores, kept: float) -> None:
+    whole = manifest.encode(manifest.to_table([]))
+    stores("assembly").put_new("datasets/d/versions/real/rows.parquet", whole[: int(kept * len(whole))])
+    with pytest.raises(FailedPrecondition, match=r"^datasets/d/versions/real/rows\.parquet is damaged") as error:
+        manifest.read_rows(stores("train"), "datasets/d/versions/real/rows.parquet")
+    assert error.value.reason == "DAMAGED_OBJECT"
+
+
 def test_another_schema_is_refused() -> None:
     with pytest.raises(FailedPrecondition, match="schema"):
         manifest.to_rows(pa.table({"image_id": ["a"]}))

@@ -46,6 +46,16 @@ def test_a_missing_object_is_named(open_store) -> None:
         open_store("generation").get("draws/aa/none")
 
 
+def test_damaged_json_is_named(open_store) -> None:
+    store = open_store("assembly")
+    store.put_new("datasets/d/dataset.json", b'{"name": "data')
+    with pytest.raises(
+        FailedPrecondition, match=r"^datasets/d/dataset\.json is damaged \(no JSON\); restore it"
+    ) as error:
+        store.get_json("datasets/d/dataset.json")
+    assert error.value.reason == "DAMAGED_OBJECT"
+
+
 def test_lists_keys_and_children(open_store) -> None:
     store = open_store("finetune")
     for name in ("b/1", "a/1", "a/2"):

@@ -20,7 +20,7 @@ from genaug.assembly.describe.naive_split import naive_split
 from genaug.assembly.describe.numbers import attributes, images_per_subject, measures, multi_disease, tally
 from genaug.assembly.describe.quality import Quality, quality
 from genaug.assembly.source import Progress
-from genaug.shared.manifest import Row, decode, read_rows
+from genaug.shared.manifest import Row, read_rows, read_table
 from genaug.shared.store import Store
 from genaug.vision import images
 
@@ -87,7 +87,7 @@ def _sealed_pairs(store: Store, dataset: str) -> list[tuple[str, str]]:
     A split by image would have drawn from all rows, so that their subjects must be known; the originals in
     restricted/ would say as much, and who people are besides. Attributes and pixels of sealed rows stay unread.
     """
-    table = decode(store.get(sealed_rows_key(dataset))).select(["class", "subject_id"])
+    table = read_table(store, sealed_rows_key(dataset)).select(["class", "subject_id"])
     log_opening(store, dataset, purpose="DescribeDataset", rows=table.num_rows)
     return list(zip(table.column("class").to_pylist(), table.column("subject_id").to_pylist(), strict=True))
 

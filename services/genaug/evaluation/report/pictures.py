@@ -10,8 +10,7 @@ from typing import Any
 
 from PIL import Image
 
-from genaug.shared.manifest import Row
-from genaug.shared.manifest import decode as decode_table
+from genaug.shared.manifest import Row, read_table
 from genaug.shared.store import Store
 from genaug.vision.images import Pixels, decode, encode_png, resize
 
@@ -101,7 +100,7 @@ def nearest(
     store: Store, match: Mapping[str, Any], *, real: Sequence[Row], labelled: Sequence[Row]
 ) -> tuple[Pair, ...]:
     """The nearest pairs of a match, each training image once."""
-    table = decode_table(store.get(match["nearest_real"])).to_pylist() if match else []
+    table = read_table(store, match["nearest_real"]).to_pylist() if match else []
     of_real, of_made = ({row.image_id: row.uri for row in rows} for rows in (real, labelled))
     pairs: dict[str, Pair] = {}
     for row in sorted(table, key=lambda one: (one["distance"], one["made_id"])):

@@ -25,7 +25,7 @@ from genaug.evaluation.report.words import (
     what_was_run,
 )
 from genaug.evaluation.verdict import points
-from genaug.shared.manifest import Row, decode, read_rows
+from genaug.shared.manifest import Row, read_rows, read_table
 from genaug.shared.pages import environment
 from genaug.shared.pages.figures import Line, Points, forest, scatter
 from genaug.shared.requests import Report
@@ -233,7 +233,7 @@ def _maps(store: Store, facts: Facts) -> list[dict[str, Any]]:
     selection = facts["selection"]
     if not selection:
         return []
-    table = decode(store.get(selection["manifest"])).to_pylist()
+    table = read_table(store, selection["manifest"]).to_pylist()
     maps = []
     for quality in selection.get("qualities", []):
         rows = [row for row in table if row["class"] == quality["class_name"]]
