@@ -127,7 +127,8 @@ def list_(output: FormatOption = "table") -> None:
                 run.name.removeprefix("runs/"),
                 state_word(run.state),
                 run.create_time,
-                run.verdict.sentence or run.error,
+                # What it rests on is long; `run get` has it.
+                run.verdict.sentence.partition(":")[0] or run.error,
             ),
         )
 
