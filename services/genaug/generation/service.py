@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 MAX_IMAGES = 100_000
 MAX_STEPS = 1000
 MAX_GUIDANCE = 100.0
+MAX_INDEX = 2**53
 # Seconds between two events of progress.
 _INTERVAL = 0.5
 
@@ -212,8 +213,8 @@ def _sampler(settings: generator_pb2.SamplerSettings) -> Sampler:
 
 
 def _index(value: int, *, field: str) -> int:
-    if value < 0:
-        raise InvalidArgument(f"{field}: {value} is negative", reason="BAD_INDEX")
+    if not 0 <= value <= MAX_INDEX:
+        raise InvalidArgument(f"{field}: {value} is not within 0 and {MAX_INDEX}", reason="BAD_INDEX")
     return value
 
 

@@ -202,8 +202,13 @@ def _fill(spec: Spec, numbers: Mapping[str, tuple[float, float, float]], *, pref
     for path, (default, lowest, highest) in numbers.items():
         place, key = _place(spec, path)
         value = place.setdefault(key, default)
-        if not lowest <= value <= highest:
+        if not _within(value, lowest, highest):
             raise _fail(f"{prefix}{path}", f"{value} is not within {lowest:g} and {highest:g}")
+
+
+def _within(value: Any, lowest: float, highest: float) -> bool:
+    """Whether a value lies in a range; ProtoJSON writes NaN and the infinities as words."""
+    return isinstance(value, (int, float)) and lowest <= value <= highest
 
 
 def _place(spec: Spec, path: str) -> tuple[Spec, str]:
@@ -251,7 +256,7 @@ def _scenarios(wanted: Sequence[Mapping[str, Any]], selection: Mapping[str, Any]
         if one["name"] in {other["name"] for other in result}:
             raise _fail(f"{path}.name", f"{one['name']!r} stands twice")
         for dose in ("synthetic", "transformed"):
-            if not 0 <= one[dose] <= MAX_DOSE:
+            if not _within(one[dose], 0, MAX_DOSE):
                 raise _fail(f"{path}.{dose}", f"{one[dose]} is not within 0 and {MAX_DOSE:g}")
         if one["reduction"] != "REDUCTION_SELECTED" and not selection["classes"]:
             raise _fail(f"{path}.reduction", "there is nothing to reduce; name dominant classes in selection.classes")
@@ -307,7 +312,7 @@ def _evaluator(settings: Spec, dataset: Mapping[str, Any], *, detail: int, path:
     _fill(result, _EVALUATION, prefix=f"{path}.")
     result["classifier"] = _classifier(result["classifier"], dataset, detail=detail, path=f"{path}.classifier")
     lowest, highest = _LEARNING_RATE
-    if not lowest <= result.setdefault("learning_rate", learning_rate(result["classifier"])) <= highest:
+    if not _within(result.setdefault("learning_rate", learning_rate(result["classifier"])), lowest, highest):
         raise _fail(f"{path}.learning_rate", f"{result['learning_rate']} is not within {lowest:g} and {highest:g}")
     return result
 

@@ -61,15 +61,25 @@ class Room(Protocol):
 Register = Callable[[grpc.Server, Settings], Room]
 
 
+# Bytes of an error's message that reach a caller.
+_LONGEST = 1500
+
+
 def to_status(error: GenaugError) -> status_pb2.Status:
     """The rich status of an error: its code, message and `google.rpc.ErrorInfo`."""
     detail = any_pb2.Any()
     detail.Pack(
         error_details_pb2.ErrorInfo(
-            reason=error.reason, domain=ERROR_DOMAIN, metadata={k: str(v) for k, v in error.metadata.items()}
+            reason=error.reason, domain=ERROR_DOMAIN, metadata={k: _cut(str(v)) for k, v in error.metadata.items()}
         )
     )
-    return status_pb2.Status(code=code_pb2.Code.Value(error.code), message=error.message, details=[detail])
+    return status_pb2.Status(code=code_pb2.Code.Value(error.code), message=_cut(error.message), details=[detail])
+
+
+def _cut(text: str) -> str:
+    """`text` without what would make a client refuse the status as too much metadata: errors quote long values."""
+    data = text.encode()
+    return text if len(data) <= _LONGEST else f"{data[:_LONGEST].decode(errors='ignore')} …"
 
 
 class _Interceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]  # not generic at run time

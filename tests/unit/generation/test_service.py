@@ -158,6 +158,7 @@ def test_cancelling_keeps_what_was_finished(world: World, service: GenerationSer
         ({"counts": {"lies": -3}}, InvalidArgument, "at least 1"),
         ({"counts": {"lies": 99_999, "stands": 2}}, InvalidArgument, "1 to 100000"),
         ({"first_index": -1}, InvalidArgument, "first_index"),
+        ({"first_index": 2**63 - 1}, InvalidArgument, "first_index"),
         ({"sampler": generator_pb2.SamplerSettings(steps=1001)}, InvalidArgument, r"sampler\.steps"),
         ({"sampler": generator_pb2.SamplerSettings(steps=-1)}, InvalidArgument, r"sampler\.steps"),
         ({"sampler": generator_pb2.SamplerSettings(guidance_scale=0.5)}, InvalidArgument, "guidance_scale"),

@@ -42,6 +42,8 @@ class Room(labeling_service_pb2_grpc.LabelingServiceServicer):
             raise ValueError("patient 4711 in /data/x.jpg")
         if request.name == "missing":
             raise NotFound("classifiers/x does not exist", reason="CLASSIFIER_NOT_FOUND", name="x")
+        if len(request.name) > 1000:
+            raise NotFound(f"{request.name} does not exist", name=request.name)
         return classifier_pb2.Classifier(name=request.name)
 
     def LabelBatch(self, request, context):
@@ -97,6 +99,12 @@ def test_an_error_arrives_as_it_was_raised(start) -> None:
         call(start(), "missing")
     assert caught.value.reason == "CLASSIFIER_NOT_FOUND"
     assert caught.value.metadata == {"name": "x"}
+
+
+def test_an_error_that_quotes_a_long_value_arrives(start) -> None:
+    with pytest.raises(NotFound, match="^datasets/äää") as caught:
+        call(start(), "datasets/" + 50_000 * "ä")
+    assert str(caught.value).endswith(" …")
 
 
 def test_an_unexpected_error_keeps_its_text_to_itself(start, caplog) -> None:
