@@ -384,11 +384,13 @@ def test_further_evaluators_stand_by_themselves(stores: Stores, inputs: dict[str
     network = {"backbone": "BACKBONE_VGG19", "image_size": 224, "tuning": "TUNING_FINE_TUNED", "head": "HEAD_PUBLISHED"}
     further |= {"name": name, "spec": {"evaluation": {"classifier": {**network, "detail": 64}}}}
     further["verdict"] = {"outcome": "OUTCOME_NO_EVIDENCE", "sentence": "No evidence: of its own."}
+    further["reference_probe"] = {"macro_recall": {"value": 0.99, "lower": 0.98, "upper": 1.0}}
     stores("evaluate").put_new_json(f"{name}/evaluation.json", further)
     html, facts = written(stores, {**inputs, "further_evaluations": [name]})
     text = Page(html).text
     assert "vgg19 at 224 pixels, every layer learning, the published head, every image first brought to 64" in text
     assert "No evidence: of its own." in text
+    assert "real lies below the probe’s interval" in text
     assert facts["verdict"]["sentence"] != "No evidence: of its own.", "the first evaluator gives the verdict"
     assert len(facts["further_evaluations"]) == 1
 

@@ -136,7 +136,9 @@ def _further(evaluation: Mapping[str, Any], kinds: Mapping[str, str]) -> dict[st
     reference = comparisons[0]["reference"] if comparisons else scores[0]["scenario"]
     first = [c for c in comparisons if c["reference"] == reference]
     lines = [_difference_line(c, kinds.get(c["scenario"], "real")) for c in first]
+    score, probe = next(one for one in scores if one["scenario"] == reference), evaluation.get("reference_probe")
     return {
+        "probe_said": probe_said(reference, score, probe) if probe else "",
         "network": network(evaluation["spec"]["evaluation"]["classifier"]),
         "verdict": evaluation["verdict"],
         "reference": reference,
