@@ -102,7 +102,7 @@ def test_an_error_arrives_as_it_was_raised(start) -> None:
 
 
 def test_an_error_that_quotes_a_long_value_arrives(start) -> None:
-    with pytest.raises(NotFound, match="^datasets/äää") as caught:
+    with pytest.raises(NotFound, match=r"^datasets/äää") as caught:
         call(start(), "datasets/" + 50_000 * "ä")
     assert str(caught.value).endswith(" …")
 
