@@ -15,7 +15,7 @@ from genaug.orchestrator.records import CANCELLED, FAILED, SUCCEEDED, UNFINISHED
 from genaug.orchestrator.rooms import Rooms, plan_key
 from genaug.orchestrator.runners.local import LocalRunner
 from genaug.orchestrator.spec import check_alone, complete, complete_evaluation, evaluators, is_reference, run_id
-from genaug.orchestrator.trainings import Trainings, entries_of
+from genaug.orchestrator.trainings import Trainings, doses_of, entries_of
 from genaug.orchestrator.workflow import EvaluationApart, SixSteps, view_of
 from genaug.shared.errors import (
     Cancelled,
@@ -266,12 +266,8 @@ class OrchestratorServicer(orchestrator_service_pb2_grpc.OrchestratorServiceServ
             )
         scenarios = []
         for version in versions:
-            real = sum(int(c["count"]) for c in version["real"])
-            doses = {
-                source: sum(int(c["count"]) for c in version.get(source, [])) / real
-                for source in ("synthetic", "transformed")
-            }
-            scenarios.append({"name": version_ids(version["name"])[1][:12], "sampling": "SAMPLING_NATURAL", **doses})
+            name = version_ids(version["name"])[1][:12]
+            scenarios.append({"name": name, "sampling": "SAMPLING_NATURAL", **doses_of(version)})
         if not is_reference(scenarios[0]):
             raise InvalidArgument(
                 "dataset_versions[0]: the reference must hold real rows alone", reason="BAD_EVALUATION"

@@ -104,6 +104,17 @@ class Trainings:
         }
 
 
+def doses_of(version: Json) -> dict[str, float]:
+    """The doses that a DatasetVersion was asked for, as its counts tell them: made images per real one, by source.
+
+    What is missing belongs to the one source that it holds; with both, they are the doses that were met.
+    """
+    real = _mean_images([version], "real")
+    made = {source: _mean_images([version], source) for source in ("synthetic", "transformed")}
+    missing = _mean_images([version], "shortfall") if 0 in made.values() else 0
+    return {source: (count + missing) / real if count else 0.0 for source, count in made.items()}
+
+
 def _mean_images(versions: Sequence[Json], *kinds: str) -> int:
     """Images of these kinds, mean over the folds."""
     found = [int(count["count"]) for version in versions for kind in kinds for count in version.get(kind, [])]

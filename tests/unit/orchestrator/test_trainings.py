@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from genaug.orchestrator.trainings import Trainings, entries_of
+from genaug.orchestrator.trainings import Trainings, doses_of, entries_of
 from genaug.shared.requests import classifier_name
 
 SETTINGS = {
@@ -70,6 +70,21 @@ def test_made_and_missing_images_are_means_over_the_folds() -> None:
         (3, 0, 0),
         (8, 5, 10),
     ]
+
+
+@pytest.mark.parametrize(
+    ("counted", "doses"),
+    [
+        ({}, (0, 0)),
+        ({"synthetic": 10}, (0.5, 0)),
+        ({"synthetic": 10, "shortfall": 30}, (2, 0)),
+        ({"transformed": 40}, (0, 2)),
+        ({"synthetic": 10, "transformed": 20, "shortfall": 10}, (0.5, 1)),
+    ],
+)
+def test_a_versions_doses_are_those_it_was_asked_for(counted: dict[str, int], doses: tuple[float, float]) -> None:
+    record = {kind: [{"class_name": "A", "count": count}] for kind, count in {"real": 20, **counted}.items()}
+    assert doses_of(record) == {"synthetic": doses[0], "transformed": doses[1]}
 
 
 @pytest.mark.parametrize(("side", "probes"), [(8, 0), (256, 1)])
