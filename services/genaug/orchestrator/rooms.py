@@ -75,6 +75,7 @@ class Rooms:
             self.select,
             self.match,
             self.run_job,
+            self.verdict,
         )
 
     def get_dataset(self, name: str) -> Json:
@@ -150,9 +151,9 @@ class Rooms:
             raise Internal(f"the {step} Job succeeded without writing {lost[0]}", reason="RESULT_MISSING")
         return {"reused": len(results) - len(missing)}
 
-    def verdict(self, evaluation: str) -> Json:
-        """The verdict of a finished evaluation."""
-        found: Json = self._store.get_json(f"{evaluation}/evaluation.json")["verdict"]
+    def verdict(self, request: Json, until: Until, on_progress: Report) -> Json:
+        """{name} -> Verdict of a finished evaluation."""
+        found: Json = self._store.get_json(f"{request['name']}/evaluation.json")["verdict"]
         return found
 
     def get_plan(self, evaluation: str) -> Json:

@@ -296,7 +296,7 @@ class SixSteps:
             self._run,
             evaluation=evaluations[0],
             further_evaluations=evaluations[1:],
-            verdict=self._rooms.verdict(evaluations[0]),
+            verdict=self._work.call(self._rooms.verdict, {"name": evaluations[0]}),
         )
         self._records.end(self._run, SUCCEEDED)
 

@@ -66,7 +66,7 @@ class Rooms:
         self.jobs.append((request["step"], request["inputs"]))
         return {"reused": 0}
 
-    def verdict(self, evaluation):
+    def verdict(self, request):
         return {"outcome": "OUTCOME_NO_EVIDENCE", "sentence": "No."}
 
 
