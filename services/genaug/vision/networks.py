@@ -6,6 +6,7 @@ update. A fine-tuned network's inputs are pixels; a frozen one's are the backbon
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any, cast
@@ -25,9 +26,9 @@ from genaug.vision.weights import IMAGENET, RANDOM, Weights
 FROZEN, FINE_TUNED = "TUNING_FROZEN", "TUNING_FINE_TUNED"
 LINEAR, PUBLISHED, LOGISTIC = "HEAD_LINEAR", "HEAD_PUBLISHED", "HEAD_LOGISTIC"
 
-# Images in one pass on an accelerator and on a CPU, whose caches larger passes of photographs leave: EfficientNet-Lite0
-# takes three times as long in passes of 64 there.
-_PASS, _PASS_ON_CPU = 64, 4
+# Images in one pass. On a CPU at most so many values, or maps leave its caches: EfficientNet-Lite0 takes three times as
+# long for photographs in passes of 64 as in passes of 4.
+_PASS, _CPU_VALUES = 64, 1 << 20
 
 # The published study's: dropout before the pooling, then these widths.
 _DROPOUT = 0.6
@@ -230,7 +231,9 @@ def passes(inputs: NDArray[Any], device: torch.device) -> Iterator[tuple[int, in
     Yields:
         The index of the pass's first row, how many of its rows count, and the rows.
     """
-    size = _PASS_ON_CPU if device.type == "cpu" else _PASS
+    size = _PASS
+    while device.type == "cpu" and size > 1 and size * math.prod(inputs.shape[1:]) > _CPU_VALUES:
+        size //= 2
     for start in range(0, len(inputs), size):
         # Copied: a view with other strides would be computed by other kernels, with other last digits.
         some = inputs[start : start + size].copy()
