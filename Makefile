@@ -23,7 +23,9 @@ quickstart: setup ## Run the six steps on scikit-learn's digits; leaves quicksta
 
 .PHONY: test
 test: setup ## Unit and integration tests
-	$(BIN)/python -m pytest tests/unit tests/integration
+	@# One thread: on arrays this small several wait for each other longer than they compute.
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/unit
+	$(BIN)/python -m pytest tests/integration
 
 .PHONY: test-integration
 test-integration: setup ## Only the tests that start real servers
