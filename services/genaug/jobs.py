@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import os
 import signal
 import threading
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from genaug.shared.requests import JobStep, Report, Reporter, read_request
 from genaug.shared.settings import Settings
 from genaug.shared.store import Store
 from genaug.shared.threads import set_up_threads
+from genaug.shared.tracing import configure_tracing, parent_of, span
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +47,12 @@ def run_job(settings: Settings, step: JobStep, key: str, *, shard: int, shards: 
     """
     told = _listen()
     set_up_threads(settings.threads)
+    configure_tracing(step)
+    with span(f"job {step}", parent=parent_of(os.environ), request=key, shard=shard):
+        return _run(settings, step, key, told, shard=shard, shards=shards)
+
+
+def _run(settings: Settings, step: JobStep, key: str, told: threading.Event, *, shard: int, shards: int) -> int:
     store = Store.open(settings.store, step)
     try:
         request = read_request(store, key)

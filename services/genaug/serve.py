@@ -15,6 +15,7 @@ from genaug.client.embedded import lock_file
 from genaug.shared.server import Register, Server
 from genaug.shared.settings import Settings
 from genaug.shared.threads import set_up_threads
+from genaug.shared.tracing import configure_tracing
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +26,9 @@ SERVICES = {
     "assembly": "genaug.assembly.service",
     "orchestrator": "genaug.orchestrator.service",
 }
+
+# What may be served besides: it has no state and no methods of its own, and "all" needs none.
+GATEWAY = {"gateway": "genaug.gateway.service"}
 
 # Seconds between two looks at whether an embedded server is still needed.
 _WATCH = 0.5
@@ -41,12 +45,13 @@ class Busy(Protocol):
 def make_server(settings: Settings, services: list[str]) -> Server:
     """A server of the named services; each is imported only if it is named."""
     set_up_threads(settings.threads)
-    registers: list[Register] = [importlib.import_module(SERVICES[name]).register for name in services]
+    configure_tracing(services[0] if len(services) == 1 else "server")
+    registers: list[Register] = [importlib.import_module({**SERVICES, **GATEWAY}[name]).register for name in services]
     return Server(settings, registers)
 
 
 def serve(settings: Settings, service: str) -> None:
-    """Serve one service, or "all", until the process is told to end."""
+    """Serve one service, the gateway, or "all" services, until the process is told to end."""
     make_server(settings, list(SERVICES) if service == "all" else [service]).run()
 
 

@@ -5,22 +5,26 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
 import yaml
 
 import genaug
-from genaug.cli import datasets, images, runs
+from genaug.cli import datasets, images, runs, store
 from genaug.cli.command import FormatOption, client, command, errors_told, group, settings
 from genaug.cli.doctor import examine
 from genaug.cli.output import check_format, make_table, stderr, stdout
-from genaug.jobs import run_job
-from genaug.serve import SERVICES, serve, serve_embedded
+from genaug.jobs import BAD_INPUT, run_job
+from genaug.serve import GATEWAY, SERVICES, serve, serve_embedded
 from genaug.shared.errors import InvalidArgument
 from genaug.shared.provenance import libraries, revision
 from genaug.shared.requests import STEPS
+from genaug.shared.store import Store
 from genaug.shared.telemetry import configure_logging
+from genaug.shared.tracing import configure_tracing
 
 app = typer.Typer(
     name="genaug",
@@ -38,6 +42,7 @@ for noun in (
     images.classifier_app,
     images.selection_app,
     images.images_app,
+    store.app,
     config_app,
 ):
     app.add_typer(noun)
@@ -45,13 +50,14 @@ for noun in (
 
 @command(app, "serve")
 def serve_command(
-    service: Annotated[str, typer.Argument(metavar="SERVICE", help=f"all, {', '.join(SERVICES)}")],
+    service: Annotated[str, typer.Argument(metavar="SERVICE", help=", ".join(["all", *SERVICES, *GATEWAY]))],
     address: Annotated[str, typer.Option(help="host:port or unix:/path.")] = "",
     embedded: Annotated[bool, typer.Option(hidden=True)] = False,
 ) -> None:
     """Serve one of the services, or all of them."""
-    if service != "all" and service not in SERVICES:
-        raise InvalidArgument(f"{service!r} is no service; there are all, {', '.join(SERVICES)}", reason="BAD_SERVICE")
+    known = ["all", *SERVICES, *GATEWAY]
+    if service not in known:
+        raise InvalidArgument(f"{service!r} is no service; there are {', '.join(known)}", reason="BAD_SERVICE")
     found = settings()
     if address:
         found = found.model_copy(update={"server": found.server.model_copy(update={"address": address})})
@@ -65,7 +71,10 @@ def serve_command(
 @command(app, "job")
 def job_command(
     step: Annotated[str, typer.Argument(metavar="STEP", help=", ".join(STEPS))],
-    request: Annotated[str, typer.Option(help="Key of the request in the store.")],
+    request: Annotated[str, typer.Option(help="Key of the request in the store.")] = "",
+    request_file: Annotated[
+        Path | None, typer.Option(help="File that holds the key, as `genaug evaluation plan` writes it.")
+    ] = None,
     shard: Annotated[str, typer.Option(help="Which of how many processes this is, such as 0/2.")] = "0/1",
 ) -> None:
     """Do a Job whose request is in the store. Exit status 42: the input is bad, do not retry."""
@@ -75,7 +84,28 @@ def job_command(
         raise InvalidArgument(f"job {step!r} --shard {shard!r}: steps are {', '.join(STEPS)}", reason="BAD_JOB")
     found = settings()
     configure_logging(found.log_level)
-    raise typer.Exit(run_job(found, known, request, shard=int(number), shards=int(shards)))
+    key = _request_key(request, request_file)
+    status = run_job(found, known, key, shard=int(number), shards=int(shards))
+    if known == "evaluate" and not status:
+        runs.show_stored_evaluation(Store.open(found.store, known), key)
+    raise typer.Exit(status)
+
+
+def _request_key(request: str, request_file: Path | None) -> str:
+    """The key that a Job is given, in words or in a file; without one, the input is bad."""
+    if bool(request) == bool(request_file):
+        print(  # noqa: T201
+            "genaug: a Job needs --request or --request-file: finetune, train and report are started by the "
+            "orchestrator; `kubectl create job --from=cronjob/genaug-evaluate` alone stands on its own [NO_REQUEST]",
+            file=sys.stderr,
+        )
+        raise typer.Exit(BAD_INPUT)
+    if request_file is None:
+        return request
+    try:
+        return request_file.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidArgument(f"--request-file: cannot be read ({error})", reason="BAD_FILE") from None
 
 
 @command(app, "doctor")
@@ -126,5 +156,6 @@ def main() -> None:
     """Run the command line."""
     # gRPC's C core says on stderr what our errors say better.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    configure_tracing("cli")
     with errors_told():
         app()

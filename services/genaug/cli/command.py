@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ import typer
 from genaug.client import Client
 from genaug.shared.errors import GenaugError
 from genaug.shared.settings import Settings, load_settings
+from genaug.shared.tracing import parent_of, span
 
 EndpointOption = Annotated[
     str | None,
@@ -33,7 +35,8 @@ def command(app: typer.Typer, name: str) -> Callable[[Callable[..., None]], Call
         @wraps(function)
         def call(*args: Any, endpoint: str | None, home: str | None, **kwargs: Any) -> None:
             _flags.update({key: value for key, value in (("endpoint", endpoint), ("home", home)) if value is not None})
-            function(*args, **kwargs)
+            with span(f"genaug {name}", parent=parent_of(os.environ)):
+                function(*args, **kwargs)
 
         shared = {"endpoint": EndpointOption, "home": HomeOption}
         own = inspect.signature(function, eval_str=True).parameters.values()

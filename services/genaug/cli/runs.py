@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from genaug.cli.command import FormatOption, client, command, group, resource
+from genaug.cli.command import FormatOption, client, command, group, resource, settings
 from genaug.cli.datasets import import_spec, write_file
 from genaug.cli.output import (
     RunProgress,
@@ -25,8 +25,10 @@ from genaug.cli.output import (
 from genaug.client import Client
 from genaug.shared.errors import FailedPrecondition, InvalidArgument, NotFound
 from genaug.shared.names import check_id
-from genaug.shared.protojson import to_dict
+from genaug.shared.protojson import from_dict, to_dict
+from genaug.shared.requests import evaluation_name, read_request
 from genaug.shared.runfile import apply_overrides, load_yaml, parse_spec
+from genaug.shared.store import Store
 from genaug.v1 import dataset_pb2, evaluation_pb2, run_pb2
 
 run_app = group("run", "Run the six steps.")
@@ -203,6 +205,24 @@ def create_evaluation(
         raise FailedPrecondition(f"{evaluation.name} failed: {evaluation.error}", reason="EVALUATION_FAILED")
 
 
+@command(evaluation_app, "plan")
+def plan_evaluation(
+    file: FileOption,
+    keys: Annotated[Path, typer.Option(help="Folder for the files `train` and `evaluate`: the requests' keys.")],
+    overrides: SetOption = [],  # noqa: B006  # typer's way
+) -> None:
+    """Write what an evaluation needs into the store, without a server, for `genaug job … --request-file`."""
+    # Here, since no other command needs it.
+    from genaug.orchestrator.plan import requests_of, write_plan
+
+    spec = parse_spec(_read(file, overrides), evaluation_pb2.EvaluationSpec)
+    name, plan = write_plan(Store.open(settings().store, "orchestrator"), to_dict(spec))
+    keys.mkdir(parents=True, exist_ok=True)
+    for request in requests_of(plan):
+        (keys / request.step).write_text(request.key)
+    stderr.print(f"{name}: {len(plan['items'])} trainings, {len(plan['inputs']['scenarios'])} scenarios")
+
+
 @command(evaluation_app, "list")
 def list_evaluations(output: FormatOption = "table") -> None:
     """List evaluations, newest first."""
@@ -228,6 +248,14 @@ def get_evaluation(
     """Show an evaluation."""
     with client() as server:
         _show_evaluation(server.get_evaluation(resource(name, "evaluations")), output)
+
+
+def show_stored_evaluation(store: Store, request: str) -> None:
+    """Print the evaluation that the `evaluate` Job at `request` has written, as `evaluation get` does."""
+    name = evaluation_name(read_request(store, request).inputs)
+    found = store.get_json(f"{name}/evaluation.json") | {"state": "STATE_SUCCEEDED"}
+    typer.echo(f"{name}\n")
+    _show_evaluation(from_dict(evaluation_pb2.Evaluation, found), "table")
 
 
 def _read(file: Path, overrides: list[str]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ Errors are those of `genaug.shared.errors`, whatever the wire says.
 """
 
 from genaug.client._client import Client
-from genaug.client.channel import connect, translated
+from genaug.client.channel import bare_channel, connect, translated
 from genaug.client.uploads import ImportImage
 
-__all__ = ["Client", "ImportImage", "connect", "translated"]
+__all__ = ["Client", "ImportImage", "bare_channel", "connect", "translated"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,7 +15,7 @@ from genaug.client.channel import connect, translated
 from genaug.client.downloads import write_export
 from genaug.client.embedded import embedded
 from genaug.client.uploads import ImportImage, import_requests
-from genaug.shared.errors import GenaugError, Internal
+from genaug.shared.errors import GenaugError, Internal, Unavailable
 from genaug.shared.runfile import load_yaml, parse_spec
 from genaug.shared.settings import Settings, load_settings
 from genaug.v1 import (
@@ -41,6 +42,8 @@ from genaug.v1 import (
 _SHORT = 60.0
 # Seconds that a call which loads a model, or deletes many objects, may take.
 _LONG = 600.0
+# Seconds that a server elsewhere may be away while a run is watched.
+_ABSENCE = 180.0
 
 
 ProgressHook = Callable[[common_pb2.Progress], None]
@@ -61,7 +64,9 @@ class Client:
         self._exit = ExitStack()
         self.endpoint = endpoint or settings.endpoint or self._exit.enter_context(embedded(settings))
         """Where the server is."""
-        channel = connect(self.endpoint, token=token or settings.auth.token.get_secret_value())
+        channel = connect(
+            self.endpoint, token=token or settings.auth.token.get_secret_value(), authority=settings.tls.authority
+        )
         self._exit.callback(channel.close)
         self._assembly = assembly_service_pb2_grpc.AssemblyServiceStub(channel)
         self._generation = generation_service_pb2_grpc.GenerationServiceStub(channel)
@@ -360,9 +365,23 @@ class Client:
         return self._pages(self._orchestrator.ListRuns, orchestrator_service_pb2.ListRunsRequest(), "runs")
 
     def watch_run(self, name: str) -> Iterator[run_pb2.Run]:
-        """Yield the run as it changes, until it ends. Leaving the loop leaves the run at work."""
-        for response in self._stream(self._orchestrator.WatchRun, orchestrator_service_pb2.WatchRunRequest(name=name)):
-            yield response.run
+        """Yield the run as it changes, until it ends. Leaving the loop leaves the run at work.
+
+        A server elsewhere may be away for `_ABSENCE` seconds, as while it is upgraded; then it is asked again.
+        """
+        heard = time.monotonic()
+        while True:
+            request = orchestrator_service_pb2.WatchRunRequest(name=name)
+            try:
+                for response in self._stream(self._orchestrator.WatchRun, request):
+                    heard = time.monotonic()
+                    yield response.run
+            except Unavailable:
+                if self.endpoint.startswith("unix:") or time.monotonic() - heard > _ABSENCE:
+                    raise
+                time.sleep(1.0)
+            else:
+                return
 
     def cancel_run(self, name: str) -> run_pb2.Run:
         """Stop a run; what was finished is kept."""

@@ -6,6 +6,7 @@ import json
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import grpc
@@ -13,10 +14,14 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from genaug.shared.errors import BY_CODE, FailedPrecondition, GenaugError, Internal
+from genaug.shared.telemetry import request_id, run_id
+from genaug.shared.tracing import TRACEPARENT, traceparent
 
 # UNAVAILABLE alone is sent again: every call of ours may be repeated, since results are named by their inputs.
-_RETRIES = json.dumps(
+# Addresses that a name resolves to take turns: in a cluster, the replicas of a service.
+_SERVICE_CONFIG = json.dumps(
     {
+        "loadBalancingConfig": [{"round_robin": {}}],
         "methodConfig": [
             {
                 "name": [{}],
@@ -28,7 +33,7 @@ _RETRIES = json.dumps(
                     "retryableStatusCodes": ["UNAVAILABLE"],
                 },
             }
-        ]
+        ],
     }
 )
 
@@ -48,15 +53,19 @@ class _Metadata(
     grpc.StreamUnaryClientInterceptor,  # type: ignore[type-arg]
     grpc.StreamStreamClientInterceptor,  # type: ignore[type-arg]
 ):
-    """Sends the token and a request id with each call."""
+    """Sends with each call the token, a request id, and the run and trace that it belongs to."""
 
     def __init__(self, token: str) -> None:
         self._token = token
 
     def _call(self, continuation: Callable[[Any, Any], Any], details: Any, request: Any) -> Any:
-        metadata = [*(details.metadata or ()), ("x-request-id", uuid.uuid4().hex[:16])]
-        if self._token:
-            metadata.append(("authorization", f"Bearer {self._token}"))
+        metadata = [*(details.metadata or ()), ("x-request-id", request_id.get() or uuid.uuid4().hex[:16])]
+        own = (
+            ("authorization", f"Bearer {self._token}" if self._token else ""),
+            ("x-run-id", run_id.get()),
+            (TRACEPARENT, traceparent()),
+        )
+        metadata += [(key, value) for key, value in own if value]
         return continuation(
             _CallDetails(
                 details.method,
@@ -82,23 +91,38 @@ class _Metadata(
         return self._call(continuation, client_call_details, request_iterator)
 
 
-def connect(endpoint: str, *, token: str = "") -> grpc.Channel:
+def connect(endpoint: str, *, token: str = "", authority: str = "") -> grpc.Channel:
     """Open a channel. Nothing is sent until the first call.
 
     Args:
         endpoint: "host:port" or "unix:/path" in the clear, "https://host:port" with TLS.
         token: Bearer token, if the server wants one.
+        authority: PEM file of the certificates to trust; the system's when empty.
+
+    Raises:
+        FailedPrecondition: `authority` cannot be read.
     """
+    return grpc.intercept_channel(bare_channel(endpoint, authority=authority), _Metadata(token))
+
+
+def bare_channel(endpoint: str, *, authority: str = "") -> grpc.Channel:
+    """A channel that sends no metadata of its own, for what hands on the calls of others; as `connect`."""
     options = [
-        ("grpc.service_config", _RETRIES),
+        ("grpc.service_config", _SERVICE_CONFIG),
         ("grpc.keepalive_time_ms", 60_000),
         ("grpc.max_receive_message_length", 8 * 1024 * 1024),
+        # Soon enough to find a replica that has come.
+        ("grpc.dns_min_time_between_resolutions_ms", 5_000),
     ]
-    if endpoint.startswith("https://"):
-        channel = grpc.secure_channel(endpoint.removeprefix("https://"), grpc.ssl_channel_credentials(), options)
-    else:
-        channel = grpc.insecure_channel(endpoint.removeprefix("http://"), options)
-    return grpc.intercept_channel(channel, _Metadata(token))
+    if not endpoint.startswith("https://"):
+        return grpc.insecure_channel(endpoint.removeprefix("http://"), options)
+    try:
+        trusted = Path(authority).read_bytes() if authority else None
+    except OSError as error:
+        raise FailedPrecondition(
+            f"tls.authority: {authority} cannot be read ({error.strerror})", reason="BAD_TLS"
+        ) from None
+    return grpc.secure_channel(endpoint.removeprefix("https://"), grpc.ssl_channel_credentials(trusted), options)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from genaug.generation.receipts import Drawn, Sampler, Wanted, draw_digest, draw
 from genaug.shared.digests import canonical_json, digest_of, sha256
 from genaug.shared.errors import NotFound
 from genaug.shared.manifest import Row, Source, write_rows
+from genaug.shared.metrics import IMAGES_GENERATED
 from genaug.shared.store import Store
 from genaug.vision.images import decode, encode_png, pixel_sha256
 
@@ -142,6 +143,7 @@ def _store(store: Store, request: BatchRequest, drawn: Drawn) -> Row:
     digest = draw_digest(request.generator, drawn.wanted, request.sampler)
     png = encode_png(drawn.pixels)
     if store.put_new(draw_key(digest), png):
+        IMAGES_GENERATED.labels(drawn.wanted.class_name).inc()
         return _row(request, drawn, png=png, digest=digest)
     png = store.get(draw_key(digest))
     stored = Drawn(drawn.wanted, decode(png), drawn.bucket, drawn.parent_ids)

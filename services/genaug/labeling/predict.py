@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from genaug.shared.digests import digest_of
 from genaug.shared.errors import Cancelled, FailedPrecondition, InvalidArgument
 from genaug.shared.manifest import LabelVerdict, Row, read_rows, write_rows
+from genaug.shared.metrics import IMAGES_LABELLED
 from genaug.shared.store import Store
 from genaug.vision.classifiers import load, read_record
 from genaug.vision.images import Pixels, decode, fitted, is_constant
@@ -152,6 +153,8 @@ def label_batch(
             labelled += label_rows(rows[start : start + _CHUNK], store, labeler, mode=wanted.mode)
             yield Done(len(labelled), len(rows))
         write_rows(store, wanted.manifest, labelled)
+        for row in labelled:
+            IMAGES_LABELLED.labels(row.prompt, row.label_verdict).inc()
     yield summary(wanted, read_rows(store, wanted.manifest))
 
 

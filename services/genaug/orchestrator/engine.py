@@ -21,6 +21,8 @@ from genaug.shared.digests import digest_of
 from genaug.shared.errors import BY_CODE, Cancelled, FailedPrecondition, GenaugError, Internal
 from genaug.shared.requests import Report
 from genaug.shared.settings import Settings
+from genaug.shared.telemetry import run_id
+from genaug.shared.tracing import span
 
 log = logging.getLogger(__name__)
 
@@ -105,12 +107,20 @@ class Engine:
         workflows: By kind, such as "run".
         calls: The effects that workflows may have.
         live: Where progress is shown.
+        trace_of: The `traceparent` under which an owner's work is done.
     """
 
     def __init__(
-        self, settings: Settings, *, workflows: dict[str, Workflow], calls: Iterable[Call], live: Live
+        self,
+        settings: Settings,
+        *,
+        workflows: dict[str, Workflow],
+        calls: Iterable[Call],
+        live: Live,
+        trace_of: Callable[[str], str] = lambda owner: "",
     ) -> None:
         self._settings = settings
+        self._trace_of = trace_of
         self._workflows = workflows
         self._calls = {call.__name__: call for call in calls}
         self.live = live
@@ -199,6 +209,17 @@ class Engine:
         self._cancelled.add(workflow_id)
         DBOS.cancel_workflow(workflow_id, cancel_children=True)
 
+    def wait(self, seconds: float) -> None:
+        """Sleep, unless the engine closes: then leave the workflow, which is taken up at the next launch."""
+        if self._closing.wait(seconds):
+            raise _Closing
+
+    def waiting(self, queue: str) -> int:
+        """Workflows of `queue` ("runs" or "chunks") that wait for their turn."""
+        if not self._launched:
+            return 0
+        return len(DBOS.list_workflows(queue_name=queue, status="ENQUEUED", load_input=False, load_output=False))
+
     def busy(self) -> bool:
         """Whether a workflow is at work or waits for its turn."""
         if not self._launched:
@@ -211,15 +232,19 @@ class Engine:
         """Do the call `name` as a recorded step of the workflow that this thread runs."""
 
         def until() -> bool:
-            return workflow_id not in self._cancelled and not self._closing.is_set()
+            # What is at work elsewhere, such as a Job, is then left there.
+            self._leave_if_closing()
+            return workflow_id not in self._cancelled
 
         part = digest_of(name, request)
+        run_id.set(owner)
 
         def on_progress(done: int, total: int, unit: str, aside: str = "", /) -> None:
             self.live.update(owner, part, done, total, unit, aside)
 
         def attempt() -> dict[str, Any]:
-            return self._attempt(self._calls[name], request, until, on_progress)
+            with span(name, parent=self._trace_of(owner), owner=owner):
+                return self._attempt(self._calls[name], request, until, on_progress)
 
         return _unwrap(DBOS.run_step({"name": name}, attempt))
 
@@ -243,7 +268,6 @@ class Engine:
                 }
             ready = time.monotonic() + wait
             while time.monotonic() < ready:
-                self._leave_if_closing()
                 if not until():
                     return {"error": _error_dict(Cancelled("cancelled", reason="CANCELLED"))}
                 time.sleep(0.1)

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from genaug.orchestrator.progress import Live
-from genaug.shared.errors import Cancelled, GenaugError, NotFound
+from genaug.shared.errors import Cancelled, GenaugError, NotFound, Unavailable
+from genaug.shared.metrics import STEP_SECONDS
 from genaug.shared.provenance import now
 from genaug.shared.store import Store
+from genaug.shared.tracing import traceparent
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 STEPS = ("view", "finetune", "labeler", "generate", "select", "match", "assemble", "train", "evaluate", "report")
 
@@ -33,6 +41,10 @@ class Stage:
     reused: int = 0
 
 
+# Waits between looks at a store that is away, seconds: ten minutes in all, for a store that is restarted.
+_PATIENCE = (1, 2, 4, 8, *(15,) * 39)
+
+
 class Records:
     """The records of all runs. One orchestrator writes them."""
 
@@ -40,6 +52,13 @@ class Records:
         self._store = store
         self._live = live
         self._lock = threading.RLock()
+        self._wait: Callable[[float], None] | None = None
+
+    def patient(self, wait: Callable[[float], None]) -> Records:
+        """The same records, for a workflow: a store that is away is waited for, with `wait(seconds)`."""
+        found = copy(self)
+        found._wait = wait
+        return found
 
     def create(self, run_id: str, spec: dict[str, Any]) -> Record:
         """Write the record of a new run."""
@@ -49,6 +68,7 @@ class Records:
             "state": PENDING,
             "steps": [{"name": name, "state": PENDING} for name in STEPS],
             "create_time": now(),
+            "traceparent": traceparent(),
         }
         self._store.put_json(self._key(run_id), record)
         return record
@@ -60,7 +80,7 @@ class Records:
             NotFound: there is no such run.
         """
         try:
-            record: Record = self._store.get_json(self._key(run_id))
+            record: Record = self._patiently(lambda: self._store.get_json(self._key(run_id)))
         except NotFound:
             raise NotFound(
                 f"runs/{run_id} does not exist; `genaug run list` shows what does", reason="RUN_NOT_FOUND"
@@ -83,7 +103,7 @@ class Records:
         """Change fields of a record."""
         with self._lock:
             record = self.get(run_id) | fields
-            self._store.put_json(self._key(run_id), record)
+            self._put(run_id, record)
             return record
 
     def end(self, run_id: str, state: str, *, error: str = "") -> Record:
@@ -109,11 +129,13 @@ class Records:
             yield stage
         except GenaugError as error:
             state = CANCELLED if isinstance(error, Cancelled) else FAILED
+            STEP_SECONDS.labels(name, state.removeprefix("STATE_").lower()).observe(time.monotonic() - start)
             self._step(run_id, name, state=state, seconds=self._seconds(before, start))
             raise
         far = self._live.now(run_id)
         # A replay after the step has ended only reads its results again.
         if before["state"] != SUCCEEDED:
+            STEP_SECONDS.labels(name, "succeeded").observe(time.monotonic() - start)
             self._step(
                 run_id,
                 name,
@@ -137,8 +159,21 @@ class Records:
             index = next(i for i, step in enumerate(record["steps"]) if step["name"] == name)
             before: dict[str, Any] = record["steps"][index]
             record["steps"][index] = before | fields
-            self._store.put_json(self._key(run_id), record)
+            self._put(run_id, record)
             return before
+
+    def _put(self, run_id: str, record: Record) -> None:
+        self._patiently(lambda: self._store.put_json(self._key(run_id), record))
+
+    def _patiently(self, operation: Callable[[], T]) -> T:
+        for wait in _PATIENCE if self._wait else ():
+            try:
+                return operation()
+            except Unavailable as error:
+                log.warning("the store is away", extra={"reason": error.reason, "retry_s": wait})
+                assert self._wait is not None  # noqa: S101  # for the type checker
+                self._wait(wait)
+        return operation()
 
     @staticmethod
     def _key(run_id: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from genaug.client import connect, translated
+from genaug.orchestrator.plan import plan_key
 from genaug.orchestrator.runners import JobRunner
 from genaug.shared.errors import Cancelled, Internal
 from genaug.shared.protojson import from_dict, to_dict
@@ -32,11 +33,6 @@ _LAST = {"generators": "generator.json", "classifiers": "classifier.json", "eval
 _SHORT = 120.0
 
 
-def plan_key(evaluation: str) -> str:
-    """Where the plan of "evaluations/{digest}" lies."""
-    return f"requests/evaluation/{evaluation.removeprefix('evaluations/')}.json"
-
-
 class Rooms:
     """The services and the Jobs. Each method is a `Call` of the engine: (request, until, on_progress) -> result.
 
@@ -51,7 +47,7 @@ class Rooms:
         self._endpoints = settings.endpoints
         token = settings.auth.token.get_secret_value()
         self._channels = {
-            name: connect(self._endpoint(name), token=token)
+            name: connect(self._endpoint(name), token=token, authority=settings.tls.authority)
             for name in ("assembly", "generation", "labeling", "selection")
         }
         self._assembly = assembly_service_pb2_grpc.AssemblyServiceStub(self._channels["assembly"])
@@ -145,7 +141,13 @@ class Rooms:
         job = make_request(step, request["inputs"])
         write_request(self._store, job)
         shards = min(self._parallelism, len(results)) if step == "train" else 1
-        self._runner.run(job, shards=shards, until=until, on_progress=on_progress)
+        self._runner.run(
+            job,
+            shards=shards,
+            until=until,
+            on_progress=on_progress,
+            finished=lambda: all(self._finished(name) for name in results),
+        )
         lost = [name for name in missing if not self._finished(name)]
         if lost:
             raise Internal(f"the {step} Job succeeded without writing {lost[0]}", reason="RESULT_MISSING")

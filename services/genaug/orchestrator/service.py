@@ -4,32 +4,32 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import grpc
 
 from genaug.orchestrator.engine import Engine, Work
+from genaug.orchestrator.plan import requests_of, write_plan
 from genaug.orchestrator.progress import Live
 from genaug.orchestrator.records import CANCELLED, FAILED, SUCCEEDED, UNFINISHED, Record, Records
-from genaug.orchestrator.rooms import Rooms, plan_key
+from genaug.orchestrator.rooms import Rooms
+from genaug.orchestrator.runners import JobRunner, told_error
 from genaug.orchestrator.runners.local import LocalRunner
-from genaug.orchestrator.spec import check_alone, complete, complete_evaluation, evaluators, is_reference, run_id
-from genaug.orchestrator.trainings import Trainings, doses_of, entries_of
-from genaug.orchestrator.workflow import EvaluationApart, SixSteps, view_of
+from genaug.orchestrator.spec import check_alone, complete, run_id
+from genaug.orchestrator.workflow import EvaluationApart, SixSteps
 from genaug.shared.errors import (
     Cancelled,
     FailedPrecondition,
     GenaugError,
-    InvalidArgument,
     NotFound,
     ResourceExhausted,
 )
-from genaug.shared.names import check_id, digest_id, version_ids
+from genaug.shared.metrics import QUEUE_DEPTH
+from genaug.shared.names import check_id, digest_id
 from genaug.shared.names import run_id as run_id_of
 from genaug.shared.protojson import from_dict, to_dict
-from genaug.shared.provenance import now
-from genaug.shared.requests import evaluation_name
 from genaug.shared.server import frames, page
 from genaug.shared.settings import Settings
 from genaug.shared.store import Store
@@ -49,7 +49,7 @@ class OrchestratorServicer(orchestrator_service_pb2_grpc.OrchestratorServiceServ
         self._store = Store.open(settings.store, "orchestrator")
         live = Live()
         self._records = Records(self._store, live)
-        self._rooms = Rooms(settings, store=self._store, runner=LocalRunner(settings, self._store))
+        self._rooms = Rooms(settings, store=self._store, runner=_runner(settings, self._store))
         self._engine = Engine(
             settings,
             workflows={
@@ -58,7 +58,13 @@ class OrchestratorServicer(orchestrator_service_pb2_grpc.OrchestratorServiceServ
             },
             calls=self._rooms.calls(),
             live=live,
+            trace_of=self._trace_of,
         )
+        # What a workflow notes must not be lost because the store is restarted.
+        self._noted = self._records.patient(self._engine.wait)
+        for queue in ("runs", "chunks"):
+            QUEUE_DEPTH.labels(queue).set_function(partial(self._engine.waiting, queue))
+        self._traces: dict[str, str] = {}
         self._starting = threading.Lock()
         # Each holds a thread; what they watch needs some too.
         self._watchers = threading.Semaphore(settings.server.threads // 2)
@@ -156,10 +162,8 @@ class OrchestratorServicer(orchestrator_service_pb2_grpc.OrchestratorServiceServ
     def CreateEvaluation(
         self, request: pb.CreateEvaluationRequest, context: grpc.ServicerContext
     ) -> evaluation_pb2.Evaluation:
-        plan = self._plan(request.spec)
-        name = evaluation_name(plan["inputs"])
+        name, _ = write_plan(self._store, to_dict(request.spec))
         with self._starting:
-            self._store.put_new_json(plan_key(name), plan)
             attempts = self._engine.attempts(name)
             unstarted = not attempts and not self._store.exists(f"{name}/evaluation.json")
             if unstarted or (attempts and self._engine.outcome(f"{name}.{attempts}") is not None):
@@ -204,83 +208,25 @@ class OrchestratorServicer(orchestrator_service_pb2_grpc.OrchestratorServiceServ
 
     def _perform_run(self, work: Work) -> None:
         try:
-            SixSteps(self._rooms, self._records, work).perform()
+            SixSteps(self._rooms, self._noted, work).perform()
         except Cancelled:
             # CancelRun has said so already, unless somebody else has ended a Job.
-            if self._records.get(work.owner)["state"] in UNFINISHED and work.is_latest():
-                self._records.end(work.owner, CANCELLED)
+            if self._noted.get(work.owner)["state"] in UNFINISHED and work.is_latest():
+                self._noted.end(work.owner, CANCELLED)
             raise
         except GenaugError as error:
-            self._records.end(work.owner, FAILED, error=f"{error.reason}: {error.message}")
+            self._noted.end(work.owner, FAILED, error=f"{error.reason}: {error.message}")
             raise
         except Exception:
-            self._records.end(work.owner, FAILED, error="INTERNAL: an error of ours; see the orchestrator's log")
+            self._noted.end(work.owner, FAILED, error="INTERNAL: an error of ours; see the orchestrator's log")
             raise
 
-    def _plan(self, spec: evaluation_pb2.EvaluationSpec) -> dict[str, Any]:
-        """What an evaluation does: its trainings and its inputs, with every default written out."""
-        given = to_dict(spec)
-        check_id(spec.name, field="name")
-        if bool(spec.run) == bool(spec.dataset_versions):
-            raise InvalidArgument("say either `run` or `dataset_versions`", reason="BAD_EVALUATION")
-        settings = given.get("evaluation", {})
-        if settings.get("further"):
-            raise InvalidArgument(
-                "evaluation.further: an evaluation apart from a run has one evaluator; create another for the next",
-                reason="BAD_EVALUATION",
-            )
-        found = self._of_run(spec.run, settings) if spec.run else self._of_versions(spec.dataset_versions, settings)
-        return {
-            "items": found.items(),
-            "inputs": found.evaluation_inputs(given | {"evaluation": found.settings}),
-            "create_time": now(),
-        }
-
-    def _of_run(self, name: str, given: dict[str, Any]) -> Trainings:
-        record = self._records.get(run_id_of(name if name.startswith("runs/") else f"runs/{name}"))
-        spec = record["spec"]
-        versions = next(step for step in record["steps"] if step["name"] == "assemble").get("results", [])
-        folds, scenarios = spec["evaluation"]["folds"], spec["scenarios"]
-        if len(versions) != folds * len(scenarios):
-            raise FailedPrecondition(f"{record['name']} has not assembled its scenarios", reason="RUN_NOT_FINISHED")
-        if given.get("folds", folds) != folds:
-            raise InvalidArgument(
-                f"evaluation.folds: {given['folds']}, but {record['name']} was assembled for {folds}",
-                reason="BAD_EVALUATION",
-            )
-        dataset = self._rooms.get_dataset(f"datasets/{spec['dataset']}")
-        detail = spec["generator"]["image_size"]
-        settings = complete_evaluation(given | {"folds": folds}, dataset, detail=detail)
-        found = [self._rooms.get_version(version) for version in versions]
-        size = len(scenarios)
-        parts = [entries_of(scenarios, found[start : start + size]) for start in range(0, len(found), size)]
-        return Trainings(parts, evaluators(settings)[0], dataset, view_of(spec), detail)
-
-    def _of_versions(self, names: Sequence[str], given: dict[str, Any]) -> Trainings:
-        """Scenarios from versions alone: the first is the reference, and must hold no made rows."""
-        versions = [self._rooms.get_version(name) for name in names]
-        parents = {version_ids(name)[0] for name in names}
-        if len(parents) != 1:
-            raise InvalidArgument(
-                "dataset_versions: of several datasets; one seal can judge only its own", reason="BAD_EVALUATION"
-            )
-        scenarios = []
-        for version in versions:
-            name = version_ids(version["name"])[1][:12]
-            scenarios.append({"name": name, "sampling": "SAMPLING_NATURAL", **doses_of(version)})
-        if not is_reference(scenarios[0]):
-            raise InvalidArgument(
-                "dataset_versions[0]: the reference must hold real rows alone", reason="BAD_EVALUATION"
-            )
-        view: dict[str, Any] = versions[0]["view"]
-        if any(version["view"] != view for version in versions):
-            raise InvalidArgument(
-                "dataset_versions: seen through different views; only versions of one view can be compared",
-                reason="BAD_EVALUATION",
-            )
-        dataset = self._rooms.get_dataset(f"datasets/{parents.pop()}")
-        settings = complete_evaluation(given | {"folds": 1}, dataset)
-        return Trainings([entries_of(scenarios, versions)], evaluators(settings)[0], dataset, view, detail=0)
+    def _trace_of(self, owner: str) -> str:
+        """The trace context of a run, or of an evaluation apart."""
+        if owner not in self._traces:
+            found = self._rooms.get_plan(owner) if owner.startswith("evaluations/") else self._noted.get(owner)
+            self._traces[owner] = str(found.get("traceparent", ""))
+        return self._traces[owner]
 
     def _evaluation(self, name: str) -> evaluation_pb2.Evaluation:
         """What is known of an evaluation: its result, or where it is."""
@@ -293,7 +239,8 @@ class OrchestratorServicer(orchestrator_service_pb2_grpc.OrchestratorServiceServ
             raise NotFound(
                 f"{name} does not exist; `genaug evaluation list` shows what does", reason="EVALUATION_NOT_FOUND"
             ) from None
-        error = self._engine.outcome(f"{name}.{self._engine.attempts(name)}")
+        attempts = self._engine.attempts(name)
+        error = self._engine.outcome(f"{name}.{attempts}") if attempts else self._told(plan)
         return evaluation_pb2.Evaluation(
             name=name,
             spec=from_dict(evaluation_pb2.EvaluationSpec, plan["inputs"]["spec"]),
@@ -301,6 +248,20 @@ class OrchestratorServicer(orchestrator_service_pb2_grpc.OrchestratorServiceServ
             error=f"{error.reason}: {error.message}" if error else "",
             create_time=plan["create_time"],
         )
+
+    def _told(self, plan: dict[str, Any]) -> GenaugError | None:
+        """The error of an evaluation that was started apart from us, as its Jobs have told it."""
+        errors = (told_error(self._store, request, 1) for request in requests_of(plan))
+        return next((error for error in errors if error is not None), None)
+
+
+def _runner(settings: Settings, store: Store) -> JobRunner:
+    if settings.jobs.runner == "local":
+        return LocalRunner(settings, store)
+    # Its client takes a second to load, and is of no use on a laptop.
+    from genaug.orchestrator.runners.kubernetes import KubernetesRunner
+
+    return KubernetesRunner(settings.jobs, store)
 
 
 def _newest_first(record: Record) -> tuple[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from datetime import UTC, datetime
 from functools import cache
@@ -21,7 +22,9 @@ def now() -> str:
 
 @cache
 def revision() -> str:
-    """The code revision, where the package runs from a git checkout; else empty."""
+    """The code revision: what an image was built from, or the git checkout that the package runs from; else empty."""
+    if os.environ.get("GENAUG_REVISION"):
+        return os.environ["GENAUG_REVISION"]
     folder = Path(genaug.__file__).parent
     try:
         found = subprocess.run(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
 import logging
 import signal
 import threading
@@ -10,26 +9,28 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import grpc
-from google.protobuf import any_pb2
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from grpc_status import rpc_status
 
+from genaug.shared.access import Callers, read_callers
 from genaug.shared.errors import (
     FailedPrecondition,
     GenaugError,
     Internal,
     InvalidArgument,
-    Unauthenticated,
     Unavailable,
 )
-from genaug.shared.settings import AuthSettings, Settings
-from genaug.shared.telemetry import request_id
+from genaug.shared.metrics import CALL_SECONDS, CALLS_AT_WORK, serve_metrics
+from genaug.shared.settings import Settings, TlsSettings
+from genaug.shared.telemetry import request_id, run_id
+from genaug.shared.tracing import parent_of, span
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +39,8 @@ ERROR_DOMAIN = "genaug"
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 FRAME_BYTES = 1024 * 1024
 MAX_PAGE_SIZE = 1000
+# A name that health knows as long as the process can answer at all.
+ALIVE = "alive"
 
 # Called by kubelet and by debugging tools before they have a token.
 _OPEN_METHODS = ("/grpc.health.v1.Health/", "/grpc.reflection.")
@@ -66,14 +69,15 @@ _LONGEST = 1500
 
 
 def to_status(error: GenaugError) -> status_pb2.Status:
-    """The rich status of an error: its code, message and `google.rpc.ErrorInfo`."""
-    detail = any_pb2.Any()
-    detail.Pack(
-        error_details_pb2.ErrorInfo(
-            reason=error.reason, domain=ERROR_DOMAIN, metadata={k: _cut(str(v)) for k, v in error.metadata.items()}
-        )
-    )
-    return status_pb2.Status(code=code_pb2.Code.Value(error.code), message=_cut(error.message), details=[detail])
+    """The rich status of an error: its code, message, `google.rpc.ErrorInfo`, and when to try again if it says so."""
+    metadata = {k: _cut(str(v)) for k, v in error.metadata.items()}
+    status = status_pb2.Status(code=code_pb2.Code.Value(error.code), message=_cut(error.message))
+    status.details.add().Pack(error_details_pb2.ErrorInfo(reason=error.reason, domain=ERROR_DOMAIN, metadata=metadata))
+    if "retry_seconds" in error.metadata:
+        retry = error_details_pb2.RetryInfo()
+        retry.retry_delay.FromMilliseconds(round(float(error.metadata["retry_seconds"]) * 1000))
+        status.details.add().Pack(retry)
+    return status
 
 
 def _cut(text: str) -> str:
@@ -83,10 +87,10 @@ def _cut(text: str) -> str:
 
 
 class _Interceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]  # not generic at run time
-    """Around every call: request id, principal, error translation. An unexpected error's text stays here."""
+    """Around every call: request id, caller, quota, metrics, trace, error translation."""
 
-    def __init__(self, token: str, refusals: Mapping[str, GenaugError]) -> None:
-        self._token = token
+    def __init__(self, callers: Callers, refusals: Mapping[str, GenaugError]) -> None:
+        self._callers = callers
         self._refusals = refusals
 
     def intercept_service(self, continuation: Callable[[Any], Any], details: Any) -> Any:
@@ -111,53 +115,54 @@ class _Interceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]  # not gen
 
     def _unary(self, behaviour: Any, method: str, metadata: dict[str, Any]) -> Any:
         def call(request: Any, context: grpc.ServicerContext) -> Any:
-            with _Guard(context, method, metadata):
-                self._admit(method, metadata)
+            with _Guard(context, method, metadata), self._admitted(method, metadata):
                 return behaviour(request, context)
 
         return call
 
     def _streaming(self, behaviour: Any, method: str, metadata: dict[str, Any]) -> Any:
         def call(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
-            with _Guard(context, method, metadata):
-                self._admit(method, metadata)
+            with _Guard(context, method, metadata), self._admitted(method, metadata):
                 yield from behaviour(request, context)
 
         return call
 
-    def _admit(self, method: str, metadata: dict[str, Any]) -> None:
-        self._authenticate(method, metadata)
-        refusal = self._refusals.get(method.split("/")[1])
-        if refusal is not None:
-            raise refusal
-
-    def _authenticate(self, method: str, metadata: dict[str, Any]) -> None:
-        if not self._token or method.startswith(_OPEN_METHODS):
-            return
-        sent = str(metadata.get("authorization", ""))
-        if not sent:
-            raise Unauthenticated("no token; send metadata `authorization: Bearer <token>`", reason="NO_TOKEN")
-        if not hmac.compare_digest(sent.encode(), f"Bearer {self._token}".encode()):
-            raise Unauthenticated("the token is not known here", reason="BAD_TOKEN")
+    @contextmanager
+    def _admitted(self, method: str, metadata: dict[str, Any]) -> Iterator[None]:
+        """Around the work of a call; one that is refused does none."""
+        with ExitStack() as exits:
+            if self._callers and not method.startswith(_OPEN_METHODS):
+                exits.enter_context(self._callers.find(metadata).admitted())
+            refusal = self._refusals.get(method.split("/")[1])
+            if refusal is not None:
+                raise refusal
+            exits.enter_context(span(method.lstrip("/"), parent=parent_of(metadata), kind="SERVER"))
+            yield
 
 
 class _Guard:
-    """Gives a call its request id and turns what it raises into a status."""
+    """Gives a call its ids, counts it, and makes a status of what it raises: an unexpected error's text stays here."""
 
     def __init__(self, context: grpc.ServicerContext, method: str, metadata: dict[str, Any]) -> None:
         self._context = context
         self._method = method
         self._id = str(metadata.get("x-request-id", "")) or uuid.uuid4().hex[:16]
+        self._run = str(metadata.get("x-run-id", ""))
 
     def __enter__(self) -> None:
-        self._token = request_id.set(self._id)
+        self._tokens = (request_id.set(self._id), run_id.set(self._run))
         self._start = time.monotonic()
+        CALLS_AT_WORK.labels(self._method).inc()
         self._context.set_trailing_metadata((("x-request-id", self._id),))
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        # A stream may be closed from another thread, in whose context our token means nothing.
+        # A stream may be closed from another thread, in whose context our tokens mean nothing.
         with suppress(ValueError):
-            request_id.reset(self._token)
+            for variable, token in zip((request_id, run_id), self._tokens, strict=True):
+                variable.reset(token)
+        CALLS_AT_WORK.labels(self._method).dec()
+        code = _code_of(error)
+        CALL_SECONDS.labels(self._method, code).observe(time.monotonic() - self._start)
         if error is None or isinstance(error, GeneratorExit):
             return
         if isinstance(error, GenaugError):
@@ -168,25 +173,33 @@ class _Guard:
         self._context.abort_with_status(rpc_status.to_status(to_status(hidden)))
 
 
+def _code_of(error: BaseException | None) -> str:
+    """The status code that a call ends with; of a stream that is left early, CANCELLED."""
+    if error is None:
+        return "OK"
+    if isinstance(error, GeneratorExit):
+        return "CANCELLED"
+    return error.code if isinstance(error, GenaugError) else "INTERNAL"
+
+
 def is_local(address: str) -> bool:
     """Whether only this machine can reach `address`."""
     host = address.rsplit(":", 1)[0].strip("[]")
     return address.startswith("unix:") or host in ("127.0.0.1", "localhost", "::1")
 
 
-def _token(auth: AuthSettings, address: str) -> str:
-    token = auth.token.get_secret_value()
-    if auth.mode == "none":
-        return ""
-    if auth.mode == "auto" and is_local(address):
-        return token
-    if not token:
+def _credentials(tls: TlsSettings) -> grpc.ServerCredentials | None:
+    """What a server speaks TLS with; None for in the clear."""
+    if not tls.certificate:
+        return None
+    try:
+        pair = (Path(tls.key).read_bytes(), Path(tls.certificate).read_bytes())
+    except OSError as error:
         raise FailedPrecondition(
-            f"{address} can be reached from other machines and no token is set; "
-            "set GENAUG_AUTH__TOKEN, or say GENAUG_AUTH__MODE=none",
-            reason="NO_TOKEN",
-        )
-    return token
+            f"tls: {error.filename} cannot be read ({error.strerror}); tls.certificate and tls.key are PEM files",
+            reason="BAD_TLS",
+        ) from None
+    return grpc.ssl_server_credentials([pair])
 
 
 class Server:
@@ -207,16 +220,12 @@ class Server:
         """Why a service takes no calls: it is starting, or cannot work."""
         self._server = grpc.server(
             self._pool,
-            interceptors=[_Interceptor(_token(settings.auth, address), self.refusals)],
+            interceptors=[_Interceptor(read_callers(settings.auth, local=is_local(address)), self.refusals)],
             maximum_concurrent_rpcs=settings.server.threads,
-            options=[("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES)],
+            options=_options(settings),
         )
-        try:
-            port = self._server.add_insecure_port(address)
-        except RuntimeError:
-            raise FailedPrecondition(
-                f"server.address: cannot listen on {address}; is another server there?", reason="ADDRESS_IN_USE"
-            ) from None
+        self._grace = settings.server.grace_s
+        port = _listen(self._server, address, _credentials(settings.tls), field="server.address")
         self.address = address if address.startswith("unix:") else f"{address.rsplit(':', 1)[0]}:{port}"
         """Where it listens, with the port that was taken."""
         bound = settings.model_copy(update={"server": settings.server.model_copy(update={"address": self.address})})
@@ -224,16 +233,32 @@ class Server:
         """The services, in the order of `registers`; they learn the address that was taken."""
         self._health = health.HealthServicer(experimental_non_blocking=True)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        self._probed = self._health_server(settings.server.health_address)
+        if settings.server.metrics_address:
+            serve_metrics(settings.server.metrics_address)
         names = [room.service_name for room in self.rooms]
         if settings.server.reflection:
-            reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], self._server)
+            shown = [name for room in self.rooms for name in getattr(room, "forwards", [room.service_name])]
+            reflection.enable_server_reflection([*shown, health.SERVICE_NAME, reflection.SERVICE_NAME], self._server)
         for name in names:
             self.refusals[name] = Unavailable(f"{name} is starting; try again in a moment", reason="NOT_READY")
         for name in ("", *names):
             self._health.set(name, health_pb2.HealthCheckResponse.NOT_SERVING)
 
+    def _health_server(self, address: str) -> grpc.Server | None:
+        """A server with threads of its own that answers health alone; `ALIVE` is SERVING as long as it answers."""
+        if not address:
+            return None
+        server = grpc.server(ThreadPoolExecutor(2, thread_name_prefix="health"), options=[("grpc.so_reuseport", 0)])
+        _listen(server, address, None, field="server.health_address")
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        self._health.set(ALIVE, health_pb2.HealthCheckResponse.SERVING)
+        return server
+
     def start(self) -> None:
         """Listen; each service turns SERVING once it can work. One that cannot stays NOT_SERVING, and says why."""
+        if self._probed:
+            self._probed.start()
         self._server.start()
         ready = [self._warm_up(room) for room in self.rooms]
         if all(ready):
@@ -253,17 +278,19 @@ class Server:
         self._health.set(room.service_name, health_pb2.HealthCheckResponse.SERVING)
         return True
 
-    def stop(self, grace: float = 10.0) -> None:
-        """Refuse new calls, close the rooms, give calls in flight `grace` seconds.
+    def stop(self, grace: float | None = None) -> None:
+        """Refuse new calls, close the rooms, give calls in flight `grace` seconds (the settings' by default).
 
         The rooms close last to first: the orchestrator, last, is itself a caller of the others.
         """
         self._health.enter_graceful_shutdown()
-        stopped = self._server.stop(grace)
+        stopped = self._server.stop(self._grace if grace is None else grace)
         for room in reversed(self.rooms):
             room.close()
         stopped.wait()
         self._pool.shutdown(wait=False, cancel_futures=True)
+        if self._probed:
+            self._probed.stop(None)
 
     def run(self, stop: threading.Event | None = None, *, whole: bool = False) -> None:
         """Serve until `stop` is set or SIGTERM or SIGINT arrives, then stop gracefully.
@@ -286,6 +313,24 @@ class Server:
         stopping.wait()
         log.info("stopping", extra={"address": self.address})
         self.stop()
+
+
+def _options(settings: Settings) -> list[tuple[str, int]]:
+    options = [("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES)]
+    if settings.server.connection_age_s:
+        # gRPC spreads the age by a tenth, so that callers do not all come at once; calls at work are not cut short.
+        options.append(("grpc.max_connection_age_ms", settings.server.connection_age_s * 1000))
+    return options
+
+
+def _listen(server: grpc.Server, address: str, credentials: grpc.ServerCredentials | None, *, field: str) -> int:
+    """Bind `address`; return the port that was taken."""
+    try:
+        return server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
+    except RuntimeError:
+        raise FailedPrecondition(
+            f"{field}: cannot listen on {address}; is another server there?", reason="ADDRESS_IN_USE"
+        ) from None
 
 
 def page(items: Sequence[T], *, page_size: int, page_token: str) -> tuple[Sequence[T], str]:

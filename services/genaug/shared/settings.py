@@ -47,16 +47,30 @@ class AuthSettings(_Section):
     mode: Literal["auto", "none", "token"] = "auto"
     """auto: no token on a unix socket or loopback, obligatory elsewhere. none: never. token: always."""
     token: SecretStr = SecretStr("")
-    """The bearer token that callers send."""
+    """The bearer token that this process sends, and takes from its callers without a quota."""
+    tokens_file: str = ""
+    """YAML file of further callers: name -> {token, requests_per_minute, at_once}; see `genaug.shared.access`."""
+
+
+class TlsSettings(_Section):
+    """Files (PEM) of transport security."""
+
+    certificate: str = ""
+    """A server's certificate chain; with it, the server speaks TLS alone."""
+    key: str = ""
+    """Its private key."""
+    authority: str = ""
+    """Certificates that a caller trusts; the system's when empty."""
 
 
 class EndpointSettings(_Section):
-    """Where the orchestrator finds the other services; empty for its own address."""
+    """Where the orchestrator and the gateway find the services; empty for their own address."""
 
     generation: str = ""
     labeling: str = ""
     selection: str = ""
     assembly: str = ""
+    orchestrator: str = ""
 
 
 class ServerSettings(_Section):
@@ -68,13 +82,23 @@ class ServerSettings(_Section):
     """Requests served at once; one more is refused."""
     reflection: bool = True
     """Whether grpcurl may list the services."""
+    health_address: str = ""
+    """host:port of a second, small server for health alone, in the clear: probes reach it however busy we are."""
+    metrics_address: str = ""
+    """host:port where Prometheus reads /metrics; empty for nowhere."""
+    connection_age_s: int = Field(0, ge=0)
+    """Seconds after which callers are asked to connect anew, so that they find new replicas; 0 for never."""
+    grace_s: float = Field(10.0, ge=0)
+    """Seconds that calls in flight have to finish when the process is told to end."""
 
 
 class JobSettings(_Section):
     """How Jobs run."""
 
-    runner: Literal["local"] = "local"
-    """local: a subprocess of the orchestrator."""
+    runner: Literal["local", "kubernetes"] = "local"
+    """local: a subprocess of the orchestrator. kubernetes: copies of the CronJobs that the chart installs."""
+    template: str = "genaug"
+    """kubernetes: the CronJob of a step is `{template}-{step}`, in the orchestrator's namespace."""
     attempts: int = Field(3, ge=1, le=20)
     """Attempts before a Job has failed."""
     runs: int = Field(1, ge=1, le=64)
@@ -106,6 +130,7 @@ class Settings(BaseSettings):
     store: StoreSettings = StoreSettings()
     database: DatabaseSettings = DatabaseSettings()
     auth: AuthSettings = AuthSettings()
+    tls: TlsSettings = TlsSettings()
     endpoints: EndpointSettings = EndpointSettings()
     server: ServerSettings = ServerSettings()
     jobs: JobSettings = JobSettings()
@@ -170,8 +195,8 @@ def environment_of(settings: Settings) -> dict[str, str]:
     return result
 
 
-# Variables that name no setting: the configuration file itself, and what a Job's container is told.
-_OTHER_VARIABLES = frozenset({"GENAUG_CONFIG"})
+# Variables that name no setting: the configuration file itself, and what an image's build is told.
+_OTHER_VARIABLES = frozenset({"GENAUG_CONFIG", "GENAUG_REVISION"})
 
 
 def _check_environment() -> None:

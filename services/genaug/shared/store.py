@@ -14,12 +14,13 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import obstore
-from obstore.exceptions import AlreadyExistsError, BaseError
+from obstore.exceptions import AlreadyExistsError, BaseError, PermissionDeniedError, UnauthenticatedError
 from obstore.exceptions import NotFoundError as ObjectNotFoundError
 from obstore.store import LocalStore, MemoryStore, ObjectStore, S3Store
 
 from genaug.shared.digests import canonical_json
 from genaug.shared.errors import FailedPrecondition, NotFound, PermissionDenied, ResourceExhausted, Unavailable
+from genaug.shared.metrics import STORE_SECONDS
 from genaug.shared.settings import StoreSettings
 
 
@@ -40,6 +41,8 @@ class Entry:
     modified: datetime
 
 
+# Where every identity tries whether the store can be trusted.
+SELFTEST = "selftest/"
 _JOBS = ("requests/", "progress/")
 
 # What learns never reads the seal; what reads the seal never learns.
@@ -121,7 +124,7 @@ class Store:
         """Write `data` at `key` unless something is there. Return whether this call wrote it."""
         self._check(key, write=True)
         try:
-            with _translated(key):
+            with _operation("put_new", key):
                 obstore.put(self._backend, key, data, mode="create")
         except AlreadyExistsError:
             return False
@@ -130,7 +133,7 @@ class Store:
     def put(self, key: str, data: bytes) -> None:
         """Write `data` at `key`, replacing what is there. For records of progress and runs only."""
         self._check(key, write=True)
-        with _translated(key):
+        with _operation("put", key):
             obstore.put(self._backend, key, data)
 
     def get(self, key: str) -> bytes:
@@ -140,14 +143,14 @@ class Store:
             NotFound: there is none.
         """
         self._check(key, write=False)
-        with _translated(key):
+        with _operation("get", key):
             return bytes(obstore.get(self._backend, key).bytes())
 
     def exists(self, key: str) -> bool:
         """Whether there is an object at `key`."""
         self._check(key, write=False)
         try:
-            with _translated(key):
+            with _operation("head", key):
                 obstore.head(self._backend, key)
         except NotFound:
             return False
@@ -177,7 +180,7 @@ class Store:
     def list(self, prefix: str) -> Iterator[tuple[str, int]]:
         """Yield (key, size in bytes) of all objects below `prefix`, which ends with a slash."""
         self._check(prefix, write=False)
-        with _translated(prefix):
+        with _operation("list", prefix):
             for page in obstore.list(self._backend, prefix):
                 for entry in page:
                     yield entry["path"], entry["size"]
@@ -185,7 +188,7 @@ class Store:
     def entries(self, prefix: str) -> Iterator[Entry]:
         """Yield all objects below `prefix`, which ends with a slash, with the time each was written."""
         self._check(prefix, write=False)
-        with _translated(prefix):
+        with _operation("list", prefix):
             for page in obstore.list(self._backend, prefix):
                 for entry in page:
                     yield Entry(entry["path"], entry["size"], entry["last_modified"])
@@ -193,7 +196,7 @@ class Store:
     def children(self, prefix: str) -> Iterator[str]:
         """Yield the names of the folders directly below `prefix`, sorted."""
         self._check(prefix, write=False)
-        with _translated(prefix):
+        with _operation("list", prefix):
             found = obstore.list_with_delimiter(self._backend, prefix)
         yield from sorted(path.rstrip("/").rsplit("/", 1)[-1] for path in found["common_prefixes"])
 
@@ -201,7 +204,7 @@ class Store:
         """Delete the object at `key`; nothing happens when there is none."""
         self._check(key, write=True)
         try:
-            with _translated(key):
+            with _operation("delete", key):
                 obstore.delete(self._backend, key)
         except NotFound:
             return
@@ -212,8 +215,8 @@ class Store:
         Raises:
             FailedPrecondition: the store took the second write; digests could not be trusted there.
         """
-        key = f"selftest/{self._role}-{time.time_ns()}"
-        with _translated(key):
+        key = f"{SELFTEST}{self._role}-{time.time_ns()}"
+        with _operation("check", key):
             obstore.put(self._backend, key, b"1", mode="create")
             honoured = False
             try:
@@ -242,16 +245,21 @@ class Store:
             )
 
 
-class _translated:
-    """Turns the library's errors into ours. A conditional put's refusal passes through."""
+class _operation:
+    """Counts an operation and turns the library's errors into ours. A conditional put's refusal passes through."""
 
-    def __init__(self, key: str) -> None:
+    def __init__(self, name: str, key: str) -> None:
+        self._name = name
         self._key = key
 
     def __enter__(self) -> None:
-        return None
+        self._start = time.monotonic()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        # That there is nothing, or something already, is an answer; a listing may be left early.
+        answers = (AlreadyExistsError, ObjectNotFoundError, FileNotFoundError, GeneratorExit)
+        outcome = "ok" if error is None or isinstance(error, answers) else "error"
+        STORE_SECONDS.labels(self._name, outcome).observe(time.monotonic() - self._start)
         if error is None or isinstance(error, AlreadyExistsError):
             return
         if isinstance(error, (ObjectNotFoundError, FileNotFoundError)):
@@ -259,6 +267,13 @@ class _translated:
         if "No space left" in str(error) or getattr(error, "errno", None) == 28:
             raise ResourceExhausted(
                 f"{self._key}: the store is full; free space and resume", reason="STORE_FULL", key=self._key
+            ) from None
+        if isinstance(error, (PermissionDeniedError, UnauthenticatedError)):
+            raise PermissionDenied(
+                f"{self._key}: the store refused our credentials; check them, and the policy of this identity "
+                "(`genaug store policy`)",
+                reason="STORE_ACCESS_DENIED",
+                key=self._key,
             ) from None
         if isinstance(error, (BaseError, OSError)):
             raise Unavailable(

@@ -9,7 +9,10 @@ import time
 from contextvars import ContextVar
 from typing import Any
 
+from genaug.shared.tracing import trace_id
+
 request_id: ContextVar[str] = ContextVar("request_id", default="")
+run_id: ContextVar[str] = ContextVar("run_id", default="")
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -27,8 +30,8 @@ class _JsonFormatter(logging.Formatter):
             "message": record.getMessage(),
             **_extras(record),
         }
-        if request_id.get():
-            line["request_id"] = request_id.get()
+        ids = {"request_id": request_id.get(), "run": run_id.get(), "trace_id": trace_id()}
+        line |= {key: value for key, value in ids.items() if value}
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return json.dumps(line, default=str)

@@ -240,7 +240,7 @@ class Scenario(_message.Message):
     def __init__(self, name: _Optional[str] = ..., synthetic: _Optional[float] = ..., transformed: _Optional[float] = ..., sampling: _Optional[_Union[Scenario.Sampling, str]] = ..., reduction: _Optional[_Union[Scenario.Reduction, str]] = ...) -> None: ...
 
 class Run(_message.Message):
-    __slots__ = ("name", "spec", "state", "steps", "error", "evaluation", "verdict", "create_time", "end_time", "further_evaluations")
+    __slots__ = ("name", "spec", "state", "steps", "error", "evaluation", "verdict", "create_time", "end_time", "further_evaluations", "traceparent")
     class State(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         STATE_UNSPECIFIED: _ClassVar[Run.State]
@@ -265,6 +265,7 @@ class Run(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
     END_TIME_FIELD_NUMBER: _ClassVar[int]
     FURTHER_EVALUATIONS_FIELD_NUMBER: _ClassVar[int]
+    TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
     name: str
     spec: RunSpec
     state: Run.State
@@ -275,7 +276,8 @@ class Run(_message.Message):
     create_time: str
     end_time: str
     further_evaluations: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, name: _Optional[str] = ..., spec: _Optional[_Union[RunSpec, _Mapping]] = ..., state: _Optional[_Union[Run.State, str]] = ..., steps: _Optional[_Iterable[_Union[Step, _Mapping]]] = ..., error: _Optional[str] = ..., evaluation: _Optional[str] = ..., verdict: _Optional[_Union[_evaluation_pb2.Verdict, _Mapping]] = ..., create_time: _Optional[str] = ..., end_time: _Optional[str] = ..., further_evaluations: _Optional[_Iterable[str]] = ...) -> None: ...
+    traceparent: str
+    def __init__(self, name: _Optional[str] = ..., spec: _Optional[_Union[RunSpec, _Mapping]] = ..., state: _Optional[_Union[Run.State, str]] = ..., steps: _Optional[_Iterable[_Union[Step, _Mapping]]] = ..., error: _Optional[str] = ..., evaluation: _Optional[str] = ..., verdict: _Optional[_Union[_evaluation_pb2.Verdict, _Mapping]] = ..., create_time: _Optional[str] = ..., end_time: _Optional[str] = ..., further_evaluations: _Optional[_Iterable[str]] = ..., traceparent: _Optional[str] = ...) -> None: ...
 
 class Step(_message.Message):
     __slots__ = ("name", "state", "progress", "seconds", "reused", "results")

@@ -13,11 +13,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from genaug.orchestrator.runners import BAD_INPUT
-from genaug.shared.errors import BY_CODE, Cancelled, GenaugError, Internal
-from genaug.shared.requests import JobRequest, Report, read_progress
+from genaug.orchestrator.runners import BAD_INPUT, tell_progress, told_error
+from genaug.shared.errors import Cancelled, GenaugError, Internal
+from genaug.shared.requests import JobRequest, Report
 from genaug.shared.settings import Settings, environment_of
 from genaug.shared.store import Store
+from genaug.shared.tracing import TRACEPARENT, traceparent
 
 _POLL = 0.1
 # Seconds that a Job has to end after SIGTERM.
@@ -70,7 +71,15 @@ class LocalRunner:
         for folder in (self._locks, self._logs):
             folder.mkdir(parents=True, exist_ok=True)
 
-    def run(self, request: JobRequest, *, shards: int, until: Callable[[], bool], on_progress: Report) -> None:
+    def run(
+        self,
+        request: JobRequest,
+        *,
+        shards: int,
+        until: Callable[[], bool],
+        on_progress: Report,
+        finished: Callable[[], bool],
+    ) -> None:
         attempt = 1
         while True:
             processes = [self._start(request, attempt, shard, shards) for shard in range(shards)]
@@ -109,7 +118,7 @@ class LocalRunner:
         os.truncate(descriptor, 0)
         # What an earlier attempt said of its end must not be taken for this one's.
         self._store.delete(request.progress_key(shard))
-        environment = {**os.environ, **environment_of(self._settings)}
+        environment = {**os.environ, **environment_of(self._settings), TRACEPARENT.upper(): traceparent()}
         if shards > 1:
             environment["GENAUG_THREADS"] = "1"
         command = [sys.executable, "-m", "genaug.cli", "job", request.step, "--request", request.key]
@@ -130,12 +139,7 @@ class LocalRunner:
             while any(process.running() for process in processes):
                 if not until():
                     raise Cancelled("the run was cancelled; `genaug run resume` goes on with it", reason="CANCELLED")
-                found = [read_progress(self._store, request, shard) for shard in range(len(processes))]
-                known = [progress for progress in found if progress is not None]
-                if known:
-                    same = [progress for progress in known if progress.unit == known[0].unit]
-                    aside = next((progress.aside for progress in same if progress.aside), "")
-                    on_progress(sum(p.done for p in same), sum(p.total for p in same), known[0].unit, aside)
+                tell_progress(self._store, request, len(processes), on_progress)
                 time.sleep(_POLL)
         except BaseException:
             for process in processes:
@@ -144,11 +148,9 @@ class LocalRunner:
             raise
 
     def _error(self, request: JobRequest, codes: Sequence[int]) -> GenaugError:
-        for shard, code in enumerate(codes):
-            progress = read_progress(self._store, request, shard) if code else None
-            if progress is not None and progress.error is not None:
-                kind = BY_CODE.get(progress.error["code"], Internal)
-                return kind(progress.error["message"], reason=progress.error["reason"])
+        told = told_error(self._store, request, len(codes))
+        if told is not None:
+            return told
         worst = next(code for code in codes if code)
         return Internal(
             f"the {request.step} Job ended with status {worst} and no word; its log is "

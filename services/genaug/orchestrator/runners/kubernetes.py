@@ -1,0 +1,303 @@
+"""Jobs as Kubernetes Jobs: copies of the suspended CronJobs that the chart installs.
+
+A Job's name is `{template}-{step}-{16 hex digits of the request}-{attempt}`, so that an orchestrator that comes back
+finds its Jobs again, and none is started twice.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import kubernetes
+from kubernetes.client.exceptions import ApiException
+from urllib3.exceptions import HTTPError
+
+from genaug.orchestrator.runners import tell_progress, told_error
+from genaug.shared.errors import Cancelled, FailedPrecondition, GenaugError, Internal, Unavailable
+from genaug.shared.metrics import JOBS
+from genaug.shared.requests import JobRequest, Report
+from genaug.shared.settings import JobSettings
+from genaug.shared.store import Store
+from genaug.shared.tracing import TRACEPARENT, traceparent
+
+log = logging.getLogger(__name__)
+
+Json = dict[str, Any]
+T = TypeVar("T")
+
+_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+_POLL = 1.0
+# Seconds between two looks at why no pod runs.
+_EXPLAIN = 5.0
+# Seconds for one answer of the API server, and for which it may be away while a Job is watched.
+_ANSWER = 30
+_ABSENCE = 600.0
+
+
+class KubernetesRunner:
+    """Runs Jobs in the namespace that we are in ourselves, or outside a cluster in the kubeconfig's."""
+
+    def __init__(self, settings: JobSettings, store: Store) -> None:
+        self._settings = settings
+        self._store = store
+        if _NAMESPACE.exists():
+            kubernetes.config.load_incluster_config()
+            self._namespace = _NAMESPACE.read_text().strip()
+        else:
+            kubernetes.config.load_kube_config()
+            _, context = kubernetes.config.list_kube_config_contexts()
+            self._namespace = context["context"].get("namespace", "default")
+        self._batch = kubernetes.client.BatchV1Api()
+        self._core = kubernetes.client.CoreV1Api()
+
+    def run(
+        self,
+        request: JobRequest,
+        *,
+        shards: int,
+        until: Callable[[], bool],
+        on_progress: Report,
+        finished: Callable[[], bool],
+    ) -> None:
+        name = self._claim(request, shards, finished)
+        if not name:
+            return
+        try:
+            self._watch(name, request, shards, until, on_progress)
+        except Cancelled:
+            self._delete(name)
+            raise
+
+    def _claim(self, request: JobRequest, shards: int, finished: Callable[[], bool]) -> str:
+        """The name of the Job that is at work on `request`, started if there was none; "" when it has succeeded."""
+        attempt = 1
+        while True:
+            name = f"{self._settings.template}-{request.step}-{request.digest[:16]}-{attempt}"
+            job = self._find(name)
+            if job is None:
+                # What an earlier attempt said of its end must not be taken for this one's.
+                for shard in range(shards):
+                    self._store.delete(request.progress_key(shard))
+                if self._create(name, request, shards):
+                    return name
+                continue
+            outcome = _outcome(job)
+            if not outcome:
+                log.info("joining a Job", extra={"job": name})
+                return name
+            if outcome == "Complete" and finished():
+                return ""
+            attempt += 1
+
+    def _watch(
+        self, name: str, request: JobRequest, shards: int, until: Callable[[], bool], on_progress: Report
+    ) -> None:
+        explained = 0.0
+        while True:
+            if not until():
+                raise Cancelled("the run was cancelled; `genaug run resume` goes on with it", reason="CANCELLED")
+            job = self._patiently(lambda: self._find(name), until)
+            if job is None:
+                raise Unavailable(f"the Job {name} was deleted; it is started again", reason="JOB_GONE")
+            told = tell_progress(self._store, request, shards, on_progress)
+            outcome = _outcome(job)
+            if outcome:
+                JOBS.labels(request.step, "succeeded" if outcome == "Complete" else "failed").inc()
+            if outcome == "Complete":
+                return
+            if outcome == "Failed":
+                raise told_error(self._store, request, shards) or self._died(name, request)
+            if not told and not job["status"].get("ready") and time.monotonic() - explained > _EXPLAIN:
+                explained = time.monotonic()
+                on_progress(0, 0, "", self._patiently(lambda: self._waits_for(name), until))
+            time.sleep(_POLL)
+
+    def _patiently(self, ask: Callable[[], T], until: Callable[[], bool]) -> T:
+        """Ask until there is an answer: the Job goes on without the API server, and so do we for a while."""
+        start = time.monotonic()
+        while True:
+            try:
+                return ask()
+            except Unavailable as error:
+                if time.monotonic() - start > _ABSENCE or not until():
+                    raise
+                log.warning("the Kubernetes API is away", extra={"detail": error.message})
+                time.sleep(_POLL * 2)
+
+    def _find(self, name: str) -> Json | None:
+        try:
+            return self._ask(self._batch.read_namespaced_job, name)
+        except ApiException as error:
+            if error.status == 404:
+                return None
+            raise self._refused(error) from None
+
+    def _create(self, name: str, request: JobRequest, shards: int) -> bool:
+        """Start a Job; False when somebody else has just done so."""
+        template = f"{self._settings.template}-{request.step}"
+        try:
+            cron_job = self._ask(self._batch.read_namespaced_cron_job, template)
+        except ApiException as error:
+            if error.status == 404:
+                raise FailedPrecondition(
+                    f"there is no CronJob {template} in namespace {self._namespace}, which is the Job's template; "
+                    "install the chart, or set jobs.template to its name",
+                    reason="NO_JOB_TEMPLATE",
+                ) from None
+            raise self._refused(error) from None
+        job = job_from(
+            cron_job,
+            name=name,
+            request=request,
+            shards=shards,
+            parallelism=self._settings.parallelism,
+            traceparent=traceparent(),
+        )
+        try:
+            self._ask(self._batch.create_namespaced_job, body=job)
+        except ApiException as error:
+            if error.status == 409:
+                return False
+            raise self._refused(error) from None
+        log.info("started a Job", extra={"job": name, "shards": shards})
+        return True
+
+    def _delete(self, name: str) -> None:
+        try:
+            self._ask(self._batch.delete_namespaced_job, name, propagation_policy="Background")
+        except ApiException as error:
+            if error.status != 404:
+                raise self._refused(error) from None
+
+    def _pods(self, name: str) -> list[Json]:
+        try:
+            selector = f"batch.kubernetes.io/job-name={name}"
+            found: list[Json] = self._ask(self._core.list_namespaced_pod, label_selector=selector)["items"]
+        except ApiException as error:
+            raise self._refused(error) from None
+        return found
+
+    def _waits_for(self, name: str) -> str:
+        """Why none of a Job's pods runs, in a few words."""
+        for pod in self._pods(name):
+            status = pod.get("status", {})
+            for condition in status.get("conditions", []):
+                if condition["type"] == "PodScheduled" and condition["status"] == "False":
+                    return f"waiting for a node: {condition.get('message', condition.get('reason', ''))}"
+            for container in (*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])):
+                waiting = container.get("state", {}).get("waiting")
+                if waiting:
+                    return f"starting a pod: {waiting.get('reason', '')}"
+        return "starting a pod"
+
+    def _died(self, name: str, request: JobRequest) -> GenaugError:
+        """The error of a Job whose pods ended without a word."""
+        ends = [
+            end
+            for pod in self._pods(name)
+            for container in pod.get("status", {}).get("containerStatuses", [])
+            for end in (container.get("state", {}).get("terminated"),)
+            if end and end["exitCode"]
+        ]
+        how = f"{ends[-1].get('reason', 'Error')}, exit status {ends[-1]['exitCode']}" if ends else "its pods are gone"
+        more = "; give it more memory in the chart's values" if "OOMKilled" in how else ""
+        return Internal(
+            f"the {request.step} Job {name} failed without a word ({how}){more}; "
+            f"kubectl logs -n {self._namespace} job/{name}",
+            reason="JOB_DIED",
+        )
+
+    def _ask(self, method: Callable[..., Any], *args: Any, **kwargs: Any) -> Json:
+        """Call the API and read its answer as plain JSON.
+
+        Raises:
+            ApiException: it refused; the caller says what that means.
+            Unavailable: it cannot be reached, or is busy.
+        """
+        try:
+            answer = method(
+                *args, namespace=self._namespace, _preload_content=False, _request_timeout=_ANSWER, **kwargs
+            )
+            found: Json = json.loads(answer.data)
+        except ApiException as error:
+            if error.status == 429 or error.status >= 500:
+                raise Unavailable(
+                    f"the Kubernetes API answers {error.status} {error.reason}", reason="KUBERNETES_UNAVAILABLE"
+                ) from None
+            raise
+        except (HTTPError, OSError) as error:
+            raise Unavailable(
+                f"the Kubernetes API cannot be reached ({type(error).__name__})", reason="KUBERNETES_UNAVAILABLE"
+            ) from None
+        return found
+
+    def _refused(self, error: ApiException) -> FailedPrecondition:
+        try:
+            message = json.loads(error.body or "")["message"]
+        except (TypeError, ValueError, KeyError):
+            message = str(error.reason)
+        return FailedPrecondition(
+            f"the Kubernetes API refused ({error.status}): {message}", reason="KUBERNETES_REFUSED"
+        )
+
+
+def job_from(
+    cron_job: Json, *, name: str, request: JobRequest, shards: int, parallelism: int, traceparent: str = ""
+) -> Json:
+    """The Job that does `request`, as the CronJob describes Jobs of its step.
+
+    Containers that make ready what `kubectl create job` evaluates are left out: a request says all that they find out.
+
+    Args:
+        cron_job: The CronJob, as the API gives it.
+        name: The Job's name.
+        request: What to do.
+        shards: Pods that share its items; several make an Indexed Job, each index with the template's retries.
+        parallelism: Pods at the same time.
+        traceparent: The trace that it belongs to.
+    """
+    template = copy.deepcopy(cron_job["spec"]["jobTemplate"])
+    metadata, spec = template.get("metadata", {}), template["spec"]
+    pod = spec["template"]["spec"]
+    pod.pop("initContainers", None)
+    container = pod["containers"][0]
+    index = "$(JOB_COMPLETION_INDEX)" if shards > 1 else "0"
+    container["args"] = ["job", request.step, "--request", request.key, "--shard", f"{index}/{shards}"]
+    if traceparent:
+        container["env"] = [*container.get("env", []), {"name": TRACEPARENT.upper(), "value": traceparent}]
+    if shards > 1:
+        spec |= {"completionMode": "Indexed", "completions": shards, "parallelism": min(shards, parallelism)}
+        spec["backoffLimitPerIndex"] = spec.pop("backoffLimit", 2)
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {
+            "name": name,
+            "labels": metadata.get("labels", {}),
+            "annotations": metadata.get("annotations", {}) | {"genaug.io/request": request.key},
+            # Goes with the chart; the CronJob's controller does not count it as its own.
+            "ownerReferences": [
+                {
+                    "apiVersion": "batch/v1",
+                    "kind": "CronJob",
+                    "name": cron_job["metadata"]["name"],
+                    "uid": cron_job["metadata"]["uid"],
+                }
+            ],
+        },
+        "spec": spec,
+    }
+
+
+def _outcome(job: Json) -> str:
+    """ "Complete", "Failed", or "" while it is at work."""
+    for condition in job.get("status", {}).get("conditions", []):
+        if condition["type"] in ("Complete", "Failed") and condition["status"] == "True":
+            return str(condition["type"])
+    return ""
