@@ -163,6 +163,8 @@ class Engine:
             self._launched = True
         except Exception as error:
             log.error("the database cannot be opened", exc_info=error)
+            # Else the next attempt would find this one's half-opened.
+            DBOS.destroy()
             raise FailedPrecondition(
                 f"database.url: the database cannot be opened ({type(error).__name__}); check that it is reachable "
                 "and writable",

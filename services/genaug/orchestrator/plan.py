@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from genaug.orchestrator.spec import complete_evaluation, evaluators, is_reference
+from genaug.orchestrator.spec import complete_evaluation, evaluators, is_reference, view_of
 from genaug.orchestrator.trainings import Trainings, doses_of, entries_of
-from genaug.orchestrator.workflow import view_of
 from genaug.shared.errors import FailedPrecondition, InvalidArgument, NotFound
 from genaug.shared.names import check_id, run_id, version_ids
 from genaug.shared.provenance import now

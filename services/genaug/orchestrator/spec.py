@@ -317,6 +317,11 @@ def _evaluator(settings: Spec, dataset: Mapping[str, Any], *, detail: int, path:
     return result
 
 
+def view_of(spec: Spec, fold: int = 0) -> Spec:
+    """The View of a run, or of one of its outer folds."""
+    return {"classes": spec["classes"], "multi_disease": spec["multi_disease"], "fold": fold}
+
+
 def learning_rate(classifier: Mapping[str, Any]) -> float:
     """The learning rate that fits a completed ClassifierSpec: small where pretrained layers are moved."""
     moved = classifier["backbone"] != "BACKBONE_SMALL_CNN" and classifier["tuning"] == "TUNING_FINE_TUNED"

@@ -11,7 +11,7 @@ from typing import Any
 from genaug.orchestrator.engine import Work
 from genaug.orchestrator.records import SUCCEEDED, Records, Stage
 from genaug.orchestrator.rooms import Rooms
-from genaug.orchestrator.spec import Spec, augmented_classes, evaluators, learning_rate
+from genaug.orchestrator.spec import Spec, augmented_classes, evaluators, learning_rate, view_of
 from genaug.orchestrator.trainings import Trainings, entries_of
 from genaug.shared.errors import FailedPrecondition
 from genaug.shared.requests import classifier_name, evaluation_name, generator_name
@@ -316,11 +316,6 @@ class EvaluationApart:
         self._work.call(
             self._rooms.run_job, {"step": "evaluate", "inputs": plan["inputs"], "results": [self._work.owner]}
         )
-
-
-def view_of(spec: Spec, fold: int = 0) -> Json:
-    """The View of a run, or of one of its outer folds."""
-    return {"classes": spec["classes"], "multi_disease": spec["multi_disease"], "fold": fold}
 
 
 def size_of(value: Json) -> int:

@@ -64,6 +64,8 @@ class Room(Protocol):
 Register = Callable[[grpc.Server, Settings], Room]
 
 
+# Seconds between two attempts at opening a service that cannot work.
+_AGAIN = 5.0
 # Bytes of an error's message that reach a caller.
 _LONGEST = 1500
 
@@ -260,23 +262,29 @@ class Server:
         if self._probed:
             self._probed.start()
         self._server.start()
-        ready = [self._warm_up(room) for room in self.rooms]
-        if all(ready):
-            self._health.set("", health_pb2.HealthCheckResponse.SERVING)
+        self._open()
         log.info("listening", extra={"address": self.address, "services": [r.service_name for r in self.rooms]})
 
-    def _warm_up(self, room: Room) -> bool:
+    def _open(self) -> None:
+        """Open the rooms that are not, and tell health."""
+        for room in self.rooms:
+            if room.service_name in self.refusals:
+                self._warm_up(room)
+        if not self.refusals:
+            self._health.set("", health_pb2.HealthCheckResponse.SERVING)
+
+    def _warm_up(self, room: Room) -> None:
         try:
             room.warm_up()
         # Whatever keeps one room from working, the others open; health tells.
         except Exception as error:
-            log.error("not serving", exc_info=error, extra={"service": room.service_name})
+            again = self.refusals[room.service_name].reason != "NOT_READY"
+            log.error("not serving", exc_info=None if again else error, extra={"service": room.service_name})
             hidden = Internal(f"{room.service_name} cannot work; the server's log says why")
             self.refusals[room.service_name] = error if isinstance(error, GenaugError) else hidden
-            return False
+            return
         del self.refusals[room.service_name]
         self._health.set(room.service_name, health_pb2.HealthCheckResponse.SERVING)
-        return True
 
     def stop(self, grace: float | None = None) -> None:
         """Refuse new calls, close the rooms, give calls in flight `grace` seconds (the settings' by default).
@@ -310,7 +318,9 @@ class Server:
         if whole and self.refusals:
             self.stop()
             raise next(iter(self.refusals.values()))
-        stopping.wait()
+        # What keeps a service from working may pass: a store that is not there yet.
+        while not stopping.wait(_AGAIN if self.refusals else None):
+            self._open()
         log.info("stopping", extra={"address": self.address})
         self.stop()
 
