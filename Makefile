@@ -31,6 +31,10 @@ test: setup ## Unit and integration tests
 test-integration: setup ## Only the tests that start real servers
 	$(BIN)/python -m pytest tests/integration
 
+.PHONY: test-e2e
+test-e2e: setup ## The chart on the cluster of the current kubeconfig context: install, run, kill, upgrade (needs helm, kubectl, images)
+	$(BIN)/python -m pytest tests/e2e
+
 .PHONY: lint
 lint: setup ## ruff, mypy (strict), import-linter
 	$(BIN)/ruff check .
@@ -50,6 +54,29 @@ bench: setup ## Measure each step beside its simplest alternative, and runs that
 	$(BIN)/python benchmarks/assembly.py
 	$(BIN)/python benchmarks/kill_single.py examples/quickstart.yaml --kills 20
 	$(BIN)/python benchmarks/kill.py examples/quickstart.yaml --kills 10
+
+# Names of the images: $(IMAGES)-generation:$(TAG), and so on.
+IMAGES ?= genaug
+TAG ?= $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' services/genaug/__init__.py)
+DOCKER ?= docker
+
+.PHONY: images
+images: ## Build the images with Docker: one per service, jobs, minio
+	for service in generation labeling selection assembly orchestrator jobs; do \
+	  $(DOCKER) build -f docker/Dockerfile --build-arg SERVICE=$$service --build-arg REVISION=$$(git describe --always --dirty --abbrev=12) \
+	    -t $(IMAGES)-$$service:$(TAG) . ; \
+	done
+	$(DOCKER) build -f docker/minio.Dockerfile -t $(IMAGES)-minio:$(TAG) .
+
+.PHONY: up
+up: images ## All services, MinIO and Postgres with Docker, at localhost:50051 (GENAUG_AUTH__TOKEN is the token)
+	TAG=$(TAG) $(DOCKER) compose -f docker/compose.yaml up --detach --wait
+
+.PHONY: chart
+chart: setup ## Write what follows from the chart: its README, k8s/genaug.yaml, k8s/examples (needs helm)
+	$(BIN)/python helm/document.py helm/genaug
+	helm template genaug helm/genaug --namespace genaug --values k8s/values.yaml > k8s/genaug.yaml
+	$(BIN)/python helm/evaluation_job.py k8s
 
 .PHONY: format
 format: setup ## Format the code

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from genaug.orchestrator.spec import complete
+from genaug.orchestrator.spec import complete, complete_evaluation
 from genaug.shared.protojson import to_dict
 from genaug.shared.runfile import load_yaml, parse_spec
-from genaug.v1 import run_pb2
+from genaug.v1 import evaluation_pb2, run_pb2
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 ODIR = {
@@ -23,11 +23,19 @@ ODIR = {
 DIGITS = ODIR | {"median_side": 8, "training": [{"class_name": name, "count": 60} for name in "0123456789"]}
 
 
-@pytest.mark.parametrize("file", sorted(EXAMPLES.glob("*.yaml")), ids=lambda path: path.name)
+RUN_FILES = sorted(set(EXAMPLES.glob("*.yaml")) - {EXAMPLES / "evaluation.yaml"})
+
+
+@pytest.mark.parametrize("file", RUN_FILES, ids=lambda path: path.name)
 def test_examples_are_complete(file: Path) -> None:
     spec = to_dict(parse_spec(load_yaml(file.read_text()), run_pb2.RunSpec))
     source = spec.pop("import")
     assert complete(spec, DIGITS if source["format"] == "digits" else ODIR)["name"] == file.stem
+
+
+def test_the_evaluation_file_is_complete() -> None:
+    spec = parse_spec(load_yaml((EXAMPLES / "evaluation.yaml").read_text()), evaluation_pb2.EvaluationSpec)
+    assert complete_evaluation(to_dict(spec)["evaluation"], DIGITS)["seeds"] == 3
 
 
 @pytest.mark.parametrize("classes", ["5", "7"])

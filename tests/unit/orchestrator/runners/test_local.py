@@ -37,7 +37,7 @@ def runner(program: Path, stores) -> LocalRunner:
 
 
 def run(runner: LocalRunner, *, shards: int = 1, until=lambda: True) -> None:
-    runner.run(REQUEST, shards=shards, until=until, on_progress=lambda *_: None)
+    runner.run(REQUEST, shards=shards, until=until, on_progress=lambda *_: None, finished=lambda: True)
 
 
 def started(program: Path) -> list[str]:
