@@ -108,7 +108,7 @@ capabilities: {drop: [ALL]}
 {{- define "genaug.resources" -}}
 {{- $resources := deepCopy .resources -}}
 {{- if .gpu.count -}}
-{{- $limits := merge (dict .gpu.resource (.gpu.count | int)) (default dict $resources.limits) -}}
+{{- $limits := merge (dict .gpu.resource (.gpu.count | int | toString)) (default dict $resources.limits) -}}
 {{- $_ := set $resources "limits" $limits -}}
 {{- end -}}
 {{- toYaml $resources -}}
