@@ -268,7 +268,9 @@ class _operation:
             raise ResourceExhausted(
                 f"{self._key}: the store is full; free space and resume", reason="STORE_FULL", key=self._key
             ) from None
-        if isinstance(error, (PermissionDeniedError, UnauthenticatedError)):
+        # The library has its own classes for this, but not for what listing and deleting are answered.
+        denied = isinstance(error, (PermissionDeniedError, UnauthenticatedError))
+        if denied or (isinstance(error, BaseError) and "AccessDenied" in str(error)):
             raise PermissionDenied(
                 f"{self._key}: the store refused our credentials; check them, and the policy of this identity "
                 "(`genaug store policy`)",
