@@ -24,7 +24,6 @@ from genaug.shared.provenance import libraries, revision
 from genaug.shared.requests import STEPS
 from genaug.shared.store import Store
 from genaug.shared.telemetry import configure_logging
-from genaug.shared.tracing import configure_tracing
 
 app = typer.Typer(
     name="genaug",
@@ -156,6 +155,5 @@ def main() -> None:
     """Run the command line."""
     # gRPC's C core says on stderr what our errors say better.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    configure_tracing("cli")
     with errors_told():
         app()

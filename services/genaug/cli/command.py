@@ -15,7 +15,7 @@ import typer
 from genaug.client import Client
 from genaug.shared.errors import GenaugError
 from genaug.shared.settings import Settings, load_settings
-from genaug.shared.tracing import parent_of, span
+from genaug.shared.tracing import configure_tracing, parent_of, span
 
 EndpointOption = Annotated[
     str | None,
@@ -26,6 +26,8 @@ HomeOption = Annotated[
 ]
 
 _flags: dict[str, str] = {}
+_command_line = ["genaug"]
+"""The last is the command at work, such as "genaug run create"."""
 
 
 def command(app: typer.Typer, name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -35,8 +37,8 @@ def command(app: typer.Typer, name: str) -> Callable[[Callable[..., None]], Call
         @wraps(function)
         def call(*args: Any, endpoint: str | None, home: str | None, **kwargs: Any) -> None:
             _flags.update({key: value for key, value in (("endpoint", endpoint), ("home", home)) if value is not None})
-            with span(f"genaug {name}", parent=parent_of(os.environ)):
-                function(*args, **kwargs)
+            _command_line.append(" ".join(("genaug", app.info.name or "", name)).replace("genaug genaug", "genaug"))
+            function(*args, **kwargs)
 
         shared = {"endpoint": EndpointOption, "home": HomeOption}
         own = inspect.signature(function, eval_str=True).parameters.values()
@@ -65,8 +67,9 @@ def settings(**flags: Any) -> Settings:
 
 @contextmanager
 def client() -> Iterator[Client]:
-    """A client of the configured server, or of one of our own."""
-    with Client(settings=settings()) as found:
+    """A client of the configured server, or of one of our own. What it does is one trace."""
+    configure_tracing("cli")
+    with span(_command_line[-1], parent=parent_of(os.environ)), Client(settings=settings()) as found:
         yield found
 
 

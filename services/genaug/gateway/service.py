@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import importlib
 import re
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import grpc
 
 from genaug.client import bare_channel
-from genaug.shared.errors import InvalidArgument
+from genaug.shared.errors import InvalidArgument, Unavailable
 from genaug.shared.settings import Settings
 from genaug.shared.telemetry import request_id
 from genaug.shared.tracing import TRACEPARENT, traceparent
@@ -35,6 +36,8 @@ class Gateway(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # not generic 
             raise InvalidArgument(
                 f"endpoints.{missing[0]}: the gateway must know where {missing[0]} is", reason="BAD_CONFIGURATION"
             )
+        self._closing = threading.Event()
+        self._patience = max(0.0, settings.server.grace_s - 2)
         self.forwards = list(services.values())
         """Full names of the services behind it."""
         self._channels = {
@@ -49,7 +52,13 @@ class Gateway(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # not generic 
         """Nothing: a service that is away is said to be so to those who call it."""
 
     def close(self) -> None:
-        """Close the channels."""
+        """Let the calls at work end, most of the server's grace; then cut them, so that callers ask another gateway."""
+        self._closing.set()
+        timer = threading.Timer(self._patience, self._close_channels)
+        timer.daemon = True
+        timer.start()
+
+    def _close_channels(self) -> None:
         for channel in self._channels.values():
             channel.close()
 
@@ -59,7 +68,7 @@ class Gateway(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # not generic 
         if full_name is None:
             return None
         call = self._channels[full_name].stream_stream(details.method, None, None)
-        return grpc.stream_stream_rpc_method_handler(_hand_on(call))
+        return grpc.stream_stream_rpc_method_handler(_hand_on(call, self._closing))
 
 
 def _methods(name: str) -> list[str]:
@@ -67,7 +76,7 @@ def _methods(name: str) -> list[str]:
     return list(module.DESCRIPTOR.services_by_name[f"{name.capitalize()}Service"].methods_by_name)
 
 
-def _hand_on(call: Any) -> Callable[[Iterator[bytes], grpc.ServicerContext], Iterator[bytes]]:
+def _hand_on(call: Any, closing: threading.Event) -> Callable[[Iterator[bytes], grpc.ServicerContext], Iterator[bytes]]:
     def answer(requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
         sent = [(key, value) for key, value in context.invocation_metadata() if not _HOPS.match(key)]
         own = [("x-request-id", request_id.get()), (TRACEPARENT, traceparent())]
@@ -82,6 +91,8 @@ def _hand_on(call: Any) -> Callable[[Iterator[bytes], grpc.ServicerContext], Ite
         try:
             yield from answers
         except grpc.RpcError:
+            if answers.code() is grpc.StatusCode.CANCELLED and closing.is_set():
+                raise Unavailable("this gateway is ending; ask again", reason="ENDING") from None
             # Not an error of ours: the service's status goes on as it is.
             context.set_code(answers.code())
             context.set_details(answers.details())

@@ -8,7 +8,8 @@ from typing import Any
 from genaug.client import connect, translated
 from genaug.orchestrator.plan import plan_key
 from genaug.orchestrator.runners import JobRunner
-from genaug.shared.errors import Cancelled, Internal
+from genaug.shared.errors import Cancelled, GenaugError, Internal
+from genaug.shared.metrics import JOBS
 from genaug.shared.protojson import from_dict, to_dict
 from genaug.shared.requests import JobStep, Report, make_request, write_request
 from genaug.shared.settings import Settings
@@ -141,13 +142,18 @@ class Rooms:
         job = make_request(step, request["inputs"])
         write_request(self._store, job)
         shards = min(self._parallelism, len(results)) if step == "train" else 1
-        self._runner.run(
-            job,
-            shards=shards,
-            until=until,
-            on_progress=on_progress,
-            finished=lambda: all(self._finished(name) for name in results),
-        )
+        try:
+            self._runner.run(
+                job,
+                shards=shards,
+                until=until,
+                on_progress=on_progress,
+                finished=lambda: all(self._finished(name) for name in results),
+            )
+        except GenaugError as error:
+            JOBS.labels(step, "cancelled" if isinstance(error, Cancelled) else "failed").inc()
+            raise
+        JOBS.labels(step, "succeeded").inc()
         lost = [name for name in missing if not self._finished(name)]
         if lost:
             raise Internal(f"the {step} Job succeeded without writing {lost[0]}", reason="RESULT_MISSING")

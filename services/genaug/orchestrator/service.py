@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -25,6 +24,7 @@ from genaug.shared.errors import (
     GenaugError,
     NotFound,
     ResourceExhausted,
+    Unavailable,
 )
 from genaug.shared.metrics import QUEUE_DEPTH
 from genaug.shared.names import check_id, digest_id
@@ -66,6 +66,7 @@ class OrchestratorServicer(orchestrator_service_pb2_grpc.OrchestratorServiceServ
             QUEUE_DEPTH.labels(queue).set_function(partial(self._engine.waiting, queue))
         self._traces: dict[str, str] = {}
         self._starting = threading.Lock()
+        self._closing = threading.Event()
         # Each holds a thread; what they watch needs some too.
         self._watchers = threading.Semaphore(settings.server.threads // 2)
 
@@ -78,6 +79,7 @@ class OrchestratorServicer(orchestrator_service_pb2_grpc.OrchestratorServiceServ
 
     def close(self) -> None:
         """Stop the engine; what is at work is taken up at the next start."""
+        self._closing.set()
         self._engine.close()
         self._rooms.close()
 
@@ -133,7 +135,8 @@ class OrchestratorServicer(orchestrator_service_pb2_grpc.OrchestratorServiceServ
                 last = record
             if record["state"] not in UNFINISHED:
                 return
-            time.sleep(_WATCH)
+            if self._closing.wait(_WATCH):
+                raise Unavailable("the orchestrator is ending; ask again", reason="ENDING")
 
     def CancelRun(self, request: pb.CancelRunRequest, context: grpc.ServicerContext) -> run_pb2.Run:
         run = run_id_of(request.name)

@@ -20,7 +20,6 @@ from urllib3.exceptions import HTTPError
 
 from genaug.orchestrator.runners import tell_progress, told_error
 from genaug.shared.errors import Cancelled, FailedPrecondition, GenaugError, Internal, Unavailable
-from genaug.shared.metrics import JOBS
 from genaug.shared.requests import JobRequest, Report
 from genaug.shared.settings import JobSettings
 from genaug.shared.store import Store
@@ -107,8 +106,6 @@ class KubernetesRunner:
                 raise Unavailable(f"the Job {name} was deleted; it is started again", reason="JOB_GONE")
             told = tell_progress(self._store, request, shards, on_progress)
             outcome = _outcome(job)
-            if outcome:
-                JOBS.labels(request.step, "succeeded" if outcome == "Complete" else "failed").inc()
             if outcome == "Complete":
                 return
             if outcome == "Failed":
