@@ -22,10 +22,10 @@ quickstart: setup ## Run the six steps on scikit-learn's digits; leaves quicksta
 	$(BIN)/genaug run report "$$($(BIN)/genaug run create -f examples/quickstart.yaml -o json | $(BIN)/python -c 'import json,sys; print(json.load(sys.stdin)["name"])')" -o quickstart-report.html
 
 .PHONY: test
-test: setup ## Unit and integration tests
+test: setup ## Unit, chart (skipped without helm) and integration tests
 	@# One thread: on arrays this small several wait for each other longer than they compute.
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/unit
-	$(BIN)/python -m pytest tests/integration
+	$(BIN)/python -m pytest tests/chart tests/integration
 
 .PHONY: test-integration
 test-integration: setup ## Only the tests that start real servers
