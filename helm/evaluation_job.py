@@ -16,7 +16,7 @@ _HEAD = """\
 _EVALUATION = """\
 # A finished run's scenarios, with another classifier; or `dataset_versions:`, the first being the reference.
 name: by-hand
-run: quickstart-0123456789ab
+run: quickstart-01234567
 evaluation:
   classifier: {backbone: SMALL_CNN}
   updates: 400

@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from genaug import jobs
+from genaug.cli.app import app
+from genaug.jobs import BAD_INPUT
 from genaug.shared.errors import FailedPrecondition
 from genaug.shared.requests import make_request, read_progress, write_request
 from genaug.shared.settings import Settings, load_settings
@@ -112,3 +115,16 @@ def test_bad_input_is_not_tried_again(settings, monkeypatch) -> None:
 
     assert run(settings, monkeypatch, "finetune", {"a": 3}, work)[0] == jobs.BAD_INPUT
     assert jobs.run_job(settings, "finetune", "requests/finetune/none.json", shard=0, shards=1) in (1, jobs.BAD_INPUT)
+
+
+def test_a_job_without_a_request_is_bad_input() -> None:
+    found = CliRunner().invoke(app, ["job", "train"])
+    assert found.exit_code == BAD_INPUT
+    assert "NO_REQUEST" in found.output
+
+
+def test_a_request_may_lie_in_a_file(tmp_path) -> None:
+    (tmp_path / "train").write_text("requests/train/none.json\n")
+    environment = {"GENAUG_STORE__URL": "memory://"}
+    found = CliRunner().invoke(app, ["job", "train", "--request-file", str(tmp_path / "train")], env=environment)
+    assert found.exit_code == BAD_INPUT

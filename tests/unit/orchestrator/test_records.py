@@ -4,7 +4,9 @@ import pytest
 
 from genaug.orchestrator.progress import Live
 from genaug.orchestrator.records import CANCELLED, FAILED, PENDING, RUNNING, STEPS, SUCCEEDED, Records
-from genaug.shared.errors import Cancelled, InvalidArgument, NotFound
+from genaug.shared.errors import Cancelled, InvalidArgument, NotFound, Unavailable
+from genaug.shared.settings import StoreSettings
+from genaug.shared.store import Store
 
 
 @pytest.fixture
@@ -74,3 +76,26 @@ def test_an_unknown_run_is_named(records: Records) -> None:
     with pytest.raises(NotFound, match="genaug run list"):
         records.get("x-00000000")
     assert records.ids() == ["r-00000000"]
+
+
+def test_a_workflows_note_waits_for_a_store_that_is_away() -> None:
+    store = Store.open(StoreSettings(url="memory://"), "orchestrator")
+    records = Records(store, Live())
+    records.create("r", {})
+    away = [2]
+    waited: list[float] = []
+    put = store.put_json
+
+    def refuse(key: str, value: object) -> None:
+        if away[0]:
+            away[0] -= 1
+            raise Unavailable("away", reason="STORE_UNAVAILABLE")
+        put(key, value)
+
+    store.put_json = refuse  # type: ignore[method-assign]
+    records.patient(waited.append).update("r", error="x")
+    assert waited == [1, 2]
+    assert records.get("r")["error"] == "x"
+    away[0] = 1
+    with pytest.raises(Unavailable):
+        records.update("r", error="y")

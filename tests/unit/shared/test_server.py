@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import threading
 from collections.abc import Iterator
 
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from tests.servers import free_port, wait_until
 
 from genaug.client import connect, translated
+from genaug.shared import server as server_module
 from genaug.shared.errors import (
     FailedPrecondition,
     GenaugError,
@@ -19,7 +23,7 @@ from genaug.shared.errors import (
     Unauthenticated,
     Unavailable,
 )
-from genaug.shared.server import Server, frames, is_local, page
+from genaug.shared.server import ALIVE, Server, frames, is_local, page
 from genaug.shared.settings import load_settings
 from genaug.v1 import classifier_pb2, labeling_service_pb2, labeling_service_pb2_grpc
 
@@ -226,3 +230,53 @@ def test_local_addresses(address: str, local: bool) -> None:
 def test_every_code_has_its_class() -> None:
     for kind in GenaugError.__subclasses__():
         assert hasattr(grpc.StatusCode, kind.code)
+
+
+def test_health_has_a_port_of_its_own_that_answers_when_all_threads_are_taken(start) -> None:
+    probed = f"127.0.0.1:{free_port()}"
+    start(warm=Unavailable("no store"), server={"address": "127.0.0.1:0", "health_address": probed, "threads": 2})
+    assert health(probed, ALIVE) == health_pb2.HealthCheckResponse.SERVING
+    assert health(probed) == health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+def test_what_keeps_a_service_from_working_may_pass(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(server_module, "_AGAIN", 0.05)
+    room = Room(Unavailable("the store is away", reason="STORE_UNAVAILABLE"))
+
+    def register(server, settings):
+        labeling_service_pb2_grpc.add_LabelingServiceServicer_to_server(room, server)
+        return room
+
+    server = Server(load_settings(server={"address": "127.0.0.1:0"}), [register])
+    stop = threading.Event()
+    running = threading.Thread(target=lambda: server.run(stop))
+    monkeypatch.setattr(server_module.signal, "signal", lambda *_: None)
+    running.start()
+    try:
+        wait_until(lambda: Room.service_name in server.refusals, what="a refusal")
+        room._warm = None
+        wait_until(lambda: not server.refusals, what="the service")
+        assert health(server.address) == health_pb2.HealthCheckResponse.SERVING
+        assert call(server.address, "x").name == "x"
+    finally:
+        stop.set()
+        running.join(20)
+
+
+def test_tls_is_spoken_alone(start, tmp_path) -> None:
+    key, certificate = tmp_path / "tls.key", tmp_path / "tls.crt"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost"]
+    command += ["-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(command, check=True, capture_output=True)
+    tls = {"certificate": str(certificate), "key": str(key)}
+    address = start(server={"address": "localhost:0"}, tls=tls)
+    with connect(f"https://{address}", authority=str(certificate)) as channel:
+        stub = labeling_service_pb2_grpc.LabelingServiceStub(channel)
+        assert stub.GetClassifier(labeling_service_pb2.GetClassifierRequest(name="x"), timeout=10).name == "x"
+    with pytest.raises(Unavailable):
+        call(address, "x")
+    with pytest.raises(FailedPrecondition, match=r"tls\.authority: /none"):
+        connect(f"https://{address}", authority="/none")
+    with pytest.raises(FailedPrecondition, match="tls: /none"):
+        start(tls={"certificate": "/none", "key": "/none"})
