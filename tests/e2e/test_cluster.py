@@ -131,9 +131,9 @@ def test_helm_test_runs_a_tiny_run(cluster: Cluster) -> None:
 def test_what_was_made_outlives_the_release(cluster: Cluster, client: Client) -> None:
     before = {run.name: run.state for run in client.list_runs()}
     told = cluster.helm("uninstall", "--wait")
-    assert "uninstalled" in told
+    assert "kept due to the resource policy" in told
     kept = {one["metadata"]["name"] for one in cluster.get("pvc")["items"]}
-    assert kept == {f"data-{RELEASE}-minio-0", f"database-{RELEASE}-orchestrator-0"}
+    assert kept == {f"{RELEASE}-minio", f"{RELEASE}-orchestrator"}
     cluster.install()
     with cluster.forwarded() as endpoint, Client(endpoint, token=cluster.token(), settings=Settings()) as again:
         assert {run.name: run.state for run in again.list_runs()} == before

@@ -168,3 +168,19 @@ imagePullSecrets: {{- range . }}
 {{ toYaml . }}
 {{- end }}
 {{- end -}}
+
+{{/* A volume that holds data, kept when the chart is uninstalled and taken up by the next installation: dict root, name, component, storage. */}}
+{{- define "genaug.claim" -}}
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata:
+  {{- include "genaug.metadata" . | nindent 2 }}
+  annotations:
+    helm.sh/resource-policy: keep
+spec:
+  accessModes: [ReadWriteOnce]
+  {{- with .storage.className }}
+  storageClassName: {{ . }}
+  {{- end }}
+  resources: {requests: {storage: {{ .storage.size }}}}
+{{- end -}}
