@@ -128,3 +128,11 @@ def test_a_request_may_lie_in_a_file(tmp_path) -> None:
     environment = {"GENAUG_STORE__URL": "memory://"}
     found = CliRunner().invoke(app, ["job", "train", "--request-file", str(tmp_path / "train")], env=environment)
     assert found.exit_code == BAD_INPUT
+
+
+def test_an_evaluation_that_cannot_be_planned_is_bad_input(tmp_path) -> None:
+    (tmp_path / "evaluation.yaml").write_text("{}\n")
+    command = ["evaluation", "plan", "--file", str(tmp_path / "evaluation.yaml"), "--keys", str(tmp_path / "keys")]
+    found = CliRunner().invoke(app, command, env={"GENAUG_STORE__URL": "memory://"})
+    assert found.exit_code == BAD_INPUT
+    assert not (tmp_path / "keys").exists()

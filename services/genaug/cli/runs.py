@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,7 +24,8 @@ from genaug.cli.output import (
     stderr,
 )
 from genaug.client import Client
-from genaug.shared.errors import FailedPrecondition, InvalidArgument, NotFound
+from genaug.jobs import BAD_INPUT
+from genaug.shared.errors import FINAL_CODES, FailedPrecondition, GenaugError, InvalidArgument, NotFound
 from genaug.shared.names import check_id
 from genaug.shared.protojson import from_dict, to_dict
 from genaug.shared.requests import evaluation_name, read_request
@@ -211,12 +213,21 @@ def plan_evaluation(
     keys: Annotated[Path, typer.Option(help="Folder for the files `train` and `evaluate`: the requests' keys.")],
     overrides: SetOption = [],  # noqa: B006  # typer's way
 ) -> None:
-    """Write what an evaluation needs into the store, without a server, for `genaug job … --request-file`."""
+    """Write what an evaluation needs into the store, without a server, for `genaug job … --request-file`.
+
+    Exit status 42, as of a Job: the file cannot be evaluated, do not retry.
+    """
     # Here, since no other command needs it.
     from genaug.orchestrator.plan import requests_of, write_plan
 
-    spec = parse_spec(_read(file, overrides), evaluation_pb2.EvaluationSpec)
-    name, plan = write_plan(Store.open(settings().store, "orchestrator"), to_dict(spec))
+    try:
+        spec = parse_spec(_read(file, overrides), evaluation_pb2.EvaluationSpec)
+        name, plan = write_plan(Store.open(settings().store, "orchestrator"), to_dict(spec))
+    except GenaugError as error:
+        if error.code not in FINAL_CODES:
+            raise
+        print(f"genaug: {error.message} [{error.reason}]", file=sys.stderr)  # noqa: T201
+        raise typer.Exit(BAD_INPUT) from None
     keys.mkdir(parents=True, exist_ok=True)
     for request in requests_of(plan):
         (keys / request.step).write_text(request.key)
