@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 import pytest
@@ -10,6 +11,10 @@ from obstore.store import MemoryStore
 from genaug.shared.store import Store
 
 Stores = Callable[[str], Store]
+
+# What a person has set for an installation of theirs is not for the tests.
+for _name in [name for name in os.environ if name.startswith("GENAUG_") and name != "GENAUG_E2E_VALUES"]:
+    del os.environ[_name]
 
 
 @pytest.fixture

@@ -163,7 +163,9 @@ class _Guard:
             for variable, token in zip((request_id, run_id), self._tokens, strict=True):
                 variable.reset(token)
         CALLS_AT_WORK.labels(self._method).dec()
-        code = _code_of(error)
+        # Set by the gateway, whose services' errors are not exceptions of ours.
+        given = self._context.code()  # type: ignore[attr-defined]  # its stubs lack it
+        code = given.name if error is None and isinstance(given, grpc.StatusCode) else _code_of(error)
         CALL_SECONDS.labels(self._method, code).observe(time.monotonic() - self._start)
         if error is None or isinstance(error, GeneratorExit):
             return

@@ -3,6 +3,7 @@ from collections.abc import Iterator
 
 import grpc
 import pytest
+from prometheus_client import REGISTRY
 
 from genaug.client import connect, translated
 from genaug.gateway.service import register
@@ -77,6 +78,14 @@ def test_answers_and_errors_come_through_as_they_are(endpoint: str) -> None:
     with pytest.raises(NotFound) as error, translated(endpoint):
         stub(endpoint).GetRun(orchestrator.GetRunRequest(name="runs/none"))
     assert error.value.reason == "RUN_NOT_FOUND"
+
+
+def test_an_error_behind_the_gateway_is_counted_as_one(endpoint: str) -> None:
+    with pytest.raises(NotFound), translated(endpoint):
+        stub(endpoint).GetRun(orchestrator.GetRunRequest(name="runs/none"))
+    labels = {"method": "/genaug.v1.OrchestratorService/GetRun", "code": "NOT_FOUND"}
+    # Once by the gateway, once by the service; both are in this process.
+    assert REGISTRY.get_sample_value("genaug_call_seconds_count", labels) >= 2
 
 
 def test_leaving_a_stream_ends_it_behind_the_gateway(endpoint: str, room: Room) -> None:
