@@ -41,10 +41,7 @@ class Release:
 
     def scale(self, replicas: int) -> None:
         self.kubectl("scale", "deployment", self.deployment, f"--replicas={replicas}")
-        self.kubectl("rollout", "restart", f"deployment/{self.deployment}")
         self.kubectl("rollout", "status", f"deployment/{self.deployment}", "--timeout=180s")
-        # Until callers have asked for the addresses again.
-        time.sleep(75)
 
     def drawn(self) -> list[float]:
         """Images that each pod has drawn."""
@@ -54,7 +51,8 @@ class Release:
 
     def generate(self, client: Client, seed: int, **more: object) -> run_pb2.Run.Step:
         """The step `generate` of a run with its own seed."""
-        settings = {"generation.seed": seed, **more}
+        # What follows the step is of no interest here.
+        settings = {"generation.seed": seed, "evaluation.updates": 20, "evaluation.seeds": 2, **more}
         values = apply_overrides(
             load_yaml(self.file.read_text()), [f"{key}={value}" for key, value in settings.items()]
         )
@@ -74,12 +72,16 @@ def main() -> None:
     args = parser.parse_args()
     release = Release(args.namespace, args.release, args.file)
     with Client() as client:
-        release.scale(1)
-        one = release.generate(client, args.seed)
         release.scale(3)
+        # Until callers have asked for the addresses again; and each pod has loaded what it draws with.
+        time.sleep(65)
+        release.generate(client, args.seed)
+        before = release.drawn()
         three = release.generate(client, args.seed + 1)
-        pods = release.drawn()
+        pods = [after - drawn for after, drawn in zip(release.drawn(), before, strict=True)]
         again = release.generate(client, args.seed + 1, **{"evaluation.resamples": 1500})
+        release.scale(1)
+        one = release.generate(client, args.seed + 2)
     chunks = sum(result.startswith("batches/") for result in again.results)
     for name, ratio, goal, better in (
         ("replicas", one.seconds / three.seconds, 2, "higher"),
