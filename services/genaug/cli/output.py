@@ -205,7 +205,8 @@ class RunProgress:
     def _how_far(self, step: run_pb2.Step) -> str:
         progress = step.progress
         if not progress.total:
-            return "at work"
+            # Before anything is counted there may be something to say, such as why a Job's pod does not start.
+            return progress.aside or "at work"
         left = f", about {duration(progress.seconds_left)} left" if progress.seconds_left else ""
         aside = f" ({progress.aside})" if progress.aside else ""
         return f"{progress.done}/{progress.total} {progress.unit}{left}{aside}"
