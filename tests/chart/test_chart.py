@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from tests.chart.conftest import CHART, VALUES, Render, containers, environment, pods
+from tests.chart.conftest import CHART, TEMPLATE, VALUES, Render, containers, environment, pods
 from tests.chart.schema import problems
 from tests.servers import ROOT
 
@@ -155,7 +155,7 @@ def test_one_services_overlay_leaves_the_others_alone(render: Render) -> None:
     ],
 )
 def test_a_typo_fails_with_its_path(helm: str, setting: str, named: str) -> None:
-    command = [helm, "template", "genaug", str(CHART), "--set", "minio.enabled=true", "--set", setting]
+    command = [helm, *TEMPLATE, str(CHART), "--set", "minio.enabled=true", "--set", setting]
     found = subprocess.run(command, capture_output=True, text=True, check=False)
     assert found.returncode != 0
     assert named.split(".")[0] in found.stderr
@@ -163,7 +163,7 @@ def test_a_typo_fails_with_its_path(helm: str, setting: str, named: str) -> None
 
 
 def test_without_a_store_the_error_says_what_to_do(helm: str) -> None:
-    found = subprocess.run([helm, "template", "genaug", str(CHART)], capture_output=True, text=True, check=False)
+    found = subprocess.run([helm, *TEMPLATE, str(CHART)], capture_output=True, text=True, check=False)
     assert "store.url: say where the object store is, or set minio.enabled" in found.stderr
 
 
@@ -180,7 +180,7 @@ def test_every_value_is_in_the_schema_and_in_the_readme() -> None:
 def copy(tmp_path: Path, helm: str) -> Path:
     """What `make chart` writes, written anew."""
     rendered = subprocess.run(
-        [helm, "template", "genaug", str(CHART), "--namespace", "genaug", "--values", str(ROOT / "k8s/values.yaml")],
+        [helm, *TEMPLATE, str(CHART), "--namespace", "genaug", "--values", str(ROOT / "k8s/values.yaml")],
         capture_output=True,
         text=True,
         check=True,
