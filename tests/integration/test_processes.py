@@ -126,23 +126,23 @@ def test_each_serves_itself_alone(cluster: Home, addresses: dict[str, str]) -> N
         assert {found for found in listed if found.startswith("genaug.")} == {name}
 
 
-def test_a_run_across_them_has_the_digests_of_an_embedded_one(cluster: Home, run: dict, run_file: Path) -> None:
-    found = cluster.json("run", "create", "-f", run_file, "--wait")
-    assert (found["name"], found["evaluation"]) == (run["name"], run["evaluation"])
-    assert step_results(found) == step_results(run)
+@pytest.fixture(scope="module")
+def across(cluster: Home, run_file: Path) -> dict:
+    """A run over the processes, as a command of somebody outside starts it."""
+    return cluster.json("run", "create", "-f", run_file, "--wait")
+
+
+def test_a_run_across_them_has_the_digests_of_an_embedded_one(across: dict, run: dict) -> None:
+    assert (across["name"], across["evaluation"]) == (run["name"], run["evaluation"])
+    assert step_results(across) == step_results(run)
 
 
 def step_results(run: dict) -> list[str]:
     return [result for step in run["steps"] for result in step.get("results", [])]
 
 
-def test_a_run_is_one_trace_from_the_command_to_its_jobs(
-    cluster: Home, run_file: Path, collector: tuple[Collector, str]
-) -> None:
-    file = cluster.folder / "traced.yaml"
-    file.write_text(run_file.read_text().replace("name: tiny", "name: traced").replace("updates: 60", "updates: 61"))
-    found = cluster.json("run", "create", "-f", file, "--wait")
-    trace = found["traceparent"].split("-")[1]
+def test_a_run_is_one_trace_from_the_command_to_its_jobs(across: dict, collector: tuple[Collector, str]) -> None:
+    trace = across["traceparent"].split("-")[1]
     wanted = {
         ("genaug-cli", "genaug run create"),
         ("genaug-gateway", "genaug.v1.OrchestratorService/CreateRun"),
@@ -160,7 +160,7 @@ def test_a_run_is_one_trace_from_the_command_to_its_jobs(
     wait_until(arrived, what=f"spans of {trace}; {sorted(set(collector[0].spans))}")
 
 
-def test_every_metric_of_the_dashboard_arrives(cluster: Home, metrics: dict[str, str]) -> None:
+def test_every_metric_of_the_dashboard_arrives(across: dict, metrics: dict[str, str]) -> None:
     texts = [urllib.request.urlopen(f"http://{one}/metrics").read().decode() for one in metrics.values()]
     panels = json.loads(DASHBOARD.read_text())["panels"]
     asked = {name for panel in panels for t in panel["targets"] for name in re.findall(r"genaug_\w+", t["expr"])}
@@ -168,7 +168,7 @@ def test_every_metric_of_the_dashboard_arrives(cluster: Home, metrics: dict[str,
         assert any(re.search(rf"^{name}[{{ ]", text, re.MULTILINE) for text in texts), name
 
 
-def test_logs_name_the_run_and_hold_no_secret(cluster: Home) -> None:
+def test_logs_are_json_and_hold_no_secret(cluster: Home, across: dict) -> None:
     log = (cluster.folder / "logs" / "labeling.log").read_text()
     assert "t0ken" not in log
     lines = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
