@@ -9,8 +9,13 @@ from typing import Any
 import numpy as np
 
 from genaug.shared.manifest import Row, write_rows
+from genaug.shared.settings import InferenceSettings
 from genaug.shared.store import Store
+from genaug.vision.classifiers import Classifier
+from genaug.vision.eyes import Served
 from genaug.vision.images import Pixels, encode_png, pixel_sha256
+from genaug.vision.inference import InferenceServer, Model
+from genaug.vision.networks import FLOAT32
 
 CLASSES = ["leans", "lies", "stands"]
 VERSION = "datasets/shapes/versions/real"
@@ -70,3 +75,9 @@ def item(**changes: Any) -> dict[str, Any]:
         "seed": 0,
         **changes,
     }
+
+
+def served(classifier: Classifier, **limits: Any) -> Served:
+    """A classifier behind an inference server of its own."""
+    server = InferenceServer(lambda _: classifier, InferenceSettings(**limits), name="test")
+    return Served(server, Model(classifier.name, FLOAT32), window=16)

@@ -68,7 +68,8 @@ def _run(settings: Settings, step: JobStep, key: str, told: threading.Event, *, 
 
     try:
         if step == "train":
-            _train(store, report, settings.device, items=request.inputs["items"][shard::shards])
+            items = request.inputs["items"][shard::shards]
+            _train(store, report, settings.device, items=items, sources=request.inputs.get("shelf"))
         else:
             log.info("finished", extra={"result": _load(step)(request.inputs, store, report, device=settings.device)})
     except GenaugError as error:
@@ -78,8 +79,11 @@ def _run(settings: Settings, step: JobStep, key: str, told: threading.Event, *, 
     return 0
 
 
-def _train(store: Store, report: Report, device: str, *, items: list[dict[str, Any]]) -> None:
+def _train(
+    store: Store, report: Report, device: str, *, items: list[dict[str, Any]], sources: dict[str, list[str]] | None
+) -> None:
     """Train the items one after the other. Updates are told over all of them; images that are read, aside."""
+    shelf = importlib.import_module("genaug.vision.shards").read_shelf(store, sources) if sources else None
     updates = [int(item["updates"]) for item in items]
     for index, item in enumerate(items):
         before = sum(updates[:index])
@@ -93,7 +97,7 @@ def _train(store: Store, report: Report, device: str, *, items: list[dict[str, A
             else:
                 report(before, sum(updates), "updates", f"reading {unit}, {done} of {total}" if done < total else "")
 
-        log.info("finished", extra={"result": _load(item["role"])(item, store, tell, device=device)})
+        log.info("finished", extra={"result": _load(item["role"])(item, store, tell, device=device, shelf=shelf)})
         # One that was there already has told nothing.
         report(before + updates[index], sum(updates), "updates")
 

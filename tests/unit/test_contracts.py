@@ -38,7 +38,7 @@ def test_the_contracts_hold(copy: Path) -> None:
     [
         ("shared/names.py", "import genaug.client", "Layers"),
         ("utils.py", "", "Layers"),
-        ("labeling/predict.py", "import genaug.selection.choose", "Services meet on the wire"),
+        ("labeling/label.py", "import genaug.selection.choose", "Services meet on the wire"),
         ("selection/choose.py", "import grpc", "Domain modules"),
         ("assembly/seal.py", "import google.protobuf.message", "Domain modules"),
         ("generation/draw.py", "import genaug.v1.run_pb2", "Domain modules"),

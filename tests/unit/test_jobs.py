@@ -79,7 +79,7 @@ def test_updates_are_told_over_all_items_and_images_aside(settings, monkeypatch)
     told: list[tuple[int, int, str, str]] = []
     monkeypatch.setattr(jobs.Reporter, "__call__", lambda self, *far: told.append(far))
 
-    def work(item, store, report, *, device) -> str:
+    def work(item, store, report, *, device, shelf) -> str:
         report(7, 9, "images")
         for part in range(1, item["parts"] + 1):
             report(part, item["parts"], "updates")
@@ -105,7 +105,7 @@ def test_items_that_were_there_count_as_done(settings, monkeypatch) -> None:
     told: list[tuple[int, int, str, str]] = []
     monkeypatch.setattr(jobs.Reporter, "__call__", lambda self, *far: told.append(far))
     items = [{"role": "ROLE_EVALUATOR", "updates": updates} for updates in (10, 30)]
-    assert run(settings, monkeypatch, "train", {"items": items}, lambda *_, device: "classifiers/x")[0] == 0
+    assert run(settings, monkeypatch, "train", {"items": items}, lambda *_, **__: "classifiers/x")[0] == 0
     assert told == [(10, 40, "updates", ""), (40, 40, "updates", "")]
 
 

@@ -14,12 +14,15 @@ from genaug.vision import classifiers
 from genaug.vision.classifiers import Classifier
 from genaug.vision.devices import pick_device
 from genaug.vision.networks import build_network
+from genaug.vision.shards import Shelf
 from genaug.vision.training import Schedule, check_classes, fit, load_labelled
 
 ROLE = "ROLE_EVALUATOR"
 
 
-def train_evaluator(item: dict[str, Any], store: Store, report: Report, *, device: str) -> str:
+def train_evaluator(
+    item: dict[str, Any], store: Store, report: Report, *, device: str, shelf: Shelf | None = None
+) -> str:
     """Train one evaluator on the training rows of a dataset version, real and made.
 
     The weights kept are those that did best on the validation rows, which are real. Rows of classes outside the label
@@ -30,6 +33,7 @@ def train_evaluator(item: dict[str, Any], store: Store, report: Report, *, devic
             classes (the label map), sampling, updates, batch_size, learning_rate, seed.
         report: Told of images, then of updates.
         device: As in the settings.
+        shelf: Where features of a frozen backbone may lie, and are kept.
 
     Returns:
         Its name, "classifiers/{digest}". One that is there already is not trained again.
@@ -61,9 +65,9 @@ def train_evaluator(item: dict[str, Any], store: Store, report: Report, *, devic
     ).to(pick_device(device))
     looks = fit(
         network,
-        load_labelled(store, training, network, classes=item["classes"], report=report),
+        load_labelled(store, training, network, classes=item["classes"], report=report, shelf=shelf),
         schedule=schedule,
-        validation=load_labelled(store, validation, network, classes=item["classes"], report=report),
+        validation=load_labelled(store, validation, network, classes=item["classes"], report=report, shelf=shelf),
         advance=lambda update: report(update, schedule.updates, "updates"),
     )
     best = max(looks, key=lambda look: look.rank)

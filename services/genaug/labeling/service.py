@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import grpc
 
+from genaug.shared.errors import InvalidArgument
+from genaug.shared.inline import InlineStream, precision_of
 from genaug.shared.names import digest_id
 from genaug.shared.protojson import from_dict
 from genaug.shared.server import page
@@ -17,8 +20,18 @@ from genaug.v1 import classifier_pb2, common_pb2, labeling_service_pb2_grpc, run
 from genaug.v1 import labeling_service_pb2 as pb
 
 if TYPE_CHECKING:
-    from genaug.labeling.predict import Done, Labelled, Predictor
-    from genaug.vision.devices import ModelThread
+    from genaug.labeling.label import Done, Labelled
+    from genaug.labeling.predictor import Predictor
+    from genaug.vision.inference import InferenceServer, Seen
+
+
+log = logging.getLogger(__name__)
+
+# A PNG of 8×8 pixels in 64 shades of grey.
+_CANARY = bytes.fromhex(
+    "89504e470d0a1a0a0000000d4948445200000008000000080800000000e164e1570000001249444154780163646084020e28"
+    "cd42160300132f008be9495f0b0000000049454e44ae426082"
+)
 
 
 class LabelingServicer(labeling_service_pb2_grpc.LabelingServiceServicer):
@@ -30,17 +43,25 @@ class LabelingServicer(labeling_service_pb2_grpc.LabelingServiceServicer):
         self._settings = settings
         self._store = Store.open(settings.store, "labeling")
         self._lock = threading.Lock()
-        self._thread: ModelThread | None = None
-        self._predictor: tuple[str, Predictor] | None = None
+        self._inference: InferenceServer | None = None
 
     def warm_up(self) -> None:
-        """Check the store. Models are loaded by the first call that needs them."""
+        """Check the store, and load the classifiers of `inference.preload`; others by the first call that needs them.
+
+        Raises:
+            NotFound, FailedPrecondition, Unavailable: one cannot be had.
+        """
         self._store.check()
+        for classifier in self._settings.inference.preload:
+            digest_id(classifier, "classifiers")
+            predictor = self._open(classifier, f"PRECISION_{self._settings.inference.precision}")
+            for _ in predictor.predict(iter([_CANARY])):
+                log.info("classifier ready", extra={"classifier": classifier})
 
     def close(self) -> None:
         """Let the model's thread end."""
-        if self._thread is not None:
-            self._thread.close()
+        if self._inference is not None:
+            self._inference.close()
 
     def GetClassifier(
         self, request: pb.GetClassifierRequest, context: grpc.ServicerContext
@@ -62,40 +83,56 @@ class LabelingServicer(labeling_service_pb2_grpc.LabelingServiceServicer):
     def LabelBatch(
         self, request: pb.LabelBatchRequest, context: grpc.ServicerContext
     ) -> Iterator[pb.LabelBatchResponse]:
-        from genaug.labeling.predict import Labelling, label_batch, mode_of
+        from genaug.labeling.label import Labelling, label_batch, mode_of
+        from genaug.labeling.predictor import check_labeler
 
         digest_id(request.classifier, "classifiers")
         digest_id(request.batch, "batches")
         number = request.mode or run_pb2.LabelingSpec.MODE_AGREE
         known = run_pb2.LabelingSpec.Mode
         mode = mode_of(known.Name(number) if number in known.values() else str(number))
-        wanted = Labelling(request.classifier, request.batch, mode)
+        wanted = Labelling(request.classifier, request.batch, mode, precision_of(request.precision))
 
-        def work() -> Iterator[Done | Labelled]:
-            return label_batch(
-                wanted, self._store, lambda: self._open_predictor(wanted.classifier), until=context.is_active
-            )
+        def predictor() -> Predictor:
+            check_labeler(self._store, wanted.classifier)
+            return self._open(wanted.classifier, wanted.precision)
 
-        # What is finished needs no model, and does not wait for one.
-        finished = self._store.exists(wanted.manifest)
-        for event in work() if finished else self._model_thread().stream(work):
+        for event in label_batch(wanted, self._store, predictor, until=context.is_active):
             yield to_response(event)
 
-    def _model_thread(self) -> ModelThread:
-        from genaug.vision.devices import ModelThread
+    def LabelImages(
+        self, request_iterator: Iterator[pb.LabelImagesRequest], context: grpc.ServicerContext
+    ) -> Iterator[pb.LabelImagesResponse]:
+        stream = InlineStream(request_iterator)
+        config: pb.LabelImagesRequest.Config = stream.config
+        digest_id(config.classifier, "classifiers")
+        if config.top_k < 0:
+            raise InvalidArgument(f"top_k: {config.top_k} is below 0", reason="BAD_TOP_K")
+        predictor = self._open(config.classifier, precision_of(config.precision))
+        ids, images = stream.source(self._store)
+        answers = predictor.predict(images, until=context.is_active)
+        try:
+            for index, seen in enumerate(answers):
+                yield to_answer(next(ids), index, seen, predictor, top_k=config.top_k)
+        finally:
+            answers.close()
+
+    def _open(self, classifier: str, precision: str) -> Predictor:
+        """The classifier, where the configuration says that it computes."""
+        from genaug.labeling.predictor import InProcess
+        from genaug.vision.classifiers import read_record
+        from genaug.vision.inference import Model
+
+        record = read_record(self._store, classifier)
+        return InProcess(self._server(), Model(classifier, precision), record, window=self._settings.inference.window)
+
+    def _server(self) -> InferenceServer:
+        from genaug.vision.inference import serving
 
         with self._lock:
-            if self._thread is None:
-                self._thread = ModelThread("labeling")
-            return self._thread
-
-    def _open_predictor(self, classifier: str) -> Predictor:
-        """The labeler, kept between calls: chunks of one run use the same. Called on the model's thread alone."""
-        from genaug.labeling.predict import open_predictor
-
-        if self._predictor is None or self._predictor[0] != classifier:
-            self._predictor = classifier, open_predictor(self._store, classifier, device=self._settings.device)
-        return self._predictor[1]
+            if self._inference is None:
+                self._inference = serving(self._store, self._settings, name="labeling")
+            return self._inference
 
 
 def register(server: grpc.Server, settings: Settings) -> LabelingServicer:
@@ -105,9 +142,24 @@ def register(server: grpc.Server, settings: Settings) -> LabelingServicer:
     return servicer
 
 
+def to_answer(image_id: str, index: int, seen: Seen, predictor: Predictor, *, top_k: int) -> pb.LabelImagesResponse:
+    """The answer for one image, with its `top_k` most probable classes (0: all)."""
+    answer = pb.LabelImagesResponse(
+        id=image_id, index=index, status=common_pb2.ItemStatus(reason=seen.status, message=seen.message)
+    )
+    if seen.probabilities is None:
+        return answer
+    order = (-seen.probabilities).argsort(kind="stable")[: top_k or None]
+    for at in order:
+        answer.top.add(class_name=predictor.classes[at], probability=float(seen.probabilities[at]))
+    threshold = predictor.thresholds.get(answer.top[0].class_name)
+    answer.sure = seen.status == "OK" and threshold is not None and answer.top[0].probability >= threshold
+    return answer
+
+
 def to_response(event: Done | Labelled) -> pb.LabelBatchResponse:
     """Progress or result as the stream says it."""
-    from genaug.labeling.predict import Done
+    from genaug.labeling.label import Done
 
     if isinstance(event, Done):
         return pb.LabelBatchResponse(

@@ -19,6 +19,7 @@ from genaug.vision import classifiers
 from genaug.vision.classifiers import Classifier
 from genaug.vision.devices import pick_device
 from genaug.vision.networks import Network, build_network
+from genaug.vision.shards import Shelf
 from genaug.vision.training import Labelled, Schedule, check_classes, fit, load_labelled, logits_of, macro_recall
 
 ROLE = "ROLE_LABELER"
@@ -27,7 +28,9 @@ PARTS = 3
 """Out-of-fold networks: each part of the training rows is judged by one that was trained on the others."""
 
 
-def train_labeler(item: dict[str, Any], store: Store, report: Report, *, device: str) -> str:
+def train_labeler(
+    item: dict[str, Any], store: Store, report: Report, *, device: str, shelf: Shelf | None = None
+) -> str:
     """Train and calibrate one labeler on the real training rows of a dataset version.
 
     Neither validation rows nor made images are looked at. Three networks, each trained without one part of the rows,
@@ -38,6 +41,7 @@ def train_labeler(item: dict[str, Any], store: Store, report: Report, *, device:
         item: One item of a `train` Job, as for an evaluator.
         report: Told of images, then of updates, of all four networks.
         device: As in the settings.
+        shelf: Where features of a frozen backbone may lie, and are kept.
 
     Returns:
         Its name, "classifiers/{digest}". One that is there already is not trained again.
@@ -54,7 +58,7 @@ def train_labeler(item: dict[str, Any], store: Store, report: Report, *, device:
     rows = [row for row in rows if row.split == "train" and row.source == "real"]
     check_classes(rows, classes=item["classes"])
     training = _Training(item, store, report, device=device)
-    labelled = load_labelled(store, rows, training.new_network(), classes=item["classes"], report=report)
+    labelled = load_labelled(store, rows, training.new_network(), classes=item["classes"], report=report, shelf=shelf)
     logits, judged = training.out_of_fold(labelled, parts_of(rows))
     targets = labelled.targets[judged]
     calibration = calibrate(logits[judged], targets, classes=item["classes"])

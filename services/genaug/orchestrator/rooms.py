@@ -104,10 +104,10 @@ class Rooms:
         return self._streamed("generation", self._generation.GenerateImages, message, "batch", until, on_progress)
 
     def generate_and_label(self, request: Json, until: Until, on_progress: Report) -> Json:
-        """{generate: GenerateImagesRequest, classifier, mode} -> {batch: Batch, labelled: LabelledBatch}."""
+        """{generate: GenerateImagesRequest, classifier, mode, precision} -> {batch: Batch, labelled: LabelledBatch}."""
         batch = self.generate(request["generate"], until, on_progress)
         message = labeling_service_pb2.LabelBatchRequest(
-            classifier=request["classifier"], batch=batch["name"], mode=request["mode"]
+            classifier=request["classifier"], batch=batch["name"], mode=request["mode"], precision=request["precision"]
         )
         labelled = self._streamed(
             "labeling", self._labeling.LabelBatch, message, "labelled_batch", until, lambda *_: None
@@ -115,9 +115,9 @@ class Rooms:
         return {"batch": batch, "labelled": labelled}
 
     def embed(self, request: Json, until: Until, on_progress: Report) -> Json:
-        """EmbedImagesRequest -> Embedding."""
-        message = from_dict(selection_service_pb2.EmbedImagesRequest, request)
-        return self._streamed("selection", self._selection.EmbedImages, message, "embedding", until, on_progress)
+        """EmbedVersionRequest -> Embedding."""
+        message = from_dict(selection_service_pb2.EmbedVersionRequest, request)
+        return self._streamed("selection", self._selection.EmbedVersion, message, "embedding", until, on_progress)
 
     def select(self, request: Json, until: Until, on_progress: Report) -> Json:
         """SelectImagesRequest -> Selection."""

@@ -60,6 +60,7 @@ _WORDS: dict[str, str] = {
     "generator.precision": "PRECISION_FLOAT32",
     "generator.autoencoder": "",
     "labeling.mode": "MODE_AGREE",
+    "labeling.precision": "PRECISION_FLOAT32",
     "selection.method": "METHOD_TSNE_GRID",
 }
 

@@ -60,6 +60,8 @@ class SixSteps:
         self._run = work.owner
         self._spec: Spec = records.get(work.owner)["spec"]
         self._augmented = augmented_classes(self._spec)
+        # Runs that were begun before it could be chosen do not say it.
+        self._precision = self._spec["labeling"].get("precision", "PRECISION_FLOAT32")
 
     def perform(self) -> None:
         """Run the six steps."""
@@ -143,7 +145,8 @@ class SixSteps:
             for study in studies
         ]
         with self._stage("labeler") as stage:
-            self._job(stage, "train", {"items": items}, [classifier_name(item) for item in items])
+            inputs = {"items": items, "shelf": shelf_of(studies)}
+            self._job(stage, "train", inputs, [classifier_name(item) for item in items])
         for study, item in zip(studies, items, strict=True):
             study.labeler = classifier_name(item)
 
@@ -165,7 +168,12 @@ class SixSteps:
         for _ in range(settings["rounds"]):
             wanted = top_up(needed, kept, drawn, limit=settings["draw_limit"])
             requests = [
-                {"generate": request, "classifier": study.labeler, "mode": self._spec["labeling"]["mode"]}
+                {
+                    "generate": request,
+                    "classifier": study.labeler,
+                    "mode": self._spec["labeling"]["mode"],
+                    "precision": self._precision,
+                }
                 for request in draw_requests(self._spec, study.generators["synthetic"], wanted, drawn)
             ]
             sizes = [size_of(request["generate"]) for request in requests]
@@ -224,7 +232,11 @@ class SixSteps:
                 stage.results.append(study.match)
 
     def _embed(self, study: Study) -> str:
-        request = {"dataset_version": study.version, "classifier": study.labeler}
+        request = {
+            "dataset_version": study.version,
+            "classifier": study.labeler,
+            "precision": self._precision,
+        }
         return str(self._work.call(self._rooms.embed, request)["name"])
 
     def _assemble(self, studies: Sequence[Study]) -> None:
@@ -257,7 +269,8 @@ class SixSteps:
         # The probe is every evaluator's.
         items = list({classifier_name(item): item for one in trainings for item in one.items()}.values())
         with self._stage("train") as stage:
-            self._job(stage, "train", {"items": items}, [classifier_name(item) for item in items])
+            inputs = {"items": items, "shelf": shelf_of(studies)}
+            self._job(stage, "train", inputs, [classifier_name(item) for item in items])
         return trainings
 
     def _evaluate(self, trainings: Sequence[Trainings]) -> list[str]:
@@ -299,6 +312,14 @@ class SixSteps:
             verdict=self._work.call(self._rooms.verdict, {"name": evaluations[0]}),
         )
         self._records.end(self._run, SUCCEEDED)
+
+
+def shelf_of(studies: Sequence[Study]) -> Json:
+    """The lists of images whose features may lie in the store already: see `genaug.vision.shards.read_shelf`."""
+    return {
+        "views": [study.version for study in studies],
+        "labels": [name for study in studies for name in study.labels],
+    }
 
 
 class EvaluationApart:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,16 +11,14 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from genaug.shared.digests import digest_of
-from genaug.shared.errors import Cancelled, FailedPrecondition, NotFound
+from genaug.shared.errors import FailedPrecondition, NotFound
 from genaug.shared.manifest import Row, read_rows
 from genaug.shared.store import Store
 from genaug.shared.tensors import notes_of
-from genaug.vision.classifiers import Classifier
+from genaug.vision.eyes import Eye, Until, see_all
+from genaug.vision.inference import Model, Seen
 
-RECIPE = "embed/2"
-
-# Images embedded between two looks at whether the caller is still there; a network's pass.
-_CHUNK = 64
+RECIPE = "embed/3"
 
 Features = NDArray[np.float32]
 """float32 [rows, dimensions]."""
@@ -36,6 +34,8 @@ class Embedding:
     """Whose training images they are."""
     classifier: str
     """Whose penultimate features they are."""
+    precision: str
+    """What it computed in."""
     image_ids: tuple[str, ...]
     features: Features
 
@@ -54,9 +54,10 @@ class Doing:
     total: int
 
 
-def embedding_name(dataset_version: str, classifier: str) -> str:
+def embedding_name(dataset_version: str, model: Model) -> str:
     """Name of the embedding of a version by the penultimate layer of a classifier."""
-    return f"embeddings/{digest_of(RECIPE, {'dataset_version': dataset_version, 'classifier': classifier})}"
+    inputs = {"dataset_version": dataset_version, "classifier": model.name, "precision": model.precision}
+    return f"embeddings/{digest_of(RECIPE, inputs)}"
 
 
 def object_of(name: str) -> str:
@@ -79,48 +80,51 @@ def training_rows(store: Store, dataset_version: str) -> list[Row]:
 
 
 def embed(
-    store: Store,
-    dataset_version: str,
-    classifier: str,
-    *,
-    loaded: Callable[[], Classifier],
-    until: Callable[[], bool] = lambda: True,
+    store: Store, dataset_version: str, model: Model, *, eye: Callable[[Model], Eye], until: Until = lambda: True
 ) -> Iterator[Doing | Embedding]:
     """Embed the real training rows of a version; yield progress, then the embedding.
 
-    One that is there already is not computed again.
+    One that is there already is not computed again. Features are kept in shards on the way: one that is cut short and
+    asked for again goes on where it was.
 
     Args:
-        loaded: Gives the classifier, when it is needed.
-        until: Whether the caller is still there; looked at between chunks.
+        eye: Gives the classifier, when it is needed.
+        until: Whether the caller is still there.
 
     Raises:
-        Cancelled: `until` said no; nothing was written.
+        FailedPrecondition: reason UNREADABLE_IMAGE.
+        Cancelled: `until` said no; no embedding was written.
     """
-    name = embedding_name(dataset_version, classifier)
+    name = embedding_name(dataset_version, model)
     if not store.exists(object_of(name)):
         rows = training_rows(store, dataset_version)
-        features = yield from embed_rows(store, rows, loaded(), until=until)
+        parts: list[Features] = []
+        done = 0
+        for seen in see_all(store, [row.uri for row in rows], eye(model), until=until):
+            parts.append(stacked(rows[done : done + len(seen)], seen))
+            done += len(seen)
+            yield Doing("embedding", done, len(rows))
         ids = tuple(row.image_id for row in rows)
-        write_embedding(store, Embedding(name, dataset_version, classifier, ids, features))
+        write_embedding(
+            store, Embedding(name, dataset_version, model.name, model.precision, ids, np.concatenate(parts))
+        )
     yield read_embedding(store, name)
 
 
-def embed_rows(
-    store: Store, rows: Sequence[Row], model: Classifier, *, until: Callable[[], bool]
-) -> Generator[Doing, None, Features]:
-    """The features of `rows`, at least one, in their order; yields progress between chunks.
+def stacked(rows: Sequence[Row], seen: Sequence[Seen]) -> Features:
+    """The penultimate features of `rows`, which were `seen`.
 
     Raises:
-        Cancelled: `until` said no.
+        FailedPrecondition: reason UNREADABLE_IMAGE: it was imported or made, so something has changed it since.
     """
-    parts: list[Features] = []
-    for start in range(0, len(rows), _CHUNK):
-        if not until():
-            raise Cancelled(f"embedding was cancelled after {start} of {len(rows)} images; nothing was written")
-        parts.append(model.features_of_rows(store, rows[start : start + _CHUNK]))
-        yield Doing("embedding", min(start + _CHUNK, len(rows)), len(rows))
-    return np.concatenate(parts)
+    for row, one in zip(rows, seen, strict=True):
+        if one.penultimate is None:
+            raise FailedPrecondition(
+                f"image {row.image_id} ({row.uri}) cannot be seen: {one.message or one.status}; restore it",
+                reason="UNREADABLE_IMAGE",
+                image_id=row.image_id,
+            )
+    return np.stack([one.penultimate for one in seen if one.penultimate is not None])
 
 
 def write_embedding(store: Store, embedding: Embedding) -> None:
@@ -129,6 +133,7 @@ def write_embedding(store: Store, embedding: Embedding) -> None:
         "image_ids": json.dumps(list(embedding.image_ids)),
         "dataset_version": embedding.dataset_version,
         "classifier": embedding.classifier,
+        "precision": embedding.precision,
     }
     store.put_new(embedding.object, safetensors.numpy.save({"features": embedding.features}, metadata=metadata))
 
@@ -138,14 +143,14 @@ def read_embedding(store: Store, name: str) -> Embedding:
 
     Raises:
         NotFound: there is none.
-        FailedPrecondition: reason OLD_EMBEDDING; it was written before embeddings said what they embed.
+        FailedPrecondition: reason OLD_EMBEDDING; it was written before embeddings said how.
     """
     try:
         data = store.get(object_of(name))
     except NotFound:
         raise NotFound(f"{name}: there is no such embedding; embed the dataset version first") from None
     metadata = notes_of(data, key=object_of(name))
-    if "classifier" not in metadata:
+    if "precision" not in metadata:
         raise FailedPrecondition(
             f"{name} was written by an earlier version of genaug; embed the dataset version again",
             reason="OLD_EMBEDDING",
@@ -154,6 +159,7 @@ def read_embedding(store: Store, name: str) -> Embedding:
         name,
         metadata["dataset_version"],
         metadata["classifier"],
+        metadata["precision"],
         tuple(json.loads(metadata["image_ids"])),
         safetensors.numpy.load(data)["features"],
     )

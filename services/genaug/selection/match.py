@@ -15,15 +15,17 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from genaug.selection.embed import Doing, Embedding, Features, embed_rows, read_embedding, training_rows
+from genaug.selection.embed import Doing, Embedding, Features, read_embedding, stacked, training_rows
 from genaug.shared.digests import digest_of
 from genaug.shared.errors import Cancelled, FailedPrecondition, InvalidArgument, NotFound
 from genaug.shared.manifest import Row, encode, read_rows
 from genaug.shared.provenance import now, provenance
 from genaug.shared.store import Store
-from genaug.vision.classifiers import Classifier
+from genaug.vision.eyes import Eye, Until
+from genaug.vision.inference import Model, Seen
+from genaug.vision.shards import SHARD, read_shard
 
-RECIPE = "match/1"
+RECIPE = "match/2"
 
 NEAREST = 10
 """Made images named for each real one, at most."""
@@ -55,7 +57,6 @@ NEAREST_REAL = pa.schema(
 
 Reals = NDArray[np.float64]
 Indices = NDArray[np.int64]
-Until = Callable[[], bool]
 
 # Images whose distances to all others of their class are held at once.
 _BLOCK = 512
@@ -111,14 +112,14 @@ class Pairs:
 
 
 def match(
-    wanted: Matching, store: Store, *, loaded: Callable[[str], Classifier], until: Until = lambda: True
+    wanted: Matching, store: Store, *, eye: Callable[[Model], Eye], until: Until = lambda: True
 ) -> Iterator[Doing | dict[str, Any]]:
     """Make the match `wanted`; yield progress, then the record (`genaug.v1.Match` as plain JSON).
 
     A match that is there is not made again.
 
     Args:
-        loaded: Gives the classifier of that name, when it is needed.
+        eye: Gives the classifier, when it is needed.
         until: Whether the caller is still there; looked at between chunks and blocks.
 
     Raises:
@@ -131,9 +132,12 @@ def match(
         start = time.monotonic()
         embedding = read_embedding(store, wanted.embedding)
         real = _real_images(store, embedding)
-        rows = _accepted(store, wanted.labelled_manifests)
+        batches = [read_rows(store, key) for key in sorted(set(wanted.labelled_manifests))]
+        rows = _accepted(batches)
         _check_classes(rows, real, embedding)
-        made = yield from _made_images(store, rows, lambda: loaded(embedding.classifier), until)
+        made = yield from _made_images(
+            store, rows, batches, lambda: eye(Model(embedding.classifier, embedding.precision)), until
+        )
         pairs: dict[str, Pairs] = {}
         done = 0
         for name in made:
@@ -254,9 +258,9 @@ def _real_images(store: Store, embedding: Embedding) -> dict[str, Images]:
     return _by_class(rows, embedding.features)
 
 
-def _accepted(store: Store, manifests: Sequence[str]) -> list[Row]:
-    """The accepted images of labelled manifests, each once."""
-    rows = (row for key in sorted(set(manifests)) for row in read_rows(store, key))
+def _accepted(batches: Sequence[Sequence[Row]]) -> list[Row]:
+    """The accepted images of labelled batches, each once."""
+    rows = (row for batch in batches for row in batch)
     return list({row.image_id: row for row in rows if row.label_verdict == "accepted"}.values())
 
 
@@ -271,12 +275,33 @@ def _check_classes(rows: Sequence[Row], real: Mapping[str, Images], embedding: E
 
 
 def _made_images(
-    store: Store, rows: Sequence[Row], loaded: Callable[[], Classifier], until: Until
+    store: Store, rows: Sequence[Row], batches: Sequence[Sequence[Row]], eye: Callable[[], Eye], until: Until
 ) -> Generator[Doing, None, dict[str, Images]]:
+    """The accepted images `rows` of `batches` with their features: those that labelling kept, and others seen now."""
     if not rows:
         return {}
-    features = yield from embed_rows(store, rows, loaded(), until=until)
-    return _by_class(rows, features)
+    missing = {row.image_id for row in rows}
+    found: dict[str, Features] = {}
+    opened = eye()
+    for part in (batch[start : start + SHARD] for batch in batches for start in range(0, len(batch), SHARD)):
+        _stop_unless(until)
+        wanted = [index for index, row in enumerate(part) if row.image_id in missing]
+        if wanted:
+            seen = _seen(store, part, wanted, opened, until)
+            chosen = [part[index] for index in wanted]
+            found |= {row.image_id: one for row, one in zip(chosen, stacked(chosen, seen), strict=True)}
+            missing -= found.keys()
+            yield Doing("embedding", len(found), len(rows))
+    return _by_class(rows, np.stack([found[row.image_id] for row in rows]))
+
+
+def _seen(store: Store, part: Sequence[Row], wanted: Sequence[int], eye: Eye, until: Until) -> list[Seen]:
+    """What the classifier makes of those of a shard's images that are `wanted`."""
+    shard = read_shard(store, eye.feature_space, [row.uri for row in part])
+    if shard is not None:
+        return eye.recall(shard.features[wanted], shard.statuses[wanted])
+    # Another classifier labelled them, or another format; the shard would hold many that nobody asks for.
+    return list(eye.predict(store.read_ahead([part[index].uri for index in wanted]), until=until))
 
 
 def _by_class(rows: Sequence[Row], features: Features) -> dict[str, Images]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from genaug.shared.errors import InvalidArgument
+from genaug.shared.inline import InlineStream, precision_of
 from genaug.shared.names import digest_id, version_ids
 from genaug.shared.protojson import from_dict
 from genaug.shared.server import frames, page
@@ -18,11 +19,12 @@ from genaug.v1 import common_pb2, run_pb2, selection_pb2, selection_service_pb2_
 from genaug.v1 import selection_service_pb2 as pb
 
 if TYPE_CHECKING:
-    from genaug.selection.embed import Doing, Embedding
+    from genaug.selection.embed import Doing
     from genaug.selection.match import Matching
     from genaug.selection.select import Wanted
-    from genaug.vision.classifiers import Classifier
     from genaug.vision.devices import ModelThread
+    from genaug.vision.eyes import Eye
+    from genaug.vision.inference import InferenceServer, Model
 
 
 class SelectionServicer(selection_service_pb2_grpc.SelectionServiceServicer):
@@ -35,44 +37,59 @@ class SelectionServicer(selection_service_pb2_grpc.SelectionServiceServicer):
         self._store = Store.open(settings.store, "selection")
         self._lock = threading.Lock()
         self._thread: ModelThread | None = None
+        self._inference: InferenceServer | None = None
 
     def warm_up(self) -> None:
         """Check the store. Models are loaded by the call that needs them."""
         self._store.check()
 
     def close(self) -> None:
-        """Let the model's thread end."""
+        """Let the threads of models and maps end."""
         if self._thread is not None:
             self._thread.close()
+        if self._inference is not None:
+            self._inference.close()
 
-    def EmbedImages(
-        self, request: pb.EmbedImagesRequest, context: grpc.ServicerContext
-    ) -> Iterator[pb.EmbedImagesResponse]:
-        from genaug.selection.embed import Doing, embed, embedding_name, object_of
+    def EmbedVersion(
+        self, request: pb.EmbedVersionRequest, context: grpc.ServicerContext
+    ) -> Iterator[pb.EmbedVersionResponse]:
+        from genaug.selection.embed import Doing, embed
+        from genaug.vision.inference import Model
 
         version_ids(request.dataset_version)
         digest_id(request.classifier, "classifiers")
-
-        def work() -> Iterator[Doing | Embedding]:
-            return embed(
-                self._store,
-                request.dataset_version,
-                request.classifier,
-                loaded=lambda: self._load(request.classifier),
-                until=context.is_active,
-            )
-
-        # What is finished needs no model, and does not wait for one.
-        finished = self._store.exists(object_of(embedding_name(request.dataset_version, request.classifier)))
-        for event in work() if finished else self._model_thread().stream(work):
+        model = Model(request.classifier, precision_of(request.precision))
+        for event in embed(self._store, request.dataset_version, model, eye=self._eye, until=context.is_active):
             if isinstance(event, Doing):
-                yield pb.EmbedImagesResponse(progress=_progress(event))
+                yield pb.EmbedVersionResponse(progress=_progress(event))
             else:
                 rows, dimensions = event.features.shape
                 embedding = selection_pb2.Embedding(
                     name=event.name, object=event.object, rows=rows, dimensions=dimensions
                 )
-                yield pb.EmbedImagesResponse(embedding=embedding)
+                yield pb.EmbedVersionResponse(embedding=embedding)
+
+    def EmbedImages(
+        self, request_iterator: Iterator[pb.EmbedImagesRequest], context: grpc.ServicerContext
+    ) -> Iterator[pb.EmbedImagesResponse]:
+        from genaug.vision.inference import Model
+
+        stream = InlineStream(request_iterator)
+        config: pb.EmbedImagesRequest.Config = stream.config
+        digest_id(config.classifier, "classifiers")
+        eye = self._eye(Model(config.classifier, precision_of(config.precision)))
+        ids, images = stream.source(self._store)
+        answers = eye.predict(images, until=context.is_active)
+        try:
+            for index, seen in enumerate(answers):
+                yield pb.EmbedImagesResponse(
+                    id=next(ids),
+                    index=index,
+                    status=common_pb2.ItemStatus(reason=seen.status, message=seen.message),
+                    features=[] if seen.penultimate is None else seen.penultimate.tolist(),
+                )
+        finally:
+            answers.close()
 
     def SelectImages(
         self, request: pb.SelectImagesRequest, context: grpc.ServicerContext
@@ -127,7 +144,7 @@ class SelectionServicer(selection_service_pb2_grpc.SelectionServiceServicer):
         wanted = to_matching(request)
 
         def work() -> Iterator[Doing | dict[str, Any]]:
-            return match(wanted, self._store, loaded=self._load, until=context.is_active)
+            return match(wanted, self._store, eye=self._eye, until=context.is_active)
 
         finished = self._store.exists(f"{wanted.name}/match.json")
         for event in work() if finished else self._model_thread().stream(work):
@@ -142,10 +159,14 @@ class SelectionServicer(selection_service_pb2_grpc.SelectionServiceServicer):
         digest_id(request.name, "matches")
         return from_dict(selection_pb2.Match, read_match(self._store, request.name))
 
-    def _load(self, classifier: str) -> Classifier:
-        from genaug.vision.classifiers import load
+    def _eye(self, model: Model) -> Eye:
+        from genaug.vision.eyes import Served
+        from genaug.vision.inference import serving
 
-        return load(self._store, classifier, device=self._settings.device)
+        with self._lock:
+            if self._inference is None:
+                self._inference = serving(self._store, self._settings, name="selection")
+        return Served(self._inference, model, window=self._settings.inference.window)
 
     def _model_thread(self) -> ModelThread:
         from genaug.vision.devices import ModelThread

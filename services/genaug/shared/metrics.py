@@ -18,6 +18,9 @@ CALL_SECONDS = Histogram(
 )
 CALLS_AT_WORK = Gauge("genaug_calls_at_work", "Calls that are being answered.", ("method",))
 QUEUE_DEPTH = Gauge("genaug_queue_depth", "Work that waits for its turn, by queue.", ("queue",))
+BATCH_IMAGES = Histogram(
+    "genaug_batch_images", "Images that shared one pass of a classifier.", ("queue",), buckets=(1, 2, 4, 8, 16, 32, 64)
+)
 STORE_SECONDS = Histogram(
     "genaug_store_operation_seconds", "Operations on the object store.", ("operation", "outcome"), buckets=_CALL
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any, Literal
@@ -107,6 +108,56 @@ class JobSettings(_Section):
     """Processes that share the trainings of a `train` Job, one thread each when there are several."""
 
 
+class InferenceSettings(_Section):
+    """How labeling and selection let classifiers see images."""
+
+    max_batch: int = Field(64, ge=1, le=1024)
+    """Most images in one pass; on a CPU a pass is smaller where that is faster."""
+    max_delay_s: float = Field(0.005, ge=0, le=10)
+    """Seconds that an image waits for others to share its pass."""
+    queue: int = Field(512, ge=1, le=100_000)
+    """Images of all callers that may wait; one more is refused."""
+    window: int = Field(128, ge=1, le=10_000)
+    """Images of one call that are under way."""
+    decoders: int = Field(default_factory=lambda: min(8, os.cpu_count() or 1), ge=1, le=256)
+    """Threads that decode images."""
+    memory_mb: int = Field(4096, ge=1)
+    """Memory of loaded classifiers, MiB; those that were not used longest leave."""
+    preload: list[str] = []
+    """Classifiers ("classifiers/{digest}") that are loaded before the service is ready."""
+    precision: Literal["FLOAT32", "BFLOAT16"] = "FLOAT32"
+    """What preloaded classifiers compute in."""
+
+
+class OpenInferenceSettings(_Section):
+    """A model server that speaks the Open Inference Protocol 2 over gRPC, such as TorchServe."""
+
+    address: str = ""
+    """host:port."""
+    service_prefix: str = "org.pytorch.serve.grpc.openinference.GRPCInferenceService"
+    """Full name of its service; TorchServe's. Others say inference.GRPCInferenceService."""
+    model: str = "{digest}-{precision}"
+    """Name of a classifier there; {digest} and {precision} (float32, bfloat16) are put in."""
+    version: str = ""
+    """The model's version there; empty for its default."""
+    deadline_s: float = Field(60.0, gt=0)
+    """Seconds that one request may take."""
+    patience_s: float = Field(120.0, ge=0)
+    """Seconds that a server which is away, full or without the model is asked again."""
+    images: int = Field(8, ge=1, le=256)
+    """Images in one request."""
+    requests: int = Field(8, ge=1, le=1024)
+    """Requests under way; below the server's own queue."""
+
+
+class LabelingSettings(_Section):
+    """Who computes labels."""
+
+    predictor: Literal["in-process", "open-inference"] = "in-process"
+    """in-process: labeling itself. open-inference: a model server."""
+    open_inference: OpenInferenceSettings = OpenInferenceSettings()
+
+
 class Settings(BaseSettings):
     """All of it."""
 
@@ -134,6 +185,8 @@ class Settings(BaseSettings):
     endpoints: EndpointSettings = EndpointSettings()
     server: ServerSettings = ServerSettings()
     jobs: JobSettings = JobSettings()
+    inference: InferenceSettings = InferenceSettings()
+    labeling: LabelingSettings = LabelingSettings()
 
     @classmethod
     def settings_customise_sources(
@@ -188,7 +241,11 @@ def environment_of(settings: Settings) -> dict[str, str]:
                 walk(f"{prefix}{field.upper()}__", value)
             else:
                 result[f"{prefix}{field.upper()}"] = (
-                    value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+                    value.get_secret_value()
+                    if isinstance(value, SecretStr)
+                    else json.dumps(value)
+                    if isinstance(value, list)
+                    else str(value)
                 )
 
     walk("GENAUG_", settings)

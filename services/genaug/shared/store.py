@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -41,6 +42,10 @@ class Entry:
     modified: datetime
 
 
+# Objects read at once, and how many are held at most for a reader who is slower. The store answers outside the
+# interpreter's lock.
+_READERS, _AHEAD = 8, 64
+
 # Where every identity tries whether the store can be trusted.
 SELFTEST = "selftest/"
 _JOBS = ("requests/", "progress/")
@@ -53,13 +58,14 @@ ROLES: dict[str, Access] = {
     ),
     "finetune": Access(reads=("datasets/", "images/", "requests/"), writes=("generators/", "progress/")),
     "generation": Access(reads=("generators/",), writes=("draws/", "batches/")),
-    "labeling": Access(reads=("classifiers/", "backbones/", "batches/", "draws/"), writes=("labels/",)),
+    "labeling": Access(reads=("classifiers/", "backbones/", "batches/", "draws/"), writes=("labels/", "embeddings/")),
     "selection": Access(
         reads=("datasets/", "images/", "classifiers/", "backbones/", "batches/", "labels/", "draws/"),
         writes=("embeddings/", "selections/", "matches/"),
     ),
     "train": Access(
-        reads=("datasets/", "images/", "draws/", "requests/"), writes=("classifiers/", "backbones/", "progress/")
+        reads=("datasets/", "images/", "draws/", "labels/", "requests/"),
+        writes=("classifiers/", "backbones/", "embeddings/", "progress/"),
     ),
     "evaluate": Access(
         reads=("datasets/", "images/", "sealed/", "classifiers/", "backbones/", "requests/"),
@@ -145,6 +151,12 @@ class Store:
         self._check(key, write=False)
         with _operation("get", key):
             return bytes(obstore.get(self._backend, key).bytes())
+
+    def read_ahead(self, keys: Sequence[str]) -> Iterator[bytes]:
+        """The objects at `keys`, in order, some read ahead of their use; raises as `get` does."""
+        with ThreadPoolExecutor(_READERS) as pool:
+            for start in range(0, len(keys), _AHEAD):
+                yield from pool.map(self.get, keys[start : start + _AHEAD])
 
     def exists(self, key: str) -> bool:
         """Whether there is an object at `key`."""

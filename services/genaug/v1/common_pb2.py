@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16genaug/v1/common.proto\x12\tgenaug.v1\"h\n\x08Progress\x12\x0c\n\x04step\x18\x01 \x01(\t\x12\x0c\n\x04\x64one\x18\x02 \x01(\x03\x12\r\n\x05total\x18\x03 \x01(\x03\x12\x0c\n\x04unit\x18\x04 \x01(\t\x12\x14\n\x0cseconds_left\x18\x05 \x01(\x01\x12\r\n\x05\x61side\x18\x06 \x01(\t\"/\n\nClassCount\x12\x12\n\nclass_name\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\x03\"\x19\n\tFileFrame\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\"\xbb\x01\n\nProvenance\x12\x0e\n\x06recipe\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\t\x12\x37\n\tlibraries\x18\x04 \x03(\x0b\x32$.genaug.v1.Provenance.LibrariesEntry\x12\x0f\n\x07seconds\x18\x05 \x01(\x01\x1a\x30\n\x0eLibrariesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16genaug/v1/common.proto\x12\tgenaug.v1\"h\n\x08Progress\x12\x0c\n\x04step\x18\x01 \x01(\t\x12\x0c\n\x04\x64one\x18\x02 \x01(\x03\x12\r\n\x05total\x18\x03 \x01(\x03\x12\x0c\n\x04unit\x18\x04 \x01(\t\x12\x14\n\x0cseconds_left\x18\x05 \x01(\x01\x12\r\n\x05\x61side\x18\x06 \x01(\t\"/\n\nClassCount\x12\x12\n\nclass_name\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\x03\"\x19\n\tFileFrame\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\"\xbb\x01\n\nProvenance\x12\x0e\n\x06recipe\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\t\x12\x37\n\tlibraries\x18\x04 \x03(\x0b\x32$.genaug.v1.Provenance.LibrariesEntry\x12\x0f\n\x07seconds\x18\x05 \x01(\x01\x1a\x30\n\x0eLibrariesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\'\n\x0bInlineImage\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"-\n\nItemStatus\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t*U\n\tPrecision\x12\x19\n\x15PRECISION_UNSPECIFIED\x10\x00\x12\x15\n\x11PRECISION_FLOAT32\x10\x01\x12\x16\n\x12PRECISION_BFLOAT16\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,6 +33,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_PROVENANCE_LIBRARIESENTRY']._loaded_options = None
   _globals['_PROVENANCE_LIBRARIESENTRY']._serialized_options = b'8\001'
+  _globals['_PRECISION']._serialized_start=497
+  _globals['_PRECISION']._serialized_end=582
   _globals['_PROGRESS']._serialized_start=37
   _globals['_PROGRESS']._serialized_end=141
   _globals['_CLASSCOUNT']._serialized_start=143
@@ -43,4 +45,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PROVENANCE']._serialized_end=407
   _globals['_PROVENANCE_LIBRARIESENTRY']._serialized_start=359
   _globals['_PROVENANCE_LIBRARIESENTRY']._serialized_end=407
+  _globals['_INLINEIMAGE']._serialized_start=409
+  _globals['_INLINEIMAGE']._serialized_end=448
+  _globals['_ITEMSTATUS']._serialized_start=450
+  _globals['_ITEMSTATUS']._serialized_end=495
 # @@protoc_insertion_point(module_scope)

@@ -27,7 +27,7 @@ from genaug.v1 import common_pb2 as genaug_dot_v1_dot_common__pb2
 from genaug.v1 import run_pb2 as genaug_dot_v1_dot_run__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n genaug/v1/labeling_service.proto\x12\tgenaug.v1\x1a\x1agenaug/v1/classifier.proto\x1a\x16genaug/v1/common.proto\x1a\x13genaug/v1/run.proto\"$\n\x14GetClassifierRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"?\n\x16ListClassifiersRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"^\n\x17ListClassifiersResponse\x12*\n\x0b\x63lassifiers\x18\x01 \x03(\x0b\x32\x15.genaug.v1.Classifier\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"b\n\x11LabelBatchRequest\x12\x12\n\nclassifier\x18\x01 \x01(\t\x12\r\n\x05\x62\x61tch\x18\x02 \x01(\t\x12*\n\x04mode\x18\x03 \x01(\x0e\x32\x1c.genaug.v1.LabelingSpec.Mode\"z\n\x12LabelBatchResponse\x12\'\n\x08progress\x18\x01 \x01(\x0b\x32\x13.genaug.v1.ProgressH\x00\x12\x32\n\x0elabelled_batch\x18\x02 \x01(\x0b\x32\x18.genaug.v1.LabelledBatchH\x00\x42\x07\n\x05\x65vent\"\xb0\x01\n\rLabelledBatch\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08manifest\x18\x02 \x01(\t\x12*\n\x0b\x61\x63\x63\x65ptances\x18\x03 \x03(\x0b\x32\x15.genaug.v1.Acceptance\x12#\n\x04kept\x18\x04 \x03(\x0b\x32\x15.genaug.v1.ClassCount\x12.\n\rdisagreements\x18\x05 \x03(\x0b\x32\x17.genaug.v1.Disagreement\"@\n\x0c\x44isagreement\x12\x12\n\nclass_name\x18\x01 \x01(\t\x12\r\n\x05label\x18\x02 \x01(\t\x12\r\n\x05\x63ount\x18\x03 \x01(\x03\"i\n\nAcceptance\x12\x12\n\nclass_name\x18\x01 \x01(\t\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x02 \x01(\x03\x12\x11\n\tdisagrees\x18\x03 \x01(\x03\x12\x0e\n\x06unsure\x18\x04 \x01(\x03\x12\x12\n\ndegenerate\x18\x05 \x01(\x03\x32\x81\x02\n\x0fLabelingService\x12G\n\rGetClassifier\x12\x1f.genaug.v1.GetClassifierRequest\x1a\x15.genaug.v1.Classifier\x12X\n\x0fListClassifiers\x12!.genaug.v1.ListClassifiersRequest\x1a\".genaug.v1.ListClassifiersResponse\x12K\n\nLabelBatch\x12\x1c.genaug.v1.LabelBatchRequest\x1a\x1d.genaug.v1.LabelBatchResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n genaug/v1/labeling_service.proto\x12\tgenaug.v1\x1a\x1agenaug/v1/classifier.proto\x1a\x16genaug/v1/common.proto\x1a\x13genaug/v1/run.proto\"$\n\x14GetClassifierRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"?\n\x16ListClassifiersRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"^\n\x17ListClassifiersResponse\x12*\n\x0b\x63lassifiers\x18\x01 \x03(\x0b\x32\x15.genaug.v1.Classifier\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x8b\x01\n\x11LabelBatchRequest\x12\x12\n\nclassifier\x18\x01 \x01(\t\x12\r\n\x05\x62\x61tch\x18\x02 \x01(\t\x12*\n\x04mode\x18\x03 \x01(\x0e\x32\x1c.genaug.v1.LabelingSpec.Mode\x12\'\n\tprecision\x18\x04 \x01(\x0e\x32\x14.genaug.v1.Precision\"z\n\x12LabelBatchResponse\x12\'\n\x08progress\x18\x01 \x01(\x0b\x32\x13.genaug.v1.ProgressH\x00\x12\x32\n\x0elabelled_batch\x18\x02 \x01(\x0b\x32\x18.genaug.v1.LabelledBatchH\x00\x42\x07\n\x05\x65vent\"\xb0\x01\n\rLabelledBatch\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08manifest\x18\x02 \x01(\t\x12*\n\x0b\x61\x63\x63\x65ptances\x18\x03 \x03(\x0b\x32\x15.genaug.v1.Acceptance\x12#\n\x04kept\x18\x04 \x03(\x0b\x32\x15.genaug.v1.ClassCount\x12.\n\rdisagreements\x18\x05 \x03(\x0b\x32\x17.genaug.v1.Disagreement\"@\n\x0c\x44isagreement\x12\x12\n\nclass_name\x18\x01 \x01(\t\x12\r\n\x05label\x18\x02 \x01(\t\x12\r\n\x05\x63ount\x18\x03 \x01(\x03\"i\n\nAcceptance\x12\x12\n\nclass_name\x18\x01 \x01(\t\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x02 \x01(\x03\x12\x11\n\tdisagrees\x18\x03 \x01(\x03\x12\x0e\n\x06unsure\x18\x04 \x01(\x03\x12\x12\n\ndegenerate\x18\x05 \x01(\x03\"\xe5\x01\n\x12LabelImagesRequest\x12\x36\n\x06\x63onfig\x18\x01 \x01(\x0b\x32$.genaug.v1.LabelImagesRequest.ConfigH\x00\x12\'\n\x05image\x18\x02 \x01(\x0b\x32\x16.genaug.v1.InlineImageH\x00\x1a\x66\n\x06\x43onfig\x12\x12\n\nclassifier\x18\x01 \x01(\t\x12\'\n\tprecision\x18\x02 \x01(\x0e\x32\x14.genaug.v1.Precision\x12\r\n\x05top_k\x18\x03 \x01(\x05\x12\x10\n\x08manifest\x18\x04 \x01(\tB\x06\n\x04part\"\x8f\x01\n\x13LabelImagesResponse\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05index\x18\x02 \x01(\x03\x12%\n\x06status\x18\x03 \x01(\x0b\x32\x15.genaug.v1.ItemStatus\x12(\n\x03top\x18\x04 \x03(\x0b\x32\x1b.genaug.v1.ClassProbability\x12\x0c\n\x04sure\x18\x05 \x01(\x08\";\n\x10\x43lassProbability\x12\x12\n\nclass_name\x18\x01 \x01(\t\x12\x13\n\x0bprobability\x18\x02 \x01(\x01\x32\xd3\x02\n\x0fLabelingService\x12G\n\rGetClassifier\x12\x1f.genaug.v1.GetClassifierRequest\x1a\x15.genaug.v1.Classifier\x12X\n\x0fListClassifiers\x12!.genaug.v1.ListClassifiersRequest\x1a\".genaug.v1.ListClassifiersResponse\x12K\n\nLabelBatch\x12\x1c.genaug.v1.LabelBatchRequest\x1a\x1d.genaug.v1.LabelBatchResponse0\x01\x12P\n\x0bLabelImages\x12\x1d.genaug.v1.LabelImagesRequest\x1a\x1e.genaug.v1.LabelImagesResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,16 +40,24 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTCLASSIFIERSREQUEST']._serialized_end=221
   _globals['_LISTCLASSIFIERSRESPONSE']._serialized_start=223
   _globals['_LISTCLASSIFIERSRESPONSE']._serialized_end=317
-  _globals['_LABELBATCHREQUEST']._serialized_start=319
-  _globals['_LABELBATCHREQUEST']._serialized_end=417
-  _globals['_LABELBATCHRESPONSE']._serialized_start=419
-  _globals['_LABELBATCHRESPONSE']._serialized_end=541
-  _globals['_LABELLEDBATCH']._serialized_start=544
-  _globals['_LABELLEDBATCH']._serialized_end=720
-  _globals['_DISAGREEMENT']._serialized_start=722
-  _globals['_DISAGREEMENT']._serialized_end=786
-  _globals['_ACCEPTANCE']._serialized_start=788
-  _globals['_ACCEPTANCE']._serialized_end=893
-  _globals['_LABELINGSERVICE']._serialized_start=896
-  _globals['_LABELINGSERVICE']._serialized_end=1153
+  _globals['_LABELBATCHREQUEST']._serialized_start=320
+  _globals['_LABELBATCHREQUEST']._serialized_end=459
+  _globals['_LABELBATCHRESPONSE']._serialized_start=461
+  _globals['_LABELBATCHRESPONSE']._serialized_end=583
+  _globals['_LABELLEDBATCH']._serialized_start=586
+  _globals['_LABELLEDBATCH']._serialized_end=762
+  _globals['_DISAGREEMENT']._serialized_start=764
+  _globals['_DISAGREEMENT']._serialized_end=828
+  _globals['_ACCEPTANCE']._serialized_start=830
+  _globals['_ACCEPTANCE']._serialized_end=935
+  _globals['_LABELIMAGESREQUEST']._serialized_start=938
+  _globals['_LABELIMAGESREQUEST']._serialized_end=1167
+  _globals['_LABELIMAGESREQUEST_CONFIG']._serialized_start=1057
+  _globals['_LABELIMAGESREQUEST_CONFIG']._serialized_end=1159
+  _globals['_LABELIMAGESRESPONSE']._serialized_start=1170
+  _globals['_LABELIMAGESRESPONSE']._serialized_end=1313
+  _globals['_CLASSPROBABILITY']._serialized_start=1315
+  _globals['_CLASSPROBABILITY']._serialized_end=1374
+  _globals['_LABELINGSERVICE']._serialized_start=1377
+  _globals['_LABELINGSERVICE']._serialized_end=1716
 # @@protoc_insertion_point(module_scope)

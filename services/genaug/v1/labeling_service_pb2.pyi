@@ -32,14 +32,16 @@ class ListClassifiersResponse(_message.Message):
     def __init__(self, classifiers: _Optional[_Iterable[_Union[_classifier_pb2.Classifier, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class LabelBatchRequest(_message.Message):
-    __slots__ = ("classifier", "batch", "mode")
+    __slots__ = ("classifier", "batch", "mode", "precision")
     CLASSIFIER_FIELD_NUMBER: _ClassVar[int]
     BATCH_FIELD_NUMBER: _ClassVar[int]
     MODE_FIELD_NUMBER: _ClassVar[int]
+    PRECISION_FIELD_NUMBER: _ClassVar[int]
     classifier: str
     batch: str
     mode: _run_pb2.LabelingSpec.Mode
-    def __init__(self, classifier: _Optional[str] = ..., batch: _Optional[str] = ..., mode: _Optional[_Union[_run_pb2.LabelingSpec.Mode, str]] = ...) -> None: ...
+    precision: _common_pb2.Precision
+    def __init__(self, classifier: _Optional[str] = ..., batch: _Optional[str] = ..., mode: _Optional[_Union[_run_pb2.LabelingSpec.Mode, str]] = ..., precision: _Optional[_Union[_common_pb2.Precision, str]] = ...) -> None: ...
 
 class LabelBatchResponse(_message.Message):
     __slots__ = ("progress", "labelled_batch")
@@ -86,3 +88,44 @@ class Acceptance(_message.Message):
     unsure: int
     degenerate: int
     def __init__(self, class_name: _Optional[str] = ..., accepted: _Optional[int] = ..., disagrees: _Optional[int] = ..., unsure: _Optional[int] = ..., degenerate: _Optional[int] = ...) -> None: ...
+
+class LabelImagesRequest(_message.Message):
+    __slots__ = ("config", "image")
+    class Config(_message.Message):
+        __slots__ = ("classifier", "precision", "top_k", "manifest")
+        CLASSIFIER_FIELD_NUMBER: _ClassVar[int]
+        PRECISION_FIELD_NUMBER: _ClassVar[int]
+        TOP_K_FIELD_NUMBER: _ClassVar[int]
+        MANIFEST_FIELD_NUMBER: _ClassVar[int]
+        classifier: str
+        precision: _common_pb2.Precision
+        top_k: int
+        manifest: str
+        def __init__(self, classifier: _Optional[str] = ..., precision: _Optional[_Union[_common_pb2.Precision, str]] = ..., top_k: _Optional[int] = ..., manifest: _Optional[str] = ...) -> None: ...
+    CONFIG_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_FIELD_NUMBER: _ClassVar[int]
+    config: LabelImagesRequest.Config
+    image: _common_pb2.InlineImage
+    def __init__(self, config: _Optional[_Union[LabelImagesRequest.Config, _Mapping]] = ..., image: _Optional[_Union[_common_pb2.InlineImage, _Mapping]] = ...) -> None: ...
+
+class LabelImagesResponse(_message.Message):
+    __slots__ = ("id", "index", "status", "top", "sure")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    TOP_FIELD_NUMBER: _ClassVar[int]
+    SURE_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    index: int
+    status: _common_pb2.ItemStatus
+    top: _containers.RepeatedCompositeFieldContainer[ClassProbability]
+    sure: bool
+    def __init__(self, id: _Optional[str] = ..., index: _Optional[int] = ..., status: _Optional[_Union[_common_pb2.ItemStatus, _Mapping]] = ..., top: _Optional[_Iterable[_Union[ClassProbability, _Mapping]]] = ..., sure: _Optional[bool] = ...) -> None: ...
+
+class ClassProbability(_message.Message):
+    __slots__ = ("class_name", "probability")
+    CLASS_NAME_FIELD_NUMBER: _ClassVar[int]
+    PROBABILITY_FIELD_NUMBER: _ClassVar[int]
+    class_name: str
+    probability: float
+    def __init__(self, class_name: _Optional[str] = ..., probability: _Optional[float] = ...) -> None: ...

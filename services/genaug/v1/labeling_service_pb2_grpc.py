@@ -51,6 +51,11 @@ class LabelingServiceStub:
                 request_serializer=genaug_dot_v1_dot_labeling__service__pb2.LabelBatchRequest.SerializeToString,
                 response_deserializer=genaug_dot_v1_dot_labeling__service__pb2.LabelBatchResponse.FromString,
                 _registered_method=True)
+        self.LabelImages = channel.stream_stream(
+                '/genaug.v1.LabelingService/LabelImages',
+                request_serializer=genaug_dot_v1_dot_labeling__service__pb2.LabelImagesRequest.SerializeToString,
+                response_deserializer=genaug_dot_v1_dot_labeling__service__pb2.LabelImagesResponse.FromString,
+                _registered_method=True)
 
 
 class LabelingServiceServicer:
@@ -78,6 +83,13 @@ class LabelingServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def LabelImages(self, request_iterator, context):
+        """Labels images that the caller sends, or that a manifest names, in their order; writes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_LabelingServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -95,6 +107,11 @@ def add_LabelingServiceServicer_to_server(servicer, server):
                     servicer.LabelBatch,
                     request_deserializer=genaug_dot_v1_dot_labeling__service__pb2.LabelBatchRequest.FromString,
                     response_serializer=genaug_dot_v1_dot_labeling__service__pb2.LabelBatchResponse.SerializeToString,
+            ),
+            'LabelImages': grpc.stream_stream_rpc_method_handler(
+                    servicer.LabelImages,
+                    request_deserializer=genaug_dot_v1_dot_labeling__service__pb2.LabelImagesRequest.FromString,
+                    response_serializer=genaug_dot_v1_dot_labeling__service__pb2.LabelImagesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -179,6 +196,33 @@ class LabelingService:
             '/genaug.v1.LabelingService/LabelBatch',
             genaug_dot_v1_dot_labeling__service__pb2.LabelBatchRequest.SerializeToString,
             genaug_dot_v1_dot_labeling__service__pb2.LabelBatchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def LabelImages(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/genaug.v1.LabelingService/LabelImages',
+            genaug_dot_v1_dot_labeling__service__pb2.LabelImagesRequest.SerializeToString,
+            genaug_dot_v1_dot_labeling__service__pb2.LabelImagesResponse.FromString,
             options,
             channel_credentials,
             insecure,

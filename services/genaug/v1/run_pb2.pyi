@@ -162,7 +162,7 @@ class GenerationSpec(_message.Message):
     def __init__(self, steps: _Optional[int] = ..., guidance_scale: _Optional[float] = ..., seed: _Optional[int] = ..., rounds: _Optional[int] = ..., draw_limit: _Optional[float] = ...) -> None: ...
 
 class LabelingSpec(_message.Message):
-    __slots__ = ("mode", "classifier", "updates", "seed")
+    __slots__ = ("mode", "classifier", "updates", "seed", "precision")
     class Mode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         MODE_UNSPECIFIED: _ClassVar[LabelingSpec.Mode]
@@ -177,11 +177,13 @@ class LabelingSpec(_message.Message):
     CLASSIFIER_FIELD_NUMBER: _ClassVar[int]
     UPDATES_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
+    PRECISION_FIELD_NUMBER: _ClassVar[int]
     mode: LabelingSpec.Mode
     classifier: _classifier_pb2.ClassifierSpec
     updates: int
     seed: int
-    def __init__(self, mode: _Optional[_Union[LabelingSpec.Mode, str]] = ..., classifier: _Optional[_Union[_classifier_pb2.ClassifierSpec, _Mapping]] = ..., updates: _Optional[int] = ..., seed: _Optional[int] = ...) -> None: ...
+    precision: _common_pb2.Precision
+    def __init__(self, mode: _Optional[_Union[LabelingSpec.Mode, str]] = ..., classifier: _Optional[_Union[_classifier_pb2.ClassifierSpec, _Mapping]] = ..., updates: _Optional[int] = ..., seed: _Optional[int] = ..., precision: _Optional[_Union[_common_pb2.Precision, str]] = ...) -> None: ...
 
 class SelectionSpec(_message.Message):
     __slots__ = ("classes", "method", "kept", "seed")

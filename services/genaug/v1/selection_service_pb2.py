@@ -27,37 +27,43 @@ from genaug.v1 import run_pb2 as genaug_dot_v1_dot_run__pb2
 from genaug.v1 import selection_pb2 as genaug_dot_v1_dot_selection__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!genaug/v1/selection_service.proto\x12\tgenaug.v1\x1a\x16genaug/v1/common.proto\x1a\x13genaug/v1/run.proto\x1a\x19genaug/v1/selection.proto\"A\n\x12\x45mbedImagesRequest\x12\x17\n\x0f\x64\x61taset_version\x18\x01 \x01(\t\x12\x12\n\nclassifier\x18\x02 \x01(\t\"r\n\x13\x45mbedImagesResponse\x12\'\n\x08progress\x18\x01 \x01(\x0b\x32\x13.genaug.v1.ProgressH\x00\x12)\n\tembedding\x18\x02 \x01(\x0b\x32\x14.genaug.v1.EmbeddingH\x00\x42\x07\n\x05\x65vent\"i\n\x13SelectImagesRequest\x12\x17\n\x0f\x64\x61taset_version\x18\x01 \x01(\t\x12\x11\n\tembedding\x18\x02 \x01(\t\x12&\n\x04spec\x18\x03 \x01(\x0b\x32\x18.genaug.v1.SelectionSpec\"s\n\x14SelectImagesResponse\x12\'\n\x08progress\x18\x01 \x01(\x0b\x32\x13.genaug.v1.ProgressH\x00\x12)\n\tselection\x18\x02 \x01(\x0b\x32\x14.genaug.v1.SelectionH\x00\x42\x07\n\x05\x65vent\"#\n\x13GetSelectionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\">\n\x15ListSelectionsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"[\n\x16ListSelectionsResponse\x12(\n\nselections\x18\x01 \x03(\x0b\x32\x14.genaug.v1.Selection\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"&\n\x16\x45xportSelectionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\">\n\x17\x45xportSelectionResponse\x12#\n\x05\x66rame\x18\x01 \x01(\x0b\x32\x14.genaug.v1.FileFrame\"C\n\x12MatchImagesRequest\x12\x11\n\tembedding\x18\x01 \x01(\t\x12\x1a\n\x12labelled_manifests\x18\x02 \x03(\t\"j\n\x13MatchImagesResponse\x12\'\n\x08progress\x18\x01 \x01(\x0b\x32\x13.genaug.v1.ProgressH\x00\x12!\n\x05match\x18\x02 \x01(\x0b\x32\x10.genaug.v1.MatchH\x00\x42\x07\n\x05\x65vent\"\x1f\n\x0fGetMatchRequest\x12\x0c\n\x04name\x18\x01 \x01(\t2\xb8\x04\n\x10SelectionService\x12N\n\x0b\x45mbedImages\x12\x1d.genaug.v1.EmbedImagesRequest\x1a\x1e.genaug.v1.EmbedImagesResponse0\x01\x12Q\n\x0cSelectImages\x12\x1e.genaug.v1.SelectImagesRequest\x1a\x1f.genaug.v1.SelectImagesResponse0\x01\x12\x44\n\x0cGetSelection\x12\x1e.genaug.v1.GetSelectionRequest\x1a\x14.genaug.v1.Selection\x12U\n\x0eListSelections\x12 .genaug.v1.ListSelectionsRequest\x1a!.genaug.v1.ListSelectionsResponse\x12Z\n\x0f\x45xportSelection\x12!.genaug.v1.ExportSelectionRequest\x1a\".genaug.v1.ExportSelectionResponse0\x01\x12N\n\x0bMatchImages\x12\x1d.genaug.v1.MatchImagesRequest\x1a\x1e.genaug.v1.MatchImagesResponse0\x01\x12\x38\n\x08GetMatch\x12\x1a.genaug.v1.GetMatchRequest\x1a\x10.genaug.v1.Matchb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!genaug/v1/selection_service.proto\x12\tgenaug.v1\x1a\x16genaug/v1/common.proto\x1a\x13genaug/v1/run.proto\x1a\x19genaug/v1/selection.proto\"k\n\x13\x45mbedVersionRequest\x12\x17\n\x0f\x64\x61taset_version\x18\x01 \x01(\t\x12\x12\n\nclassifier\x18\x02 \x01(\t\x12\'\n\tprecision\x18\x03 \x01(\x0e\x32\x14.genaug.v1.Precision\"s\n\x14\x45mbedVersionResponse\x12\'\n\x08progress\x18\x01 \x01(\x0b\x32\x13.genaug.v1.ProgressH\x00\x12)\n\tembedding\x18\x02 \x01(\x0b\x32\x14.genaug.v1.EmbeddingH\x00\x42\x07\n\x05\x65vent\"i\n\x13SelectImagesRequest\x12\x17\n\x0f\x64\x61taset_version\x18\x01 \x01(\t\x12\x11\n\tembedding\x18\x02 \x01(\t\x12&\n\x04spec\x18\x03 \x01(\x0b\x32\x18.genaug.v1.SelectionSpec\"s\n\x14SelectImagesResponse\x12\'\n\x08progress\x18\x01 \x01(\x0b\x32\x13.genaug.v1.ProgressH\x00\x12)\n\tselection\x18\x02 \x01(\x0b\x32\x14.genaug.v1.SelectionH\x00\x42\x07\n\x05\x65vent\"#\n\x13GetSelectionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\">\n\x15ListSelectionsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"[\n\x16ListSelectionsResponse\x12(\n\nselections\x18\x01 \x03(\x0b\x32\x14.genaug.v1.Selection\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"&\n\x16\x45xportSelectionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\">\n\x17\x45xportSelectionResponse\x12#\n\x05\x66rame\x18\x01 \x01(\x0b\x32\x14.genaug.v1.FileFrame\"C\n\x12MatchImagesRequest\x12\x11\n\tembedding\x18\x01 \x01(\t\x12\x1a\n\x12labelled_manifests\x18\x02 \x03(\t\"j\n\x13MatchImagesResponse\x12\'\n\x08progress\x18\x01 \x01(\x0b\x32\x13.genaug.v1.ProgressH\x00\x12!\n\x05match\x18\x02 \x01(\x0b\x32\x10.genaug.v1.MatchH\x00\x42\x07\n\x05\x65vent\"\x1f\n\x0fGetMatchRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\xd6\x01\n\x12\x45mbedImagesRequest\x12\x36\n\x06\x63onfig\x18\x01 \x01(\x0b\x32$.genaug.v1.EmbedImagesRequest.ConfigH\x00\x12\'\n\x05image\x18\x02 \x01(\x0b\x32\x16.genaug.v1.InlineImageH\x00\x1aW\n\x06\x43onfig\x12\x12\n\nclassifier\x18\x01 \x01(\t\x12\'\n\tprecision\x18\x02 \x01(\x0e\x32\x14.genaug.v1.Precision\x12\x10\n\x08manifest\x18\x03 \x01(\tB\x06\n\x04part\"i\n\x13\x45mbedImagesResponse\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05index\x18\x02 \x01(\x03\x12%\n\x06status\x18\x03 \x01(\x0b\x32\x15.genaug.v1.ItemStatus\x12\x10\n\x08\x66\x65\x61tures\x18\x04 \x03(\x02\x32\x8d\x05\n\x10SelectionService\x12Q\n\x0c\x45mbedVersion\x12\x1e.genaug.v1.EmbedVersionRequest\x1a\x1f.genaug.v1.EmbedVersionResponse0\x01\x12P\n\x0b\x45mbedImages\x12\x1d.genaug.v1.EmbedImagesRequest\x1a\x1e.genaug.v1.EmbedImagesResponse(\x01\x30\x01\x12Q\n\x0cSelectImages\x12\x1e.genaug.v1.SelectImagesRequest\x1a\x1f.genaug.v1.SelectImagesResponse0\x01\x12\x44\n\x0cGetSelection\x12\x1e.genaug.v1.GetSelectionRequest\x1a\x14.genaug.v1.Selection\x12U\n\x0eListSelections\x12 .genaug.v1.ListSelectionsRequest\x1a!.genaug.v1.ListSelectionsResponse\x12Z\n\x0f\x45xportSelection\x12!.genaug.v1.ExportSelectionRequest\x1a\".genaug.v1.ExportSelectionResponse0\x01\x12N\n\x0bMatchImages\x12\x1d.genaug.v1.MatchImagesRequest\x1a\x1e.genaug.v1.MatchImagesResponse0\x01\x12\x38\n\x08GetMatch\x12\x1a.genaug.v1.GetMatchRequest\x1a\x10.genaug.v1.Matchb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'genaug.v1.selection_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_EMBEDIMAGESREQUEST']._serialized_start=120
-  _globals['_EMBEDIMAGESREQUEST']._serialized_end=185
-  _globals['_EMBEDIMAGESRESPONSE']._serialized_start=187
-  _globals['_EMBEDIMAGESRESPONSE']._serialized_end=301
-  _globals['_SELECTIMAGESREQUEST']._serialized_start=303
-  _globals['_SELECTIMAGESREQUEST']._serialized_end=408
-  _globals['_SELECTIMAGESRESPONSE']._serialized_start=410
-  _globals['_SELECTIMAGESRESPONSE']._serialized_end=525
-  _globals['_GETSELECTIONREQUEST']._serialized_start=527
-  _globals['_GETSELECTIONREQUEST']._serialized_end=562
-  _globals['_LISTSELECTIONSREQUEST']._serialized_start=564
-  _globals['_LISTSELECTIONSREQUEST']._serialized_end=626
-  _globals['_LISTSELECTIONSRESPONSE']._serialized_start=628
-  _globals['_LISTSELECTIONSRESPONSE']._serialized_end=719
-  _globals['_EXPORTSELECTIONREQUEST']._serialized_start=721
-  _globals['_EXPORTSELECTIONREQUEST']._serialized_end=759
-  _globals['_EXPORTSELECTIONRESPONSE']._serialized_start=761
-  _globals['_EXPORTSELECTIONRESPONSE']._serialized_end=823
-  _globals['_MATCHIMAGESREQUEST']._serialized_start=825
-  _globals['_MATCHIMAGESREQUEST']._serialized_end=892
-  _globals['_MATCHIMAGESRESPONSE']._serialized_start=894
-  _globals['_MATCHIMAGESRESPONSE']._serialized_end=1000
-  _globals['_GETMATCHREQUEST']._serialized_start=1002
-  _globals['_GETMATCHREQUEST']._serialized_end=1033
-  _globals['_SELECTIONSERVICE']._serialized_start=1036
-  _globals['_SELECTIONSERVICE']._serialized_end=1604
+  _globals['_EMBEDVERSIONREQUEST']._serialized_start=120
+  _globals['_EMBEDVERSIONREQUEST']._serialized_end=227
+  _globals['_EMBEDVERSIONRESPONSE']._serialized_start=229
+  _globals['_EMBEDVERSIONRESPONSE']._serialized_end=344
+  _globals['_SELECTIMAGESREQUEST']._serialized_start=346
+  _globals['_SELECTIMAGESREQUEST']._serialized_end=451
+  _globals['_SELECTIMAGESRESPONSE']._serialized_start=453
+  _globals['_SELECTIMAGESRESPONSE']._serialized_end=568
+  _globals['_GETSELECTIONREQUEST']._serialized_start=570
+  _globals['_GETSELECTIONREQUEST']._serialized_end=605
+  _globals['_LISTSELECTIONSREQUEST']._serialized_start=607
+  _globals['_LISTSELECTIONSREQUEST']._serialized_end=669
+  _globals['_LISTSELECTIONSRESPONSE']._serialized_start=671
+  _globals['_LISTSELECTIONSRESPONSE']._serialized_end=762
+  _globals['_EXPORTSELECTIONREQUEST']._serialized_start=764
+  _globals['_EXPORTSELECTIONREQUEST']._serialized_end=802
+  _globals['_EXPORTSELECTIONRESPONSE']._serialized_start=804
+  _globals['_EXPORTSELECTIONRESPONSE']._serialized_end=866
+  _globals['_MATCHIMAGESREQUEST']._serialized_start=868
+  _globals['_MATCHIMAGESREQUEST']._serialized_end=935
+  _globals['_MATCHIMAGESRESPONSE']._serialized_start=937
+  _globals['_MATCHIMAGESRESPONSE']._serialized_end=1043
+  _globals['_GETMATCHREQUEST']._serialized_start=1045
+  _globals['_GETMATCHREQUEST']._serialized_end=1076
+  _globals['_EMBEDIMAGESREQUEST']._serialized_start=1079
+  _globals['_EMBEDIMAGESREQUEST']._serialized_end=1293
+  _globals['_EMBEDIMAGESREQUEST_CONFIG']._serialized_start=1198
+  _globals['_EMBEDIMAGESREQUEST_CONFIG']._serialized_end=1285
+  _globals['_EMBEDIMAGESRESPONSE']._serialized_start=1295
+  _globals['_EMBEDIMAGESRESPONSE']._serialized_end=1400
+  _globals['_SELECTIONSERVICE']._serialized_start=1403
+  _globals['_SELECTIONSERVICE']._serialized_end=2056
 # @@protoc_insertion_point(module_scope)

@@ -9,15 +9,17 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
-class EmbedImagesRequest(_message.Message):
-    __slots__ = ("dataset_version", "classifier")
+class EmbedVersionRequest(_message.Message):
+    __slots__ = ("dataset_version", "classifier", "precision")
     DATASET_VERSION_FIELD_NUMBER: _ClassVar[int]
     CLASSIFIER_FIELD_NUMBER: _ClassVar[int]
+    PRECISION_FIELD_NUMBER: _ClassVar[int]
     dataset_version: str
     classifier: str
-    def __init__(self, dataset_version: _Optional[str] = ..., classifier: _Optional[str] = ...) -> None: ...
+    precision: _common_pb2.Precision
+    def __init__(self, dataset_version: _Optional[str] = ..., classifier: _Optional[str] = ..., precision: _Optional[_Union[_common_pb2.Precision, str]] = ...) -> None: ...
 
-class EmbedImagesResponse(_message.Message):
+class EmbedVersionResponse(_message.Message):
     __slots__ = ("progress", "embedding")
     PROGRESS_FIELD_NUMBER: _ClassVar[int]
     EMBEDDING_FIELD_NUMBER: _ClassVar[int]
@@ -98,3 +100,32 @@ class GetMatchRequest(_message.Message):
     NAME_FIELD_NUMBER: _ClassVar[int]
     name: str
     def __init__(self, name: _Optional[str] = ...) -> None: ...
+
+class EmbedImagesRequest(_message.Message):
+    __slots__ = ("config", "image")
+    class Config(_message.Message):
+        __slots__ = ("classifier", "precision", "manifest")
+        CLASSIFIER_FIELD_NUMBER: _ClassVar[int]
+        PRECISION_FIELD_NUMBER: _ClassVar[int]
+        MANIFEST_FIELD_NUMBER: _ClassVar[int]
+        classifier: str
+        precision: _common_pb2.Precision
+        manifest: str
+        def __init__(self, classifier: _Optional[str] = ..., precision: _Optional[_Union[_common_pb2.Precision, str]] = ..., manifest: _Optional[str] = ...) -> None: ...
+    CONFIG_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_FIELD_NUMBER: _ClassVar[int]
+    config: EmbedImagesRequest.Config
+    image: _common_pb2.InlineImage
+    def __init__(self, config: _Optional[_Union[EmbedImagesRequest.Config, _Mapping]] = ..., image: _Optional[_Union[_common_pb2.InlineImage, _Mapping]] = ...) -> None: ...
+
+class EmbedImagesResponse(_message.Message):
+    __slots__ = ("id", "index", "status", "features")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    FEATURES_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    index: int
+    status: _common_pb2.ItemStatus
+    features: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, id: _Optional[str] = ..., index: _Optional[int] = ..., status: _Optional[_Union[_common_pb2.ItemStatus, _Mapping]] = ..., features: _Optional[_Iterable[float]] = ...) -> None: ...

@@ -36,7 +36,12 @@ class SelectionServiceStub:
         Args:
             channel: A grpc.Channel.
         """
-        self.EmbedImages = channel.unary_stream(
+        self.EmbedVersion = channel.unary_stream(
+                '/genaug.v1.SelectionService/EmbedVersion',
+                request_serializer=genaug_dot_v1_dot_selection__service__pb2.EmbedVersionRequest.SerializeToString,
+                response_deserializer=genaug_dot_v1_dot_selection__service__pb2.EmbedVersionResponse.FromString,
+                _registered_method=True)
+        self.EmbedImages = channel.stream_stream(
                 '/genaug.v1.SelectionService/EmbedImages',
                 request_serializer=genaug_dot_v1_dot_selection__service__pb2.EmbedImagesRequest.SerializeToString,
                 response_deserializer=genaug_dot_v1_dot_selection__service__pb2.EmbedImagesResponse.FromString,
@@ -77,8 +82,15 @@ class SelectionServiceServicer:
     """Embeds images, projects them on a map and chooses among them.
     """
 
-    def EmbedImages(self, request, context):
+    def EmbedVersion(self, request, context):
         """Computes the features of a dataset version's training images.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EmbedImages(self, request_iterator, context):
+        """Computes the features of images that the caller sends, or that a manifest names, in their order; writes nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -129,7 +141,12 @@ class SelectionServiceServicer:
 
 def add_SelectionServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
-            'EmbedImages': grpc.unary_stream_rpc_method_handler(
+            'EmbedVersion': grpc.unary_stream_rpc_method_handler(
+                    servicer.EmbedVersion,
+                    request_deserializer=genaug_dot_v1_dot_selection__service__pb2.EmbedVersionRequest.FromString,
+                    response_serializer=genaug_dot_v1_dot_selection__service__pb2.EmbedVersionResponse.SerializeToString,
+            ),
+            'EmbedImages': grpc.stream_stream_rpc_method_handler(
                     servicer.EmbedImages,
                     request_deserializer=genaug_dot_v1_dot_selection__service__pb2.EmbedImagesRequest.FromString,
                     response_serializer=genaug_dot_v1_dot_selection__service__pb2.EmbedImagesResponse.SerializeToString,
@@ -177,7 +194,7 @@ class SelectionService:
     """
 
     @staticmethod
-    def EmbedImages(request,
+    def EmbedVersion(request,
             target,
             options=(),
             channel_credentials=None,
@@ -189,6 +206,33 @@ class SelectionService:
             metadata=None):
         return grpc.experimental.unary_stream(
             request,
+            target,
+            '/genaug.v1.SelectionService/EmbedVersion',
+            genaug_dot_v1_dot_selection__service__pb2.EmbedVersionRequest.SerializeToString,
+            genaug_dot_v1_dot_selection__service__pb2.EmbedVersionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EmbedImages(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
             target,
             '/genaug.v1.SelectionService/EmbedImages',
             genaug_dot_v1_dot_selection__service__pb2.EmbedImagesRequest.SerializeToString,

@@ -34,12 +34,13 @@ class Body(nn.Module, ABC):
 
     @abstractmethod
     def maps(self, images: Tensor) -> Tensor:
-        """Maps of features, float32 [n, features, height, width], of standardised images [n, channels, side, side]."""
+        """Maps of features [n, features, height, width] of standardised images [n, channels, side, side]."""
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """`maps` of pixels [n, channels, side, side], 0 to 255."""
+        """`maps`, float32, of pixels [n, channels, side, side], 0 to 255; computed in the weights' number format."""
         mean, std = (torch.tensor(value, device=pixels.device)[:, None, None] for value in (self.mean, self.std))
-        return self.maps((pixels.float() - mean) / std)
+        dtype = next((weight.dtype for weight in self.parameters()), torch.float32)
+        return self.maps(((pixels.float() - mean) / std).to(dtype)).float()
 
 
 class SmallCnn(Body):

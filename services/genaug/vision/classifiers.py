@@ -25,7 +25,7 @@ from genaug.shared.store import Store
 from genaug.shared.tensors import notes_of
 from genaug.vision.devices import pick_device
 from genaug.vision.features import Advance, load_inputs
-from genaug.vision.networks import Network, build_network, passes
+from genaug.vision.networks import BFLOAT16, FLOAT32, Network, build_network, pass_size, passes
 from genaug.vision.weights import keep
 
 Probabilities = NDArray[np.float32]
@@ -85,7 +85,38 @@ class Classifier:
         """`features` of the images of `rows`."""
         return self._passes(load_inputs(store, rows, self.network, advance=advance), self.network.features, embed=True)
 
+    @property
+    def feature_space(self) -> str:
+        """What `see` gives is equal for classifiers of one feature space; one word."""
+        own = f"{self.name.removeprefix('classifiers/')}{'-bf16' if self.network.precision == BFLOAT16 else ''}"
+        return self.network.feature_space or own
+
+    def see(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """The backbone's part of the work: features of uint8 [n, image_size, image_size, channels], in its space."""
+        self._check(pixels)
+        return self.network.see(pixels)
+
+    def judge(self, features: NDArray[np.float32]) -> tuple[NDArray[np.float32], Probabilities]:
+        """The head's part: penultimate features [n, features] and probabilities [n, classes] of what `see` gave."""
+        last, logits = self.network.judge(features)
+        return last, self._calibrated(logits)
+
+    @property
+    def pass_size(self) -> int:
+        """Images in one pass of the backbone."""
+        return pass_size((self.image_size, self.image_size, self.channels), self.network.device)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of its weights, and of the frozen ones that it stands on."""
+        frozen = self.network.weights.tensors if self.network.weights else {}
+        return sum(int(one.nbytes) for one in (*self.network.state_dict().values(), *frozen.values()))
+
     def _inputs(self, pixels: NDArray[np.uint8]) -> NDArray[Any]:
+        self._check(pixels)
+        return self.network.prepare(pixels)
+
+    def _check(self, pixels: NDArray[np.uint8]) -> None:
         wanted = (self.image_size, self.image_size, self.channels)
         if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1:] != wanted:
             raise InvalidArgument(
@@ -93,11 +124,13 @@ class Classifier:
                 f"got {pixels.dtype} {pixels.shape[1:]}",
                 reason="BAD_PIXELS",
             )
-        return self.network.prepare(pixels)
 
     def _probabilities(self, inputs: NDArray[Any]) -> Probabilities:
-        logits = self._passes(inputs, len(self.classes), embed=False).astype(np.float64) / self.temperature
-        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return self._calibrated(self._passes(inputs, len(self.classes), embed=False))
+
+    def _calibrated(self, logits: NDArray[np.float32]) -> Probabilities:
+        scaled = logits.astype(np.float64) / self.temperature
+        powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
         probabilities: Probabilities = (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
         return probabilities
 
@@ -156,12 +189,15 @@ def read_record(store: Store, name: str) -> dict[str, Any]:
     return record
 
 
-def load(store: Store, name: str, *, device: str, classes: Sequence[str] | None = None) -> Classifier:
+def load(
+    store: Store, name: str, *, device: str, classes: Sequence[str] | None = None, precision: str = FLOAT32
+) -> Classifier:
     """Load the classifier `name`.
 
     Args:
         device: As in the settings; see `genaug.vision.devices.pick_device`.
         classes: The label map that the caller counts on.
+        precision: What its backbone computes in, see `Network.compute_in`.
 
     Raises:
         NotFound: there is none, or its training has not finished.
@@ -191,6 +227,7 @@ def load(store: Store, name: str, *, device: str, classes: Sequence[str] | None 
     )
     _check_weights(name, config, network)
     _load_weights(name, store.get(f"{name}/model.safetensors"), network)
+    network.compute_in(precision)
     return Classifier(
         classes=label_map,
         network=network.to(pick_device(device)).eval(),

@@ -14,6 +14,7 @@ from genaug.shared.manifest import Row
 from genaug.shared.store import Store
 from genaug.vision.arrays import load_pixels
 from genaug.vision.networks import Network
+from genaug.vision.shards import Shelf
 
 # Rows decoded at once: bounds the memory of large images on their way to a frozen backbone's features.
 _CHUNK = 256
@@ -49,8 +50,17 @@ class _Kept:
 _kept: WeakKeyDictionary[Store, _Kept] = WeakKeyDictionary()
 
 
-def load_inputs(store: Store, rows: Sequence[Row], network: Network, *, advance: Advance | None = None) -> NDArray[Any]:
+def load_inputs(
+    store: Store, rows: Sequence[Row], network: Network, *, advance: Advance | None = None, shelf: Shelf | None = None
+) -> NDArray[Any]:
     """What `network` takes for `rows`, in their order; images seen before in this process are not read again.
+
+    Args:
+        store: Where the images are.
+        rows: The rows.
+        network: What takes them.
+        advance: Told how many rows are there.
+        shelf: Where features of a frozen backbone may lie, and are kept.
 
     Raises:
         NotFound: an image is not in the store.
@@ -60,7 +70,7 @@ def load_inputs(store: Store, rows: Sequence[Row], network: Network, *, advance:
     result: NDArray[Any] | None = None
     done = 0
     for start in range(0, len(rows), _CHUNK):
-        chunk = _chunk(store, rows[start : start + _CHUNK], network, kept)
+        chunk = _chunk(store, rows[start : start + _CHUNK], network, kept, shelf)
         if result is None:
             result = np.empty((len(rows), *chunk[0].shape), chunk[0].dtype)
         for row in chunk:
@@ -68,12 +78,20 @@ def load_inputs(store: Store, rows: Sequence[Row], network: Network, *, advance:
             done += 1
         if advance:
             advance(done)
+    if shelf and network.feature_space and result is not None:
+        shelf.keep(store, network.feature_space, {row.uri: one for row, one in zip(rows, result, strict=True)})
     return result if result is not None else network.prepare(_no_pixels(network))
 
 
-def _chunk(store: Store, rows: Sequence[Row], network: Network, kept: _Kept) -> list[NDArray[Any]]:
+def _chunk(store: Store, rows: Sequence[Row], network: Network, kept: _Kept, shelf: Shelf | None) -> list[NDArray[Any]]:
     keys = [(row.uri, network.input_key) for row in rows]
     found = [kept.get(key) for key in keys]
+    if shelf and network.feature_space:
+        unseen = [row.uri for row, one in zip(rows, found, strict=True) if one is None]
+        shelved = shelf.features(store, network.feature_space, unseen)
+        for index, (row, key) in enumerate(zip(rows, keys, strict=True)):
+            if row.uri in shelved:
+                found[index] = kept.put(key, shelved[row.uri])
     missing = [index for index, row in enumerate(found) if row is None]
     if missing:
         wanted = [rows[index] for index in missing]

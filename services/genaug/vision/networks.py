@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, cast
+from weakref import WeakValueDictionary
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ from genaug.vision.backbones import EFFICIENTNET_LITE0, FEATURES, SMALL_CNN, Bod
 from genaug.vision.weights import IMAGENET, RANDOM, Weights
 
 FROZEN, FINE_TUNED = "TUNING_FROZEN", "TUNING_FINE_TUNED"
+FLOAT32, BFLOAT16 = "PRECISION_FLOAT32", "PRECISION_BFLOAT16"
 LINEAR, PUBLISHED, LOGISTIC = "HEAD_LINEAR", "HEAD_PUBLISHED", "HEAD_LOGISTIC"
 
 # Images in one pass. On a CPU at most so many values, or maps leave its caches: EfficientNet-Lite0 takes three times as
@@ -51,6 +53,7 @@ class Network(nn.Module, ABC):
         self.channels = channels
         self.features = features
         self.classes = classes
+        self.precision = FLOAT32
         self.drop = nn.Dropout(_DROPOUT if spec["head"] == PUBLISHED else 0.0)
         self.head = _published_head(features, classes) if spec["head"] == PUBLISHED else nn.Linear(features, classes)
 
@@ -70,6 +73,23 @@ class Network(nn.Module, ABC):
         return f"pixels/{self.image_size}/{self.detail}/{self.channels}"
 
     @property
+    def feature_space(self) -> str:
+        """Equal for networks whose `see` gives the same features of an image; empty where they are this network's."""
+        return ""
+
+    def compute_in(self, precision: str) -> None:
+        """Let the backbone compute in `FLOAT32` or `BFLOAT16`; heads stay in 32 bits. For networks that are used.
+
+        Raises:
+            InvalidArgument: no such number format.
+        """
+        if precision not in (FLOAT32, BFLOAT16):
+            raise InvalidArgument(
+                f"precision: {precision!r}; there are {FLOAT32} and {BFLOAT16}", reason="UNKNOWN_PRECISION"
+            )
+        self.precision = precision
+
+    @property
     def weights(self) -> Weights | None:
         """Frozen weights that lie outside the artefact; None when all are inside."""
         return None
@@ -86,6 +106,29 @@ class Network(nn.Module, ABC):
         Args:
             pixels: uint8 [n, image_size, image_size, channels].
         """
+
+    @abstractmethod
+    def see(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """The backbone's part of the work, which is nearly all of it: features, float32 [n, ...].
+
+        Args:
+            pixels: uint8 [n, image_size, image_size, channels].
+        """
+
+    @abstractmethod
+    def penultimate(self, features: Tensor) -> Tensor:
+        """Penultimate features, float32 [n, features], of what `see` gave, on the network's device."""
+
+    def judge(self, features: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The head's part: penultimate features [n, features] and logits [n, classes] of what `see` gave."""
+        last = np.empty((len(features), self.features), np.float32)
+        logits = np.empty((len(features), self.classes), np.float32)
+        with torch.inference_mode():
+            for start, kept, some in passes(features, self.device):
+                found = self.penultimate(some)
+                last[start : start + kept] = found[:kept].cpu().numpy()
+                logits[start : start + kept] = self.head(found)[:kept].cpu().numpy()
+        return last, logits
 
     def fit_inputs(self, inputs: Tensor) -> None:
         """Learn the scale of the training inputs, where the network needs it."""
@@ -115,6 +158,20 @@ class FineTuned(Network):
         """The pixels themselves, channels first: uint8 [n, channels, image_size, image_size]."""
         return np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
 
+    def compute_in(self, precision: str) -> None:
+        super().compute_in(precision)
+        self.body.to(torch.bfloat16 if precision == BFLOAT16 else torch.float32)
+
+    def see(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        result = np.empty((len(pixels), self.features), np.float32)
+        with torch.inference_mode():
+            for start, kept, some in passes(self.prepare(pixels), self.device):
+                result[start : start + kept] = self.embed(some)[:kept].cpu().numpy()
+        return result
+
+    def penultimate(self, features: Tensor) -> Tensor:
+        return features
+
     def embed(self, inputs: Tensor) -> Tensor:
         return cast(Tensor, self.body(inputs)).mean((2, 3))
 
@@ -135,6 +192,7 @@ class Frozen(Network):
     def __init__(self, spec: dict[str, Any], weights: Weights, *, features: int, classes: int) -> None:
         super().__init__(spec, channels=3, features=features, classes=classes)
         self._weights = weights
+        self._shared: tuple[tuple[str, str], list[Body]] | None = None
         self.register_buffer("feature_mean", torch.zeros(features))
         self.register_buffer("feature_std", torch.ones(features))
 
@@ -144,16 +202,37 @@ class Frozen(Network):
 
     @property
     def input_key(self) -> str:
-        return f"{self.spec['backbone']}/{self.weights_sha256}/{self.image_size}/{self.detail}"
+        return f"{self.feature_space}/{self.weights_sha256}"
+
+    @property
+    def feature_space(self) -> str:
+        """Backbone, its weights, the images' size and detail, and the number format if it is not 32 bits."""
+        words = [self.spec["backbone"].removeprefix("BACKBONE_").lower().replace("_", "-"), self.weights_sha256[:12]]
+        words += [str(self.image_size), *([f"of-{self.detail}"] if self.detail else [])]
+        return "-".join([*words, *(["bf16"] if self.precision == BFLOAT16 else [])])
 
     def prepare(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """The backbone's features, averaged over the image: float32 [n, features]."""
-        body = _frozen_body(self.spec["backbone"], self._weights, self.image_size, str(self.device))
+        body = self._body()
         result = np.empty((len(pixels), self.features), np.float32)
         with torch.inference_mode():
             for start, kept, some in passes(pixels, self.device):
                 result[start : start + kept] = body(some.permute(0, 3, 1, 2)).mean((2, 3))[:kept].cpu().numpy()
         return result
+
+    def see(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return self.prepare(pixels)
+
+    def penultimate(self, features: Tensor) -> Tensor:
+        return self.embed(features)
+
+    def _body(self) -> Body:
+        """The backbone, which networks of one process share. Kept in a list: it is no part of the artefact."""
+        wanted = (str(self.device), self.precision)
+        if not self._shared or self._shared[0] != wanted:
+            body = _frozen_body(self.spec["backbone"], self._weights, self.image_size, *wanted)
+            self._shared = wanted, [body]
+        return self._shared[1][0]
 
     def fit_inputs(self, inputs: Tensor) -> None:
         std, mean = torch.std_mean(inputs, dim=0, correction=0)
@@ -231,9 +310,7 @@ def passes(inputs: NDArray[Any], device: torch.device) -> Iterator[tuple[int, in
     Yields:
         The index of the pass's first row, how many of its rows count, and the rows.
     """
-    size = _PASS
-    while device.type == "cpu" and size > 1 and size * math.prod(inputs.shape[1:]) > _CPU_VALUES:
-        size //= 2
+    size = pass_size(inputs.shape[1:], device)
     for start in range(0, len(inputs), size):
         # Copied: a view with other strides would be computed by other kernels, with other last digits.
         some = inputs[start : start + size].copy()
@@ -241,6 +318,14 @@ def passes(inputs: NDArray[Any], device: torch.device) -> Iterator[tuple[int, in
         if kept < size:
             some = np.concatenate([some, np.repeat(some[-1:], size - kept, axis=0)])
         yield start, kept, torch.from_numpy(some).to(device)
+
+
+def pass_size(shape: Sequence[int], device: torch.device) -> int:
+    """Rows of `shape` in one pass on `device`."""
+    size = _PASS
+    while device.type == "cpu" and size > 1 and size * math.prod(shape) > _CPU_VALUES:
+        size //= 2
+    return size
 
 
 def _check_parts(spec: dict[str, Any]) -> None:
@@ -288,13 +373,16 @@ def _published_head(features: int, classes: int) -> nn.Sequential:
     return nn.Sequential(*layers, nn.Linear(_WIDTHS[-1], classes))
 
 
-_bodies: dict[tuple[str, str, int, str], Body] = {}
+# As long as a network uses one.
+_bodies: WeakValueDictionary[tuple[str, str, int, str, str], Body] = WeakValueDictionary()
 
 
-def _frozen_body(backbone: str, weights: Weights, image_size: int, device: str) -> Body:
-    """The backbone, one per process and size."""
-    key = (backbone, weights.sha256, image_size, device)
-    if key not in _bodies:
+def _frozen_body(backbone: str, weights: Weights, image_size: int, device: str, precision: str) -> Body:
+    """The backbone, one per process, size, device and number format."""
+    key = (backbone, weights.sha256, image_size, device, precision)
+    body = _bodies.get(key)
+    if body is None:
         body = build_body(backbone, image_size=image_size, channels=3, weights=weights)
-        _bodies[key] = body.requires_grad_(False).to(device)
-    return _bodies[key]
+        body = body.requires_grad_(False).to(device, torch.bfloat16 if precision == BFLOAT16 else torch.float32)
+        _bodies[key] = body
+    return body

@@ -21,6 +21,7 @@ from genaug.shared.requests import Report
 from genaug.shared.store import Store
 from genaug.vision.features import load_inputs
 from genaug.vision.networks import LOGISTIC, Network, passes
+from genaug.vision.shards import Shelf
 
 NATURAL = "SAMPLING_NATURAL"
 CLASS_BALANCED = "SAMPLING_CLASS_BALANCED"
@@ -75,7 +76,13 @@ class Labelled:
 
 
 def load_labelled(
-    store: Store, rows: Sequence[Row], network: Network, *, classes: Sequence[str], report: Report
+    store: Store,
+    rows: Sequence[Row],
+    network: Network,
+    *,
+    classes: Sequence[str],
+    report: Report,
+    shelf: Shelf | None = None,
 ) -> Labelled:
     """The images of `rows`, whose classes are all in the label map `classes`, as `network` takes them.
 
@@ -85,10 +92,12 @@ def load_labelled(
         network: What takes them.
         classes: The label map.
         report: Told of images.
+        shelf: Where features of a frozen backbone may lie.
     """
     index = {name: i for i, name in enumerate(classes)}
     targets = np.array([index[row.class_name] for row in rows], np.int64)
-    return Labelled(load_inputs(store, rows, network, advance=lambda n: report(n, len(rows), "images")), targets)
+    inputs = load_inputs(store, rows, network, advance=lambda n: report(n, len(rows), "images"), shelf=shelf)
+    return Labelled(inputs, targets)
 
 
 def check_classes(training: Sequence[Row], *, classes: Sequence[str]) -> None:

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tests.shapes import CLASSES, item, put_image, put_version, real_rows, shape
 
@@ -12,8 +14,9 @@ from genaug.shared.errors import InvalidArgument, NotFound
 from genaug.shared.manifest import read_rows, write_rows
 from genaug.shared.settings import Settings, StoreSettings
 from genaug.shared.store import Store
+from genaug.v1 import common_pb2, run_pb2
 from genaug.v1 import labeling_service_pb2 as pb
-from genaug.v1 import run_pb2
+from genaug.vision.images import encode_png
 
 BATCH = "batches/" + "b" * 32
 
@@ -102,3 +105,80 @@ def test_unsaid_mode_is_agree_and_unknown_modes_are_refused(servicer: LabelingSe
     assert name(0) == name(run_pb2.LabelingSpec.MODE_AGREE) != name(run_pb2.LabelingSpec.MODE_TRUST_PROMPT)
     with pytest.raises(InvalidArgument, match="MODE_TRUST_LABELER"):
         name(99)
+
+
+def images(*parts: object) -> Iterator[pb.LabelImagesRequest]:
+    for number, part in enumerate(parts):
+        if isinstance(part, bytes):
+            yield pb.LabelImagesRequest(image=common_pb2.InlineImage(id=f"mine-{number}", data=part))
+        else:
+            yield pb.LabelImagesRequest(config=part)  # type: ignore[arg-type]
+
+
+def png(kind: str, seed: int) -> bytes:
+    return encode_png(shape(kind, seed=seed))
+
+
+def test_images_that_are_sent_are_labelled_in_order(servicer: LabelingServicer, labeler: str) -> None:
+    config = pb.LabelImagesRequest.Config(classifier=labeler, top_k=2)
+    sent = [png("lies", 1), b"no image", png("stands", 2), encode_png(np.full((8, 8, 1), 9, np.uint8))]
+    found = list(servicer.LabelImages(images(config, *sent), Present()))
+    assert [one.id for one in found] == ["mine-1", "mine-2", "mine-3", "mine-4"]
+    assert [one.index for one in found] == [0, 1, 2, 3]
+    assert [one.status.reason for one in found] == ["OK", "UNREADABLE", "OK", "CONSTANT"]
+    assert found[1].status.message
+    assert [len(one.top) for one in found] == [2, 0, 2, 2]
+    assert [found[0].top[0].class_name, found[2].top[0].class_name] == ["lies", "stands"]
+    assert found[0].top[0].probability >= found[0].top[1].probability
+    assert found[0].sure
+    assert not found[3].sure
+
+
+def test_all_classes_are_told_unless_said(servicer: LabelingServicer, labeler: str) -> None:
+    config = pb.LabelImagesRequest.Config(classifier=labeler)
+    (one,) = servicer.LabelImages(images(config, png("lies", 1)), Present())
+    assert {top.class_name for top in one.top} == set(CLASSES)
+    assert sum(top.probability for top in one.top) == pytest.approx(1, abs=1e-5)
+
+
+def test_a_manifest_is_labelled_as_its_batch_is(servicer: LabelingServicer, labeler: str, settings: Settings) -> None:
+    config = pb.LabelImagesRequest.Config(classifier=labeler, top_k=1, manifest=f"{BATCH}/manifest.parquet")
+    found = list(servicer.LabelImages(images(config), Present()))
+    *_, last = servicer.LabelBatch(pb.LabelBatchRequest(classifier=labeler, batch=BATCH), Present())
+    rows = read_rows(Store.open(settings.store, "report"), last.labelled_batch.manifest)
+    assert [(one.id, one.top[0].class_name) for one in found] == [(row.image_id, row.label) for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("parts", "reason"),
+    [
+        ([], "NO_CONFIG"),
+        ([b"image"], "NO_CONFIG"),
+        ([{"top_k": -1}], "BAD_TOP_K"),
+        ([{"precision": 77}], "UNKNOWN_PRECISION"),
+        ([{"classifier": "classifiers/x"}], "BAD_NAME"),
+        ([{"manifest": "datasets/x/versions/y/rows.parquet"}], "BAD_NAME"),
+        ([{"manifest": "batches/../manifest.parquet"}], "BAD_NAME"),
+        ([{}, {}], "NO_IMAGE"),
+    ],
+)
+def test_bad_streams_are_refused(servicer: LabelingServicer, labeler: str, parts: list[object], reason: str) -> None:
+    sent = [
+        pb.LabelImagesRequest.Config(**{"classifier": labeler, **part}) if isinstance(part, dict) else part
+        for part in parts
+    ]
+    with pytest.raises(InvalidArgument) as caught:
+        list(servicer.LabelImages(images(*sent), Present()))
+    assert caught.value.reason == reason
+
+
+def test_preloaded_classifiers_are_ready_before_the_service(labeler: str, settings: Settings) -> None:
+    for name in (labeler, "classifiers/" + "0" * 32):
+        inference = settings.inference.model_copy(update={"preload": [name]})
+        servicer = LabelingServicer(settings.model_copy(update={"inference": inference}))
+        if name == labeler:
+            servicer.warm_up()
+        else:
+            with pytest.raises(NotFound):
+                servicer.warm_up()
+        servicer.close()

@@ -1,22 +1,32 @@
 from __future__ import annotations
 
+from dataclasses import astuple
+
 import numpy as np
 import pytest
 import safetensors.numpy
-from tests.shapes import VERSION, put_image, put_version, real_rows, shape
+from tests.shapes import VERSION, put_image, put_version, real_rows, served, shape
 
 from genaug.selection.embed import Doing, Embedding, embed, embedding_name, read_embedding
 from genaug.shared.errors import Cancelled, FailedPrecondition, NotFound
 from genaug.vision.arrays import load_pixels
 from genaug.vision.backbones import SMALL_CNN
 from genaug.vision.classifiers import Classifier
-from genaug.vision.networks import build_network
+from genaug.vision.eyes import Served
+from genaug.vision.inference import Model
+from genaug.vision.networks import BFLOAT16, FLOAT32, build_network
 
-CLASSIFIER = "classifiers/" + "c" * 32
+CLASSIFIER = Model("classifiers/" + "c" * 32, FLOAT32)
 
 
 def model() -> Classifier:
-    return Classifier(("a", "b"), build_network(SMALL_CNN, image_size=8, channels=1, classes=2, seed=0))
+    network = build_network(SMALL_CNN, image_size=8, channels=1, classes=2, seed=0)
+    return Classifier(("a", "b"), network, name=CLASSIFIER.name)
+
+
+def eye(wanted: Model) -> Served:
+    assert wanted == CLASSIFIER
+    return served(model())
 
 
 @pytest.fixture
@@ -30,12 +40,12 @@ def rows(stores):
 
 
 def test_real_training_images_are_embedded_in_order(stores, rows, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("genaug.selection.embed._CHUNK", 3)
-    *progress, found = embed(stores("selection"), VERSION, CLASSIFIER, loaded=model)
+    monkeypatch.setattr("genaug.vision.shards.SHARD", 3)
+    *progress, found = embed(stores("selection"), VERSION, CLASSIFIER, eye=eye)
     assert progress == [Doing("embedding", done, 7) for done in (3, 6, 7)]
     assert isinstance(found, Embedding)
     assert found.name == embedding_name(VERSION, CLASSIFIER)
-    assert (found.dataset_version, found.classifier) == (VERSION, CLASSIFIER)
+    assert (found.dataset_version, found.classifier, found.precision) == (VERSION, *astuple(CLASSIFIER))
     assert found.image_ids == tuple(row.image_id for row in rows)
     expected = model().features(load_pixels(stores("selection"), rows, image_size=8, channels=1))
     np.testing.assert_array_equal(found.features, expected)
@@ -45,12 +55,12 @@ def test_real_training_images_are_embedded_in_order(stores, rows, monkeypatch: p
 
 
 def test_asking_again_computes_nothing(stores, rows) -> None:
-    *_, first = embed(stores("selection"), VERSION, CLASSIFIER, loaded=model)
+    *_, first = embed(stores("selection"), VERSION, CLASSIFIER, eye=eye)
 
-    def refuse() -> Classifier:
+    def refuse(wanted: Model) -> Served:
         raise AssertionError("the classifier was loaded again")
 
-    (again,) = embed(stores("selection"), VERSION, CLASSIFIER, loaded=refuse)
+    (again,) = embed(stores("selection"), VERSION, CLASSIFIER, eye=refuse)
     assert isinstance(first, Embedding)
     assert isinstance(again, Embedding)
     np.testing.assert_array_equal(again.features, first.features)
@@ -58,7 +68,7 @@ def test_asking_again_computes_nothing(stores, rows) -> None:
 
 def test_a_caller_who_left_gets_nothing_written(stores, rows) -> None:
     with pytest.raises(Cancelled):
-        list(embed(stores("selection"), VERSION, CLASSIFIER, loaded=model, until=lambda: False))
+        list(embed(stores("selection"), VERSION, CLASSIFIER, eye=eye, until=lambda: False))
     with pytest.raises(NotFound):
         read_embedding(stores("selection"), embedding_name(VERSION, CLASSIFIER))
 
@@ -66,13 +76,13 @@ def test_a_caller_who_left_gets_nothing_written(stores, rows) -> None:
 def test_a_version_without_training_images_is_refused(stores) -> None:
     put_version(stores("assembly"), real_rows(stores("assembly"), {"lies": 2}, split="validation"))
     with pytest.raises(FailedPrecondition) as caught:
-        list(embed(stores("selection"), VERSION, CLASSIFIER, loaded=model))
+        list(embed(stores("selection"), VERSION, CLASSIFIER, eye=eye))
     assert caught.value.reason == "NO_TRAINING_IMAGES"
 
 
-def test_names_depend_on_version_and_classifier() -> None:
-    names = {embedding_name(v, c) for v in (VERSION, VERSION + "x") for c in (CLASSIFIER, CLASSIFIER + "x")}
-    assert len(names) == 4
+def test_names_depend_on_version_classifier_and_number_format() -> None:
+    models = [CLASSIFIER, Model("classifiers/" + "d" * 32, FLOAT32), Model(CLASSIFIER.name, BFLOAT16)]
+    assert len({embedding_name(version, one) for version in (VERSION, VERSION + "x") for one in models}) == 6
 
 
 def test_an_embedding_that_does_not_say_what_it_embeds_is_refused(stores) -> None:
@@ -81,3 +91,23 @@ def test_an_embedding_that_does_not_say_what_it_embeds_is_refused(stores) -> Non
     stores("selection").put_new(f"{name}/features.safetensors", data)
     with pytest.raises(FailedPrecondition, match="embed the dataset version again"):
         read_embedding(stores("selection"), name)
+
+
+def test_a_killed_embedding_loses_one_shard(stores, rows, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("genaug.vision.shards.SHARD", 3)
+    first = embed(stores("selection"), VERSION, CLASSIFIER, eye=eye)
+    assert next(first) == Doing("embedding", 3, 7)
+    first.close()
+    for row in rows[:3]:
+        stores("assembly").delete(row.uri)
+    *_, found = embed(stores("selection"), VERSION, CLASSIFIER, eye=eye)
+    assert isinstance(found, Embedding)
+    assert len(found.features) == 7, "the images of the finished shard are not read again"
+
+
+def test_a_damaged_image_is_named(stores, rows) -> None:
+    stores("assembly").delete(rows[1].uri)
+    stores("assembly").put_new(rows[1].uri, b"\x89PNG cut short")
+    with pytest.raises(FailedPrecondition, match=rows[1].image_id) as caught:
+        list(embed(stores("selection"), VERSION, CLASSIFIER, eye=eye))
+    assert caught.value.reason == "UNREADABLE_IMAGE"

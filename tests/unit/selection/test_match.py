@@ -8,7 +8,7 @@ import pytest
 from google.protobuf import json_format
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.shapes import VERSION, put_image, put_version, real_rows, shape
+from tests.shapes import VERSION, put_image, put_version, real_rows, served, shape
 
 from genaug.selection.embed import Doing, Embedding, embed, read_embedding
 from genaug.selection.match import (
@@ -30,18 +30,25 @@ from genaug.v1 import selection_pb2
 from genaug.vision.arrays import load_pixels
 from genaug.vision.backbones import SMALL_CNN
 from genaug.vision.classifiers import Classifier
-from genaug.vision.networks import build_network
+from genaug.vision.eyes import Served, see_all
+from genaug.vision.inference import Model
+from genaug.vision.networks import FLOAT32, build_network
 
-CLASSIFIER = "classifiers/" + "c" * 32
+CLASSIFIER = Model("classifiers/" + "c" * 32, FLOAT32)
 COUNTS = {"leans": 9, "lies": 14, "stands": 60}
 
 
-def model(name: str = CLASSIFIER) -> Classifier:
-    assert name == CLASSIFIER
-    return Classifier(("a", "b"), build_network(SMALL_CNN, image_size=8, channels=1, classes=2, seed=0))
+def model() -> Classifier:
+    network = build_network(SMALL_CNN, image_size=8, channels=1, classes=2, seed=0)
+    return Classifier(("a", "b"), network, name=CLASSIFIER.name)
 
 
-def never(name: str) -> Classifier:
+def eye(wanted: Model) -> Served:
+    assert wanted == CLASSIFIER
+    return served(model())
+
+
+def never(wanted: Model) -> Served:
     raise AssertionError("the classifier was loaded")
 
 
@@ -109,7 +116,7 @@ def embedding(stores) -> str:
     assembly = stores("assembly")
     validation = real_rows(assembly, {"lies": 3}, split="validation", first=80)
     put_version(assembly, [*real_rows(assembly, COUNTS), *validation])
-    *_, found = embed(stores("selection"), VERSION, CLASSIFIER, loaded=model)
+    *_, found = embed(stores("selection"), VERSION, CLASSIFIER, eye=eye)
     assert isinstance(found, Embedding)
     return found.name
 
@@ -132,7 +139,7 @@ def labelled(stores, rows: list[Row], *, digit: str = "1") -> str:
 
 def done(stores, wanted: Matching) -> tuple[dict[str, Any], list[dict[str, Any]], list[dict[str, Any]]]:
     store = stores("selection")
-    *_, record = match(wanted, store, loaded=model)
+    *_, record = match(wanted, store, eye=eye)
     assert isinstance(record, dict)
     made, real = decode(store.get(record["nearest_made"])), decode(store.get(record["nearest_real"]))
     assert made.schema.equals(NEAREST_MADE)
@@ -191,18 +198,31 @@ def test_what_was_not_accepted_is_not_matched(stores, embedding: str) -> None:
 def test_nothing_accepted_is_an_empty_match(stores, embedding: str) -> None:
     rows = made_rows(stores, {"lies": 3}, label_verdict="unsure")
     wanted = Matching(embedding, (labelled(stores, rows),))
-    (record,) = match(wanted, stores("selection"), loaded=never)
+    (record,) = match(wanted, stores("selection"), eye=never)
     assert isinstance(record, dict)
     assert record["closenesses"] == []
     assert decode(stores("report").get(record["nearest_real"])).num_rows == 0
 
 
 def test_progress_is_in_images(stores, embedding: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("genaug.selection.embed._CHUNK", 4)
+    monkeypatch.setattr("genaug.selection.match.SHARD", 4)
     rows = made_rows(stores, {"leans": 2, "lies": 4})
-    *progress, _ = match(Matching(embedding, (labelled(stores, rows),)), stores("selection"), loaded=model)
+    *progress, _ = match(Matching(embedding, (labelled(stores, rows),)), stores("selection"), eye=eye)
     expected = [("embedding", 4), ("embedding", 6), ("matching", 2), ("matching", 6)]
     assert progress == [Doing(step, number, 6) for step, number in expected]
+
+
+def test_what_labelling_saw_is_not_seen_again(stores, embedding: str) -> None:
+    kept, rest = made_rows(stores, {"lies": 5}), made_rows(stores, {"stands": 4}, first=700, label_verdict="unsure")
+    rows = [row for pair in zip(kept, [*rest, kept[0]], strict=True) for row in pair]
+    wanted = Matching(embedding, (labelled(stores, rows),))
+    _, *expected = done(stores, wanted)
+    for key in ("match.json", "nearest_made.parquet", "nearest_real.parquet"):
+        stores("selection").delete(f"{wanted.name}/{key}")
+    list(see_all(stores("labeling"), [row.uri for row in rows], eye(CLASSIFIER)))
+    for row in {row.uri: row for row in rows}.values():
+        stores("generation").delete(row.uri)
+    assert list(done(stores, wanted)[1:]) == expected
 
 
 def test_a_match_is_made_once_and_alike(stores, embedding: str) -> None:
@@ -211,7 +231,7 @@ def test_a_match_is_made_once_and_alike(stores, embedding: str) -> None:
     first, *tables = done(stores, wanted)
     message = json_format.ParseDict(first, selection_pb2.Match())
     assert [one.copy_distance for one in message.closenesses] == [one["copy_distance"] for one in first["closenesses"]]
-    assert list(match(wanted, stores("selection"), loaded=never)) == [first]
+    assert list(match(wanted, stores("selection"), eye=never)) == [first]
     turned = Matching(embedding, wanted.labelled_manifests[::-1])
     assert turned.name == wanted.name == first["name"]
     for key in ("match.json", "nearest_made.parquet", "nearest_real.parquet"):
@@ -223,7 +243,7 @@ def test_a_caller_who_left_gets_nothing_written(stores, embedding: str) -> None:
     wanted = Matching(embedding, (labelled(stores, made_rows(stores, {"lies": 5})),))
     answers = iter([True, False])
     with pytest.raises(Cancelled):
-        list(match(wanted, stores("selection"), loaded=model, until=lambda: next(answers)))
+        list(match(wanted, stores("selection"), eye=eye, until=lambda: next(answers)))
     with pytest.raises(NotFound):
         read_match(stores("selection"), wanted.name)
     assert not list(stores("selection").list(f"{wanted.name}/"))
@@ -232,16 +252,16 @@ def test_a_caller_who_left_gets_nothing_written(stores, embedding: str) -> None:
 def test_classes_without_training_images_are_refused(stores, embedding: str) -> None:
     rows = [replace(row, class_name="none-such") for row in made_rows(stores, {"lies": 1})]
     with pytest.raises(FailedPrecondition, match="none-such") as caught:
-        list(match(Matching(embedding, (labelled(stores, rows),)), stores("selection"), loaded=never))
+        list(match(Matching(embedding, (labelled(stores, rows),)), stores("selection"), eye=never))
     assert caught.value.reason == "CLASS_WITHOUT_IMAGES"
 
 
 def test_what_is_not_there_is_named(stores, embedding: str) -> None:
     missing = Matching("embeddings/" + "0" * 32, (labelled(stores, []),))
     with pytest.raises(NotFound, match="embed the dataset version first"):
-        list(match(missing, stores("selection"), loaded=never))
+        list(match(missing, stores("selection"), eye=never))
     key = "labels/" + "9" * 32 + "/manifest.parquet"
     with pytest.raises(NotFound, match="labels/9"):
-        list(match(Matching(embedding, (key,)), stores("selection"), loaded=never))
+        list(match(Matching(embedding, (key,)), stores("selection"), eye=never))
     with pytest.raises(InvalidArgument):
         Matching(embedding, ())

@@ -18,6 +18,7 @@ from genaug.shared.errors import Cancelled, FailedPrecondition, InvalidArgument,
 from genaug.shared.manifest import Row, decode
 from genaug.shared.protojson import to_dict
 from genaug.v1 import selection_pb2
+from genaug.vision.networks import FLOAT32
 
 COUNTS = {"many": 30, "more": 50, "few": 9}
 EMBEDDING = "embeddings/" + "e" * 32
@@ -38,7 +39,7 @@ def version(stores) -> str:
     put_version(stores("assembly"), rows)
     features = np.random.default_rng(0).normal(size=(len(rows), 6)).astype(np.float32)
     ids = tuple(row.image_id for row in rows)
-    write_embedding(stores("selection"), Embedding(EMBEDDING, VERSION, CLASSIFIER, ids, features))
+    write_embedding(stores("selection"), Embedding(EMBEDDING, VERSION, CLASSIFIER, FLOAT32, ids, features))
     return VERSION
 
 
@@ -100,7 +101,7 @@ def test_the_order_of_rows_changes_nothing(stores, version, order: list[int], me
     store = stores("selection")
     features = read_embedding(store, EMBEDDING).features[order]
     ids = tuple(rows[index].image_id for index in order)
-    write_embedding(store, Embedding(embedding, other, CLASSIFIER, ids, features))
+    write_embedding(store, Embedding(embedding, other, CLASSIFIER, FLOAT32, ids, features))
     before, plain = made(store, wanted(method=method))
     after, turned = made(store, wanted(method=method, dataset_version=other, embedding=embedding))
     assert [row["image_id"] for row in turned] == [rows[index].image_id for index in order]
@@ -140,7 +141,7 @@ def test_a_random_choice_is_not_its_own_control(stores, version) -> None:
 
 
 def test_another_versions_embedding_is_refused(stores, version) -> None:
-    other = Embedding("embeddings/" + "f" * 32, VERSION, CLASSIFIER, ("0" * 32,), np.zeros((1, 6), np.float32))
+    other = Embedding("embeddings/" + "f" * 32, VERSION, CLASSIFIER, FLOAT32, ("0" * 32,), np.zeros((1, 6), np.float32))
     write_embedding(stores("selection"), other)
     with pytest.raises(FailedPrecondition) as caught:
         list(select(wanted(embedding="embeddings/" + "f" * 32), stores("selection")))

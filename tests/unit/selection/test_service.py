@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tests.shapes import VERSION, item, put_image, put_version, real_rows, shape
 
@@ -11,8 +12,10 @@ from genaug.shared.errors import InvalidArgument, NotFound
 from genaug.shared.manifest import decode, write_rows
 from genaug.shared.settings import Settings, StoreSettings
 from genaug.shared.store import Store
-from genaug.v1 import run_pb2
+from genaug.v1 import common_pb2, run_pb2
 from genaug.v1 import selection_service_pb2 as pb
+from genaug.vision.classifiers import load
+from genaug.vision.images import encode_png
 
 COUNTS = {"leans": 8, "lies": 25, "stands": 15}
 
@@ -47,12 +50,12 @@ def servicer(settings: Settings):
 
 
 def test_from_images_to_a_selection(servicer: SelectionServicer, labeler: str, settings: Settings) -> None:
-    embed = pb.EmbedImagesRequest(dataset_version=VERSION, classifier=labeler)
-    *progress, last = servicer.EmbedImages(embed, Present())
+    embed = pb.EmbedVersionRequest(dataset_version=VERSION, classifier=labeler)
+    *progress, last = servicer.EmbedVersion(embed, Present())
     assert [event.progress.done for event in progress] == [48]
     embedding = last.embedding
     assert (embedding.rows, embedding.dimensions) == (48, 64)
-    assert list(servicer.EmbedImages(embed, Present())) == [last]
+    assert list(servicer.EmbedVersion(embed, Present())) == [last]
 
     spec = run_pb2.SelectionSpec(classes=["lies"], kept=15, seed=1)
     request = pb.SelectImagesRequest(dataset_version=VERSION, embedding=embedding.name, spec=spec)
@@ -80,7 +83,7 @@ def test_from_images_to_a_selection(servicer: SelectionServicer, labeler: str, s
 
 
 def test_made_images_meet_their_nearest(servicer: SelectionServicer, labeler: str, settings: Settings) -> None:
-    *_, last = servicer.EmbedImages(pb.EmbedImagesRequest(dataset_version=VERSION, classifier=labeler), Present())
+    *_, last = servicer.EmbedVersion(pb.EmbedVersionRequest(dataset_version=VERSION, classifier=labeler), Present())
     generation = Store.open(settings.store, "generation")
     facts = {"folder": "draws", "split": "train", "source": "synthetic", "label_verdict": "accepted"}
     made = [put_image(generation, shape("lies", seed=seed), "lies", **facts) for seed in range(100, 105)]
@@ -140,3 +143,17 @@ def test_requests_are_checked(servicer: SelectionServicer) -> None:
     for name in ("", "selections/x", "runs/" + "0" * 32):
         with pytest.raises(InvalidArgument):
             servicer.GetSelection(pb.GetSelectionRequest(name=name), Present())
+
+
+def test_images_that_are_sent_are_embedded_in_order(servicer: SelectionServicer, labeler: str) -> None:
+    def stream():
+        yield pb.EmbedImagesRequest(config=pb.EmbedImagesRequest.Config(classifier=labeler))
+        for word, data in (("a", encode_png(shape("lies", seed=0))), ("b", b"none")):
+            yield pb.EmbedImagesRequest(image=common_pb2.InlineImage(id=word, data=data))
+
+    first, second = servicer.EmbedImages(stream(), Present())
+    assert (first.id, second.id, first.index, second.index) == ("a", "b", 0, 1)
+    assert (len(first.features), list(second.features)) == (64, [])
+    assert (first.status.reason, second.status.reason) == ("OK", "UNREADABLE")
+    model = load(Store.open(servicer._settings.store, "selection"), labeler, device="cpu")
+    np.testing.assert_array_equal(np.array(first.features, np.float32), model.features(shape("lies", seed=0)[None])[0])

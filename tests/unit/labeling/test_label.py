@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import Future
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from tests.shapes import put_image
 
-from genaug.labeling.predict import (
+from genaug.labeling.label import (
     VERDICTS,
     Done,
     Labelled,
@@ -17,13 +19,16 @@ from genaug.labeling.predict import (
     judge,
     label_batch,
     mode_of,
-    open_predictor,
 )
+from genaug.labeling.predictor import check_labeler
 from genaug.shared.errors import Cancelled, FailedPrecondition, InvalidArgument, NotFound
 from genaug.shared.manifest import Row, read_rows, write_rows
 from genaug.vision.backbones import SMALL_CNN
 from genaug.vision.classifiers import Classifier, save
-from genaug.vision.networks import build_network
+from genaug.vision.eyes import Answers, Until
+from genaug.vision.images import decode, is_constant
+from genaug.vision.inference import STATUSES, Seen
+from genaug.vision.networks import BFLOAT16, build_network
 
 LABELER = "classifiers/" + "1" * 32
 BATCH = "batches/" + "2" * 32
@@ -34,16 +39,32 @@ class Brightness:
 
     classes = ("dark", "light")
     thresholds = {"dark": 0.7, "light": 0.8}  # noqa: RUF012
-    image_size = 8
-    detail = 0
-    channels = 1
+    feature_space = "brightness"
     asked = 0
 
-    def predict(self, pixels: np.ndarray) -> np.ndarray:
+    def predict(self, images: Iterator[bytes], *, until: Until = lambda: True) -> Answers:
+        return Answers(images, self._answer, window=4, until=until)
+
+    def recall(self, features: np.ndarray, statuses: np.ndarray) -> list[Seen]:
+        return [
+            seen_of(float(light)) if status == 0 else Seen(STATUSES[status])
+            for light, status in zip(features[:, 0], statuses, strict=True)
+        ]
+
+    def _answer(self, data: bytes) -> Future[Seen]:
         self.asked += 1
-        assert pixels.shape[1:] == (8, 8, 1)
-        light = pixels.mean(axis=(1, 2, 3)) / 255
-        return np.stack([1 - light, light], axis=1).astype(np.float32)
+        future: Future[Seen] = Future()
+        try:
+            pixels = decode(data)
+            future.set_result(Seen("CONSTANT") if is_constant(pixels) else seen_of(pixels.mean() / 255))
+        except InvalidArgument as error:
+            future.set_result(Seen("UNREADABLE", error.message))
+        return future
+
+
+def seen_of(light: float) -> Seen:
+    features = np.array([light], np.float32)
+    return Seen("OK", "", np.append(1 - features, features), features, features)
 
 
 def grey(level: int) -> np.ndarray:
@@ -136,15 +157,37 @@ def test_asking_again_asks_nobody(stores, batch) -> None:
 
 
 def test_progress_and_cancellation(stores, batch, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("genaug.labeling.predict._CHUNK", 3)
-    wanted = Labelling(LABELER, BATCH)
-    answers = iter([True, False])
-    events = label_batch(wanted, stores("labeling"), Brightness, until=lambda: next(answers))
+    monkeypatch.setattr("genaug.vision.shards.SHARD", 3)
+    wanted, first = Labelling(LABELER, BATCH), Brightness()
+    answers = iter([True, True, False])
+    events = label_batch(wanted, stores("labeling"), lambda: first, until=lambda: next(answers))
     assert next(events) == Done(3, 8)
     with pytest.raises(Cancelled):
         next(events)
     assert not stores("labeling").exists(wanted.manifest)
-    assert list(label_batch(wanted, stores("labeling"), Brightness))[:3] == [Done(3, 8), Done(6, 8), Done(8, 8)]
+    second = Brightness()
+    assert list(label_batch(wanted, stores("labeling"), lambda: second))[:3] == [Done(3, 8), Done(6, 8), Done(8, 8)]
+    assert second.asked == 5, "the shard that was finished is not seen again"
+
+
+def test_what_was_kept_gives_the_same_labels(stores, batch) -> None:
+    _, seen = labelled(stores)
+    remembering = Brightness()
+    _, recalled = labelled(stores, "MODE_TRUST_PROMPT", remembering)
+    assert remembering.asked == 0
+    assert [(row.label, row.probabilities) for row in recalled] == [(row.label, row.probabilities) for row in seen]
+    assert recalled[-1].label_verdict == "degenerate"
+
+
+def test_a_predictor_without_features_keeps_none(stores, batch) -> None:
+    far = Brightness()
+    far.feature_space = ""
+    labelled(stores, predictor=far)
+    assert list(stores("labeling").list("embeddings/")) == []
+
+
+def test_number_formats_have_their_own_results() -> None:
+    assert Labelling(LABELER, BATCH).name != Labelling(LABELER, BATCH, precision=BFLOAT16).name
 
 
 def test_a_lost_image_is_no_verdict(stores, batch) -> None:
@@ -163,8 +206,8 @@ def test_prompts_outside_the_label_map_are_refused(stores, batch) -> None:
 
 def test_a_probability_at_the_threshold_is_enough() -> None:
     row = Row("a" * 32, "", "", "", "light", split="train", source="synthetic", prompt="light")
-    for probability, verdict in ((0.8, "accepted"), (0.79, "unsure")):
-        found = judge(row, np.array([1 - probability, probability]), Brightness(), mode="MODE_AGREE")
+    for probability, verdict in ((0.81, "accepted"), (0.79, "unsure")):
+        found = judge(row, seen_of(probability), Brightness(), mode="MODE_AGREE")
         assert found.label_verdict == verdict
 
 
@@ -180,9 +223,9 @@ def test_an_evaluator_is_no_labeler(stores) -> None:
         model = Classifier(("a", "b"), network, thresholds={"a": 0.5, "b": 0.5})
         save(stores("train"), model, name=f"classifiers/{number}", record={"role": role})
     with pytest.raises(FailedPrecondition) as caught:
-        open_predictor(stores("labeling"), "classifiers/0", device="cpu")
+        check_labeler(stores("labeling"), "classifiers/0")
     assert caught.value.reason == "NOT_A_LABELER"
-    assert open_predictor(stores("labeling"), "classifiers/1", device="cpu").classes == ("a", "b")
+    check_labeler(stores("labeling"), "classifiers/1")
 
 
 def test_modes_are_known_by_name() -> None:

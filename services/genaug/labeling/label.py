@@ -5,27 +5,23 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol
+from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
+from genaug.labeling.predictor import Predictor
 from genaug.shared.digests import digest_of
 from genaug.shared.errors import Cancelled, FailedPrecondition, InvalidArgument
 from genaug.shared.manifest import LabelVerdict, Row, read_rows, write_rows
 from genaug.shared.metrics import IMAGES_LABELLED
 from genaug.shared.store import Store
-from genaug.vision.classifiers import load, read_record
-from genaug.vision.images import Pixels, decode, fitted, is_constant
+from genaug.vision.eyes import Until, see_all
+from genaug.vision.inference import Seen
+from genaug.vision.networks import FLOAT32
 
-RECIPE = "label/1"
+RECIPE = "label/2"
 
 Mode = Literal["MODE_AGREE", "MODE_TRUST_LABELER", "MODE_TRUST_PROMPT"]
 MODES: tuple[Mode, ...] = ("MODE_AGREE", "MODE_TRUST_LABELER", "MODE_TRUST_PROMPT")
 VERDICTS: tuple[LabelVerdict, ...] = ("accepted", "disagrees", "unsure", "degenerate")
-
-# Images decoded and labelled between two looks at whether the caller is still there.
-_CHUNK = 256
 
 
 def mode_of(name: str) -> Mode:
@@ -40,33 +36,6 @@ def mode_of(name: str) -> Mode:
     raise InvalidArgument(f"mode: {name!r}; there are {', '.join(MODES)}", reason="UNKNOWN_MODE")
 
 
-class Predictor(Protocol):
-    """Whatever labels images: a classifier in this process, or a model server."""
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """The label map."""
-
-    @property
-    def thresholds(self) -> Mapping[str, float]:
-        """Per class, the probability from which a label is accepted."""
-
-    @property
-    def image_size(self) -> int:
-        """Height and width of the images it takes, pixels."""
-
-    @property
-    def detail(self) -> int:
-        """Height and width that images are brought to before that, pixels; 0 for none."""
-
-    @property
-    def channels(self) -> int:
-        """Channels of the images it takes."""
-
-    def predict(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Calibrated probabilities, float32 [n, classes], of uint8 [n, image_size, image_size, channels]."""
-
-
 @dataclass(frozen=True)
 class Labelling:
     """What is to be labelled, and how."""
@@ -77,11 +46,13 @@ class Labelling:
     """ "batches/{digest}"."""
     mode: Mode = "MODE_AGREE"
     """Who decides the class."""
+    precision: str = FLOAT32
+    """What the labeler computes in: labels near a threshold depend on it."""
 
     @property
     def name(self) -> str:
         """Resource name of the result, "labels/{digest}"."""
-        inputs = {"classifier": self.classifier, "batch": self.batch, "mode": self.mode}
+        inputs = {"classifier": self.classifier, "batch": self.batch, "mode": self.mode, "precision": self.precision}
         return f"labels/{digest_of(RECIPE, inputs)}"
 
     @property
@@ -112,45 +83,36 @@ class Done:
     total: int
 
 
-def open_predictor(store: Store, classifier: str, *, device: str) -> Predictor:
-    """The labeler `classifier`, in this process.
-
-    Raises:
-        NotFound: there is none.
-        FailedPrecondition: reason NOT_A_LABELER: what judges scenarios must not have chosen their images.
-    """
-    if read_record(store, classifier).get("role") != "ROLE_LABELER":
-        raise FailedPrecondition(
-            f"{classifier} is no labeler; train one with role ROLE_LABELER", reason="NOT_A_LABELER"
-        )
-    return load(store, classifier, device=device)
-
-
 def label_batch(
-    wanted: Labelling, store: Store, predictor: Callable[[], Predictor], *, until: Callable[[], bool] = lambda: True
+    wanted: Labelling, store: Store, predictor: Callable[[], Predictor], *, until: Until = lambda: True
 ) -> Iterator[Done | Labelled]:
     """Label every image of a batch and write the labelled manifest; yield progress, then the result.
 
-    A batch that was labelled so before is not labelled again.
+    A batch that was labelled so before is not labelled again. Features that a pass gives on the way are written to
+    shards, and images whose features are there are not seen again.
 
     Args:
         predictor: Gives the labeler of `wanted`, when it is needed.
-        until: Whether the caller is still there; looked at between chunks.
+        until: Whether the caller is still there.
 
     Raises:
         NotFound: the batch, or one of its images, is not in the store.
         FailedPrecondition: reason PROMPT_OUTSIDE_LABEL_MAP.
-        Cancelled: `until` said no; nothing was written.
+        Cancelled: `until` said no; no labels were written.
     """
     if not store.exists(wanted.manifest):
         rows = read_rows(store, f"{wanted.batch}/manifest.parquet")
         labeler = predictor()
         _check_prompts(rows, wanted, labeler.classes)
         labelled: list[Row] = []
-        for start in range(0, len(rows), _CHUNK):
+        for seen in see_all(store, [row.uri for row in rows], labeler, until=until):
             if not until():
-                raise Cancelled(f"labelling of {wanted.batch} was cancelled after {start} of {len(rows)} images")
-            labelled += label_rows(rows[start : start + _CHUNK], store, labeler, mode=wanted.mode)
+                raise Cancelled(f"labelling was cancelled after {len(labelled)} of {len(rows)} images")
+            start = len(labelled)
+            labelled += [
+                judge(row, one, labeler, mode=wanted.mode)
+                for row, one in zip(rows[start : start + len(seen)], seen, strict=True)
+            ]
             yield Done(len(labelled), len(rows))
         write_rows(store, wanted.manifest, labelled)
         for row in labelled:
@@ -158,27 +120,16 @@ def label_batch(
     yield summary(wanted, read_rows(store, wanted.manifest))
 
 
-def label_rows(rows: Sequence[Row], store: Store, labeler: Predictor, *, mode: Mode) -> list[Row]:
-    """`rows` with label, probabilities and verdict, in their order.
+def judge(row: Row, seen: Seen, labeler: Predictor, *, mode: Mode) -> Row:
+    """`row` with label, probabilities and verdict, from what the labeler made of its image.
 
-    An image that cannot be decoded, or is of one colour, is degenerate and gets no label. Else, with t the threshold
-    of the label: MODE_AGREE accepts when the label is the prompt and its probability ≥ t; another label from t on
-    disagrees; below t it is unsure. MODE_TRUST_LABELER accepts and takes the label for the class. MODE_TRUST_PROMPT
-    accepts and leaves the class as it was asked for.
+    What is no photograph is degenerate. MODE_AGREE accepts an image whose label is its prompt and probable enough;
+    MODE_TRUST_LABELER accepts and takes the label for the class. MODE_TRUST_PROMPT accepts and leaves the class as it
+    was asked for.
     """
-    images = [_decoded(store.get(row.uri), labeler) for row in rows]
-    good = [image for image in images if image is not None]
-    probabilities = iter(labeler.predict(np.stack(good)) if good else ())
-    return [
-        replace(row, label="", probabilities={}, label_verdict="degenerate")
-        if image is None
-        else judge(row, next(probabilities), labeler, mode=mode)
-        for row, image in zip(rows, images, strict=True)
-    ]
-
-
-def judge(row: Row, probabilities: NDArray[np.float32], labeler: Predictor, *, mode: Mode) -> Row:
-    """`row` with label, probabilities and verdict, from the probabilities [classes] of its image."""
+    if seen.status != "OK" or seen.probabilities is None:
+        return replace(row, label="", probabilities={}, label_verdict="degenerate")
+    probabilities = seen.probabilities
     top = int(probabilities.argmax())
     label = labeler.classes[top]
     sure = bool(probabilities[top] >= labeler.thresholds[label])
@@ -210,17 +161,6 @@ def acceptances(rows: Sequence[Row]) -> dict[str, dict[LabelVerdict, int]]:
         prompt: {verdict: found[prompt, verdict] for verdict in VERDICTS}
         for prompt in sorted({row.prompt for row in rows})
     }
-
-
-def _decoded(data: bytes, labeler: Predictor) -> Pixels | None:
-    try:
-        pixels = decode(data)
-    except InvalidArgument:
-        # Not an image at all: the verdict says so.
-        return None
-    if is_constant(pixels):
-        return None
-    return fitted(pixels, image_size=labeler.image_size, channels=labeler.channels, detail=labeler.detail)
 
 
 def _check_prompts(rows: Sequence[Row], wanted: Labelling, classes: Sequence[str]) -> None:

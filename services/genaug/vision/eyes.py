@@ -1,0 +1,228 @@
+"""Those who see images for a caller: many at a time, answered in order, and never twice where features are kept."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
+from itertools import islice
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from genaug.shared.errors import Cancelled, ResourceExhausted
+from genaug.shared.store import Store
+from genaug.vision.inference import STATUSES, InferenceServer, Model, Seen
+from genaug.vision.shards import Shard, cut, read_shard, write_shard
+
+# Seconds between two attempts at a full queue.
+_AGAIN = 0.02
+# Seconds between two looks at whether a caller who waits is still there.
+_LOOK = 0.2
+
+Until = Callable[[], bool]
+"""Whether a caller is still there."""
+
+
+class Eye(Protocol):
+    """A classifier that sees encoded images, wherever it computes."""
+
+    @property
+    def feature_space(self) -> str:
+        """The space of the features in its answers; empty where it gives none."""
+
+    def predict(self, images: Iterator[bytes], *, until: Until = lambda: True) -> Answers:
+        """What it makes of encoded images, in their order.
+
+        Args:
+            images: Encoded images; read on another thread.
+            until: Whether the caller is still there.
+
+        Raises:
+            Cancelled: `until` said no.
+            ResourceExhausted: too many images wait already. Says after how many seconds to try again.
+            Unavailable: the model server cannot be had.
+        """
+
+    def recall(self, features: NDArray[np.float32], statuses: NDArray[np.int8]) -> list[Seen]:
+        """What it makes of features [n, ...] of its space that were kept, and of what became of their images then."""
+
+
+class Served:
+    """A classifier behind the inference server of this process: an `Eye`.
+
+    Args:
+        server: The inference server.
+        model: Which classifier.
+        window: Images of one call that are under way.
+    """
+
+    def __init__(self, server: InferenceServer, model: Model, *, window: int) -> None:
+        self._server = server
+        self._model = model
+        self._window = window
+
+    @property
+    def feature_space(self) -> str:
+        return self._server.classifier(self._model).feature_space
+
+    def predict(self, images: Iterator[bytes], *, until: Until = lambda: True) -> Answers:
+        return Answers(images, lambda data: self._server.submit(self._model, data), window=self._window, until=until)
+
+    def recall(self, features: NDArray[np.float32], statuses: NDArray[np.int8]) -> list[Seen]:
+        penultimate, probabilities = self._server.classifier(self._model).judge(np.nan_to_num(features))
+        found = [STATUSES[status] for status in statuses]
+        return [
+            Seen(status, "", p, f, last) if status in ("OK", "CONSTANT") else Seen(status)
+            for status, p, f, last in zip(found, probabilities, features, penultimate, strict=True)
+        ]
+
+
+class Answers(Iterator[Seen]):
+    """Answers in the order of `images`, of which at most `window` are under way; `close` cancels those.
+
+    `images` are read on a thread of their own, and no faster than answers are taken.
+
+    Args:
+        images: Encoded images.
+        submit: Asks for one.
+        window: Images under way.
+        until: Whether the caller is still there; looked at while an answer is waited for.
+
+    Raises:
+        ResourceExhausted: the first image found the queue full. Later ones wait for room.
+        Cancelled: `until` said no.
+        Exception: what reading `images` or an answer raises.
+    """
+
+    def __init__(
+        self,
+        images: Iterator[bytes],
+        submit: Callable[[bytes], Future[Seen]],
+        *,
+        window: int,
+        until: Until = lambda: True,
+    ) -> None:
+        self._images = images
+        self._submit = submit
+        self._until = until
+        self._room = threading.Semaphore(window)
+        self._stopped = threading.Event()
+        self._futures: queue.SimpleQueue[Future[Seen] | None] = queue.SimpleQueue()
+        threading.Thread(target=self._feed, name="feeder", daemon=True).start()
+
+    def __next__(self) -> Seen:
+        future = self._futures.get()
+        if future is None:
+            # Again, for whoever asks again.
+            self._futures.put(None)
+            raise StopIteration
+        try:
+            answer = self._wait(future)
+        except BaseException:
+            self.close()
+            raise
+        self._room.release()
+        return answer
+
+    def _wait(self, future: Future[Seen]) -> Seen:
+        while True:
+            try:
+                return future.result(_LOOK)
+            except TimeoutError:
+                if future.done():
+                    # The answer itself, not our patience.
+                    raise
+                if not self._until():
+                    future.cancel()
+                    raise Cancelled("the caller has left", reason="CANCELLED") from None
+
+    def close(self) -> None:
+        """Submit no more, and cancel what is under way."""
+        self._stopped.set()
+        self._room.release()
+        self._cancel_waiting()
+
+    def _cancel_waiting(self) -> None:
+        with suppress(queue.Empty):
+            while True:
+                future = self._futures.get_nowait()
+                if future is not None:
+                    future.cancel()
+        self._futures.put(None)
+
+    def _feed(self) -> None:
+        first = True
+        try:
+            for data in self._images:
+                self._room.acquire()
+                future = self._submitted(data, patient=not first)
+                if future is None:
+                    break
+                first = False
+                self._futures.put(future)
+            self._futures.put(None)
+        # Carried to the reader of the answers.
+        except BaseException as error:
+            failed: Future[Seen] = Future()
+            failed.set_exception(error)
+            self._futures.put(failed)
+            self._futures.put(None)
+        if self._stopped.is_set():
+            self._cancel_waiting()
+
+    def _submitted(self, data: bytes, *, patient: bool) -> Future[Seen] | None:
+        while not self._stopped.is_set():
+            try:
+                return self._submit(data)
+            except ResourceExhausted:
+                if not patient:
+                    raise
+                self._stopped.wait(_AGAIN)
+        return None
+
+
+def see_all(store: Store, uris: Sequence[str], eye: Eye, *, until: Until = lambda: True) -> Iterator[list[Seen]]:
+    """What a classifier makes of a list of images, shard by shard: from shards that are there, else seen now and kept.
+
+    Args:
+        store: Where images and shards are.
+        uris: Keys of the images.
+        eye: The classifier.
+        until: Whether the caller is still there.
+
+    Raises:
+        NotFound: an image is not in the store.
+        Cancelled: `until` said no. Shards that were yielded are kept.
+    """
+    space = eye.feature_space
+    parts = list(cut(uris))
+    shards = [read_shard(store, space, part) if space else None for part in parts]
+    missing = [uri for part, shard in zip(parts, shards, strict=True) if shard is None for uri in part]
+    answers = eye.predict(store.read_ahead(missing), until=until)
+    try:
+        for part, shard in zip(parts, shards, strict=True):
+            if not until():
+                raise Cancelled("the caller has left", reason="CANCELLED")
+            if shard is not None:
+                yield eye.recall(shard.features, shard.statuses)
+                continue
+            seen = list(islice(answers, len(part)))
+            if space:
+                write_shard(store, space, part, to_shard(seen))
+            yield seen
+    finally:
+        answers.close()
+
+
+def to_shard(seen: Sequence[Seen]) -> Shard:
+    """The shard of what a classifier made of some images."""
+    shape = next((one.features.shape for one in seen if one.features is not None), (1,))
+    features = np.full((len(seen), *shape), np.nan, np.float32)
+    for index, one in enumerate(seen):
+        if one.features is not None:
+            features[index] = one.features
+    return Shard(features, np.array([STATUSES.index(one.status) for one in seen], np.int8))
