@@ -105,15 +105,23 @@ def connect(endpoint: str, *, token: str = "", authority: str = "") -> grpc.Chan
     return grpc.intercept_channel(bare_channel(endpoint, authority=authority), _Metadata(token))
 
 
-def bare_channel(endpoint: str, *, authority: str = "") -> grpc.Channel:
-    """A channel that sends no metadata of its own, for what hands on the calls of others; as `connect`."""
-    options = [
-        ("grpc.service_config", _SERVICE_CONFIG),
-        ("grpc.keepalive_time_ms", 60_000),
+def bare_channel(endpoint: str, *, authority: str = "", ours: bool = True) -> grpc.Channel:
+    """A channel that sends no metadata of its own, for what hands on the calls of others; as `connect`.
+
+    Args:
+        endpoint: As for `connect`.
+        authority: As for `connect`.
+        ours: Whether a server of ours is there, to whom a call may be sent again without harm.
+    """
+    options: list[tuple[str, Any]] = [
         ("grpc.max_receive_message_length", 8 * 1024 * 1024),
         # Soon enough to find a replica that has come.
         ("grpc.dns_min_time_between_resolutions_ms", 5_000),
     ]
+    if ours:
+        options += [("grpc.service_config", _SERVICE_CONFIG), ("grpc.keepalive_time_ms", 60_000)]
+    else:
+        options += [("grpc.enable_retries", 0), ("grpc.lb_policy_name", "round_robin")]
     if not endpoint.startswith("https://"):
         return grpc.insecure_channel(endpoint.removeprefix("http://"), options)
     try:

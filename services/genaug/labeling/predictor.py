@@ -11,6 +11,12 @@ from genaug.vision.classifiers import read_record
 from genaug.vision.eyes import Eye, Served
 from genaug.vision.inference import InferenceServer, Model
 
+# What every classifier can see: a PNG of 8×8 pixels in 64 shades of grey.
+CANARY = bytes.fromhex(
+    "89504e470d0a1a0a0000000d4948445200000008000000080800000000e164e1570000001249444154780163646084020e28"
+    "cd42160300132f008be9495f0b0000000049454e44ae426082"
+)
+
 
 class Predictor(Eye, Protocol):
     """A classifier that labels images, wherever it computes."""

@@ -13,7 +13,7 @@ from genaug.shared.errors import InvalidArgument
 from genaug.shared.inline import InlineStream, precision_of
 from genaug.shared.names import digest_id
 from genaug.shared.protojson import from_dict
-from genaug.shared.server import page
+from genaug.shared.server import frames, page
 from genaug.shared.settings import Settings
 from genaug.shared.store import Store
 from genaug.v1 import classifier_pb2, common_pb2, labeling_service_pb2_grpc, run_pb2
@@ -21,17 +21,12 @@ from genaug.v1 import labeling_service_pb2 as pb
 
 if TYPE_CHECKING:
     from genaug.labeling.label import Done, Labelled
+    from genaug.labeling.open_inference import ModelServer
     from genaug.labeling.predictor import Predictor
     from genaug.vision.inference import InferenceServer, Seen
 
 
 log = logging.getLogger(__name__)
-
-# A PNG of 8×8 pixels in 64 shades of grey.
-_CANARY = bytes.fromhex(
-    "89504e470d0a1a0a0000000d4948445200000008000000080800000000e164e1570000001249444154780163646084020e28"
-    "cd42160300132f008be9495f0b0000000049454e44ae426082"
-)
 
 
 class LabelingServicer(labeling_service_pb2_grpc.LabelingServiceServicer):
@@ -44,6 +39,7 @@ class LabelingServicer(labeling_service_pb2_grpc.LabelingServiceServicer):
         self._store = Store.open(settings.store, "labeling")
         self._lock = threading.Lock()
         self._inference: InferenceServer | None = None
+        self._elsewhere: ModelServer | None = None
 
     def warm_up(self) -> None:
         """Check the store, and load the classifiers of `inference.preload`; others by the first call that needs them.
@@ -51,17 +47,20 @@ class LabelingServicer(labeling_service_pb2_grpc.LabelingServiceServicer):
         Raises:
             NotFound, FailedPrecondition, Unavailable: one cannot be had.
         """
+        from genaug.labeling.predictor import CANARY
+
         self._store.check()
         for classifier in self._settings.inference.preload:
             digest_id(classifier, "classifiers")
             predictor = self._open(classifier, f"PRECISION_{self._settings.inference.precision}")
-            for _ in predictor.predict(iter([_CANARY])):
+            for _ in predictor.predict(iter([CANARY])):
                 log.info("classifier ready", extra={"classifier": classifier})
 
     def close(self) -> None:
         """Let the model's thread end."""
-        if self._inference is not None:
-            self._inference.close()
+        for one in (self._inference, self._elsewhere):
+            if one is not None:
+                one.close()
 
     def GetClassifier(
         self, request: pb.GetClassifierRequest, context: grpc.ServicerContext
@@ -117,14 +116,45 @@ class LabelingServicer(labeling_service_pb2_grpc.LabelingServiceServicer):
         finally:
             answers.close()
 
+    def ExportClassifier(
+        self, request: pb.ExportClassifierRequest, context: grpc.ServicerContext
+    ) -> Iterator[pb.ExportClassifierResponse]:
+        from genaug.labeling.export import export_torchserve
+        from genaug.vision.inference import Model
+
+        digest_id(request.name, "classifiers")
+        known = pb.ExportClassifierRequest.Format
+        if request.format not in (known.FORMAT_UNSPECIFIED, known.FORMAT_TORCHSERVE):
+            raise InvalidArgument(f"format: {request.format}; there is FORMAT_TORCHSERVE", reason="UNKNOWN_FORMAT")
+        for path, data in export_torchserve(self._store, Model(request.name, precision_of(request.precision))):
+            for part in frames(data):
+                yield pb.ExportClassifierResponse(path=path, data=part)
+
     def _open(self, classifier: str, precision: str) -> Predictor:
         """The classifier, where the configuration says that it computes."""
+        from genaug.labeling.open_inference import OnServer
         from genaug.labeling.predictor import InProcess
         from genaug.vision.classifiers import read_record
         from genaug.vision.inference import Model
 
-        record = read_record(self._store, classifier)
-        return InProcess(self._server(), Model(classifier, precision), record, window=self._settings.inference.window)
+        record, model = read_record(self._store, classifier), Model(classifier, precision)
+        window, labeling = self._settings.inference.window, self._settings.labeling
+        if labeling.predictor == "open-inference":
+            name = labeling.open_inference.model
+            return OnServer(self._model_server(), model, record, name=name, window=window)
+        return InProcess(self._server(), model, record, window=window)
+
+    def _model_server(self) -> ModelServer:
+        from genaug.labeling.open_inference import ModelServer
+
+        with self._lock:
+            if self._elsewhere is None:
+                self._elsewhere = ModelServer(
+                    self._settings.labeling.open_inference,
+                    queue=self._settings.inference.queue,
+                    authority=self._settings.tls.authority,
+                )
+            return self._elsewhere
 
     def _server(self) -> InferenceServer:
         from genaug.vision.inference import serving

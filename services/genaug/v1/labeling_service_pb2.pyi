@@ -2,6 +2,7 @@ from genaug.v1 import classifier_pb2 as _classifier_pb2
 from genaug.v1 import common_pb2 as _common_pb2
 from genaug.v1 import run_pb2 as _run_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable, Mapping as _Mapping
@@ -129,3 +130,27 @@ class ClassProbability(_message.Message):
     class_name: str
     probability: float
     def __init__(self, class_name: _Optional[str] = ..., probability: _Optional[float] = ...) -> None: ...
+
+class ExportClassifierRequest(_message.Message):
+    __slots__ = ("name", "format", "precision")
+    class Format(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        FORMAT_UNSPECIFIED: _ClassVar[ExportClassifierRequest.Format]
+        FORMAT_TORCHSERVE: _ClassVar[ExportClassifierRequest.Format]
+    FORMAT_UNSPECIFIED: ExportClassifierRequest.Format
+    FORMAT_TORCHSERVE: ExportClassifierRequest.Format
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    FORMAT_FIELD_NUMBER: _ClassVar[int]
+    PRECISION_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    format: ExportClassifierRequest.Format
+    precision: _common_pb2.Precision
+    def __init__(self, name: _Optional[str] = ..., format: _Optional[_Union[ExportClassifierRequest.Format, str]] = ..., precision: _Optional[_Union[_common_pb2.Precision, str]] = ...) -> None: ...
+
+class ExportClassifierResponse(_message.Message):
+    __slots__ = ("path", "data")
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    path: str
+    data: bytes
+    def __init__(self, path: _Optional[str] = ..., data: _Optional[bytes] = ...) -> None: ...

@@ -56,6 +56,11 @@ class LabelingServiceStub:
                 request_serializer=genaug_dot_v1_dot_labeling__service__pb2.LabelImagesRequest.SerializeToString,
                 response_deserializer=genaug_dot_v1_dot_labeling__service__pb2.LabelImagesResponse.FromString,
                 _registered_method=True)
+        self.ExportClassifier = channel.unary_stream(
+                '/genaug.v1.LabelingService/ExportClassifier',
+                request_serializer=genaug_dot_v1_dot_labeling__service__pb2.ExportClassifierRequest.SerializeToString,
+                response_deserializer=genaug_dot_v1_dot_labeling__service__pb2.ExportClassifierResponse.FromString,
+                _registered_method=True)
 
 
 class LabelingServiceServicer:
@@ -90,6 +95,13 @@ class LabelingServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExportClassifier(self, request, context):
+        """Streams a classifier as the files that a model server loads.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_LabelingServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -112,6 +124,11 @@ def add_LabelingServiceServicer_to_server(servicer, server):
                     servicer.LabelImages,
                     request_deserializer=genaug_dot_v1_dot_labeling__service__pb2.LabelImagesRequest.FromString,
                     response_serializer=genaug_dot_v1_dot_labeling__service__pb2.LabelImagesResponse.SerializeToString,
+            ),
+            'ExportClassifier': grpc.unary_stream_rpc_method_handler(
+                    servicer.ExportClassifier,
+                    request_deserializer=genaug_dot_v1_dot_labeling__service__pb2.ExportClassifierRequest.FromString,
+                    response_serializer=genaug_dot_v1_dot_labeling__service__pb2.ExportClassifierResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -223,6 +240,33 @@ class LabelingService:
             '/genaug.v1.LabelingService/LabelImages',
             genaug_dot_v1_dot_labeling__service__pb2.LabelImagesRequest.SerializeToString,
             genaug_dot_v1_dot_labeling__service__pb2.LabelImagesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportClassifier(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/genaug.v1.LabelingService/ExportClassifier',
+            genaug_dot_v1_dot_labeling__service__pb2.ExportClassifierRequest.SerializeToString,
+            genaug_dot_v1_dot_labeling__service__pb2.ExportClassifierResponse.FromString,
             options,
             channel_credentials,
             insecure,

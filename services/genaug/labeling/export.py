@@ -1,0 +1,75 @@
+"""A classifier as the files that a model server loads."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import yaml
+
+from genaug.shared.digests import canonical_json, sha256
+from genaug.shared.store import Store
+from genaug.vision.classifiers import read_record
+from genaug.vision.inference import Model
+from genaug.vision.weights import key_of
+
+HEAD = "export.json"
+"""The first file: what is exported, and all that the handler has to know."""
+SUMS = "SHA256SUMS"
+"""The last file: the digest of every other, as `sha256sum --check` reads it."""
+
+TORCHSERVE = "torchserve"
+
+# TorchServe imports it by this name from the model's folder.
+_HANDLER = '''"""What TorchServe calls. The work is genaug's, which must be installed beside TorchServe."""
+
+from genaug.labeling.torchserve import handle
+
+__all__ = ["handle"]
+'''
+# Requests that share a pass: each has up to labeling.open_inference.images images already.
+_CONFIG = {"minWorkers": 1, "maxWorkers": 1, "batchSize": 4, "maxBatchDelay": 5, "responseTimeout": 120}
+
+
+def export_torchserve(store: Store, model: Model) -> Iterator[tuple[str, bytes]]:
+    """Yield the files of a TorchServe model folder (its archiver's "no-archive"): `HEAD` first, `SUMS` last.
+
+    The classifier lies in it as in the store, with the frozen weights that it stands on unless a package brings them.
+
+    Raises:
+        NotFound: there is no such classifier, or its training has not finished.
+    """
+    read_record(store, model.name)
+    sums: list[str] = []
+    for path, data in _files(store, model):
+        sums.append(f"{sha256(data)}  {path}\n")
+        yield path, data
+    yield SUMS, "".join(sums).encode()
+
+
+def _files(store: Store, model: Model) -> Iterator[tuple[str, bytes]]:
+    yield HEAD, canonical_json({"name": model.name, "format": TORCHSERVE, "precision": model.precision})
+    manifest = {
+        "runtime": "python",
+        "model": {
+            "modelName": model_name(model),
+            "handler": "handler.py",
+            "modelVersion": "1.0",
+            "configFile": "model-config.yaml",
+        },
+        "archiverVersion": "0.12.0",
+    }
+    yield "MAR-INF/MANIFEST.json", json.dumps(manifest, indent=1).encode()
+    yield "model-config.yaml", yaml.safe_dump(_CONFIG).encode()
+    yield "handler.py", _HANDLER.encode()
+    for part in ("config.json", "model.safetensors", "classifier.json"):
+        yield f"{model.name}/{part}", store.get(f"{model.name}/{part}")
+    frozen = key_of(store.get_json(f"{model.name}/config.json")["backbone_weights_sha256"])
+    if store.exists(frozen):
+        yield frozen, store.get(frozen)
+
+
+def model_name(model: Model, template: str = "{digest}-{precision}") -> str:
+    """What a classifier is called on a model server: its digest pins it, and its number format."""
+    precision = model.precision.removeprefix("PRECISION_").lower()
+    return template.format(digest=model.name.removeprefix("classifiers/"), precision=precision)

@@ -1,0 +1,295 @@
+"""A classifier on a model server that speaks the Open Inference Protocol 2 over gRPC: TorchServe, Triton, KServe.
+
+Encoded images go as one BYTES tensor `images` [n, 1]; `scores` (FP32, [n, classes], calibrated probabilities) and
+`status` (INT64, [n], indices into `genaug.vision.inference.STATUSES`; all OK where the server sends none) come back.
+
+What a status code of such a server means cannot be relied on: TorchServe says UNAVAILABLE for one bad image of a batch,
+RESOURCE_EXHAUSTED for a worker that was killed, INTERNAL for a full queue. So a request that fails is asked again; then
+each of its images alone; an image that keeps failing while another is answered is itself at fault. Nothing is lost.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+import numpy as np
+from numpy.typing import NDArray
+
+from genaug.client import bare_channel
+from genaug.labeling.export import model_name
+from genaug.labeling.predictor import CANARY
+from genaug.shared.errors import FailedPrecondition, ResourceExhausted, Unavailable
+from genaug.shared.metrics import BATCH_IMAGES, QUEUE_DEPTH
+from genaug.shared.settings import OpenInferenceSettings
+from genaug.v1 import open_inference_pb2 as pb
+from genaug.vision.eyes import Answers, Until
+from genaug.vision.inference import STATUSES, Model, Seen, Status
+
+log = logging.getLogger(__name__)
+
+# A request's images, bytes: below the 6.5 MB at which TorchServe closes the call.
+_MOST_BYTES = 4_000_000
+# Seconds between two attempts, at first and at most.
+_PAUSES = (0.2, 3.0)
+# Attempts after which the images of a request are asked for one by one, and after which one of them is given up.
+_TOGETHER, _ALONE = 2, 3
+# Codes that say what is wrong with every request alike.
+_FINAL = (grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
+
+
+@dataclass
+class _Item:
+    model: str
+    classes: int
+    data: bytes
+    future: Future[Seen] = field(default_factory=Future)
+
+
+class ModelServer:
+    """A model server, for all callers of this process: their images share requests, of which some are under way.
+
+    Args:
+        settings: Where it is, and how it is asked.
+        queue: Images of all callers that may wait.
+        authority: Certificates to trust, for an address that begins with https://.
+    """
+
+    def __init__(self, settings: OpenInferenceSettings, *, queue: int, authority: str = "") -> None:
+        if not settings.address:
+            raise FailedPrecondition(
+                "labeling.open_inference.address: say where the model server is, as host:port",
+                reason="BAD_CONFIGURATION",
+            )
+        self._settings = settings
+        self._queue = queue
+        self._channel = bare_channel(settings.address, authority=authority, ours=False)
+        self._infer = self._channel.unary_unary(
+            f"/{settings.service_prefix}/ModelInfer",
+            request_serializer=pb.ModelInferRequest.SerializeToString,
+            response_deserializer=pb.ModelInferResponse.FromString,
+        )
+        self._changed = threading.Condition()
+        self._waiting: deque[_Item] = deque()
+        self._held = 0
+        self._closed = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._work, name=f"model-server-{number}", daemon=True)
+            for number in range(settings.requests)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def submit(self, model: str, classes: int, data: bytes) -> Future[Seen]:
+        """Ask for one encoded image; cancelling the future takes back what has not been sent.
+
+        Args:
+            model: Its name on the server.
+            classes: How many scores are expected.
+            data: The image.
+
+        Raises:
+            ResourceExhausted: reason BUSY; too many images wait.
+            Unavailable: this service is ending.
+        """
+        item = _Item(model, classes, data)
+        with self._changed:
+            if self._closed.is_set():
+                raise Unavailable("the server is ending; try again", reason="ENDING")
+            if self._held >= self._queue:
+                raise ResourceExhausted(
+                    f"{self._held} images wait for the model server; try again in a second",
+                    reason="BUSY",
+                    retry_seconds="1",
+                )
+            self._held += 1
+            QUEUE_DEPTH.labels("model-server").set(self._held)
+            self._waiting.append(item)
+            self._changed.notify()
+        item.future.add_done_callback(self._left)
+        return item.future
+
+    def close(self) -> None:
+        """Ask for no more; what waits is told so."""
+        self._closed.set()
+        with self._changed:
+            waiting, self._waiting = list(self._waiting), deque()
+            self._changed.notify_all()
+        for item in waiting:
+            if item.future.set_running_or_notify_cancel():
+                item.future.set_exception(Unavailable("the server is ending; try again", reason="ENDING"))
+        for thread in self._threads:
+            thread.join(5)
+        self._channel.close()
+
+    def _left(self, future: Future[Seen]) -> None:
+        with self._changed:
+            self._held -= 1
+            QUEUE_DEPTH.labels("model-server").set(self._held)
+
+    def _work(self) -> None:
+        while items := self._next():
+            kept = [item for item in items if item.future.set_running_or_notify_cancel()]
+            if not kept:
+                continue
+            BATCH_IMAGES.labels("model-server").observe(len(kept))
+            try:
+                for item, seen in zip(kept, self._answers(kept), strict=True):
+                    item.future.set_result(seen)
+            # Carried to the callers.
+            except Exception as error:
+                for item in kept:
+                    if not item.future.done():
+                        item.future.set_exception(error)
+
+    def _next(self) -> list[_Item]:
+        """Images of one model that fit a request; empty at the end."""
+        with self._changed:
+            while not self._waiting:
+                if self._closed.is_set():
+                    return []
+                self._changed.wait()
+            taken = [self._waiting.popleft()]
+            size = len(taken[0].data)
+            while self._waiting and len(taken) < self._settings.images:
+                following = self._waiting[0]
+                size += len(following.data)
+                if following.model != taken[0].model or size > _MOST_BYTES:
+                    break
+                taken.append(self._waiting.popleft())
+            return taken
+
+    def _answers(self, items: Sequence[_Item]) -> list[Seen]:
+        """The answers to images of one model, however often the server has to be asked.
+
+        Raises:
+            Unavailable: it has not answered for so long as it is waited for.
+            FailedPrecondition: it answers something else.
+        """
+        if len(items[0].data) > _MOST_BYTES:
+            return [Seen("TOO_LARGE", f"more than {_MOST_BYTES} bytes, which the model server takes")]
+        end, pause = time.monotonic() + self._settings.patience_s, _PAUSES[0]
+        attempts = 0
+        while True:
+            try:
+                return self._ask(items)
+            except grpc.RpcError as error:
+                code = error.code()
+            attempts += 1
+            log.info("model server failed", extra={"code": code.name, "images": len(items), "attempt": attempts})
+            if code in _FINAL:
+                raise FailedPrecondition(
+                    f"the model server at {self._settings.address} answers {code.name}; check "
+                    "labeling.open_inference.service_prefix and its access",
+                    reason="MODEL_SERVER_REFUSES",
+                )
+            if len(items) > 1 and attempts >= _TOGETHER:
+                return [self._answers([item])[0] for item in items]
+            if len(items) == 1 and attempts >= _ALONE and self._is_well(items[0]):
+                return [Seen("FAILED", f"the model server answers {code.name} to this image, and others well")]
+            if time.monotonic() >= end or self._closed.wait(pause):
+                raise Unavailable(
+                    f"the model server at {self._settings.address} answers {code.name} for model {items[0].model!r}; "
+                    "is the model loaded there?",
+                    reason="MODEL_SERVER_AWAY",
+                )
+            pause = min(2 * pause, _PAUSES[1])
+
+    def _is_well(self, item: _Item) -> bool:
+        try:
+            self._ask([_Item(item.model, item.classes, CANARY)])
+        except grpc.RpcError:
+            return False
+        return True
+
+    def _ask(self, items: Sequence[_Item]) -> list[Seen]:
+        tensor = pb.ModelInferRequest.InferInputTensor(
+            name="images",
+            datatype="BYTES",
+            shape=[len(items), 1],
+            contents=pb.InferTensorContents(bytes_contents=[item.data for item in items]),
+        )
+        request = pb.ModelInferRequest(model_name=items[0].model, model_version=self._settings.version, inputs=[tensor])
+        response = self._infer(request, timeout=self._settings.deadline_s)
+        return to_seen(response, images=len(items), classes=items[0].classes)
+
+
+class OnServer:
+    """A classifier on a model server: a `Predictor`. It gives no features.
+
+    Args:
+        server: The server.
+        model: Which classifier.
+        record: Its record.
+        name: Its name there, with {digest} and {precision}.
+        window: Images of one call that are under way.
+    """
+
+    feature_space = ""
+
+    def __init__(self, server: ModelServer, model: Model, record: Mapping[str, Any], *, name: str, window: int) -> None:
+        self._server = server
+        self._name = model_name(model, name)
+        self._window = window
+        self.classes: tuple[str, ...] = tuple(record["classes"])
+        self.thresholds: Mapping[str, float] = record.get("thresholds", {})
+
+    def predict(self, images: Iterator[bytes], *, until: Until = lambda: True) -> Answers:
+        submit: Callable[[bytes], Future[Seen]] = lambda data: self._server.submit(  # noqa: E731
+            self._name, len(self.classes), data
+        )
+        return Answers(images, submit, window=self._window, until=until)
+
+    def recall(self, features: NDArray[np.float32], statuses: NDArray[np.int8]) -> list[Seen]:
+        raise NotImplementedError("a model server gives no features, so none were kept")
+
+
+def to_seen(response: pb.ModelInferResponse, *, images: int, classes: int) -> list[Seen]:
+    """What a model server's answer says of each image.
+
+    Raises:
+        FailedPrecondition: reason WRONG_MODEL; it is not the answer of a classifier of so many classes.
+    """
+    tensors = {
+        tensor.name: values(tensor, response.raw_output_contents[index] if response.raw_output_contents else b"")
+        for index, tensor in enumerate(response.outputs)
+    }
+    scores, statuses = tensors.get("scores"), tensors.get("status", np.zeros(images, np.int64))
+    if scores is None or scores.size != images * classes or statuses.size != images:
+        shapes = {tensor.name: list(tensor.shape) for tensor in response.outputs}
+        raise FailedPrecondition(
+            f"the model server answers {shapes} for {images} images of {classes} classes; is another model "
+            f"registered as {response.model_name!r}?",
+            reason="WRONG_MODEL",
+        )
+    rows = scores.reshape(images, classes).astype(np.float32)
+    found: list[Status] = [STATUSES[status] if 0 <= status < len(STATUSES) else "FAILED" for status in statuses]
+    return [
+        Seen(status, "", probabilities) if status in ("OK", "CONSTANT") else Seen(status, "the model server says so")
+        for status, probabilities in zip(found, rows, strict=True)
+    ]
+
+
+def values(tensor: pb.ModelInferResponse.InferOutputTensor, raw: bytes) -> NDArray[Any]:
+    """The numbers of an FP32 or INT64 tensor, flat.
+
+    Raises:
+        FailedPrecondition: reason WRONG_MODEL; it has another type.
+    """
+    if tensor.datatype not in ("FP32", "INT64"):
+        raise FailedPrecondition(
+            f"the model server answers {tensor.datatype} for {tensor.name!r}, not FP32 or INT64", reason="WRONG_MODEL"
+        )
+    if raw:
+        return np.frombuffer(raw, "<f4" if tensor.datatype == "FP32" else "<i8")
+    contents = tensor.contents
+    if tensor.datatype == "FP32":
+        return np.array(contents.fp32_contents, np.float32)
+    return np.array(contents.int64_contents, np.int64)

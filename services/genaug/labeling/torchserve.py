@@ -1,0 +1,135 @@
+"""TorchServe's handler of an exported classifier: runs inside a TorchServe worker, beside genaug.
+
+A request is the Open Inference Protocol's, as JSON: a BYTES tensor of encoded images. Images of all requests of a batch
+share passes. An image that cannot be seen is told by its status; a request that cannot be read is answered with none,
+well-formed: TorchServe would otherwise drop its neighbours, and hang the next batch.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import logging
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from obstore.store import LocalStore
+
+from genaug.labeling.export import HEAD
+from genaug.shared.errors import InvalidArgument
+from genaug.shared.store import Store
+from genaug.vision.classifiers import Classifier, load
+from genaug.vision.images import Pixels, decode, fitted, is_constant
+from genaug.vision.inference import STATUSES, Status
+
+log = logging.getLogger(__name__)
+
+_DECODERS = 4
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    classifier: Classifier
+    pool: ThreadPoolExecutor
+
+
+_loaded: _Loaded | None = None
+
+
+def handle(rows: Sequence[dict[str, Any]] | None, context: Any) -> list[dict[str, Any]] | None:
+    """What TorchServe calls: first without rows, to load the model; then with one row for each request of a batch."""
+    global _loaded
+    if _loaded is None:
+        _loaded = _open(Path(context.system_properties["model_dir"]), context.system_properties.get("gpu_id"))
+    if rows is None:
+        return None
+    return answer(rows, _loaded.classifier, _loaded.pool)
+
+
+def _open(folder: Path, gpu: object) -> _Loaded:
+    head = json.loads((folder / HEAD).read_text())
+    store = Store(LocalStore(folder), "labeling", url=f"file://{folder}")
+    device = "auto" if gpu is None else f"cuda:{gpu}"
+    return _Loaded(load(store, head["name"], device=device, precision=head["precision"]), ThreadPoolExecutor(_DECODERS))
+
+
+def answer(rows: Sequence[dict[str, Any]], classifier: Classifier, pool: ThreadPoolExecutor) -> list[dict[str, Any]]:
+    """The answers to the requests of a batch, in the protocol's JSON."""
+    requests = [images_of(row) for row in rows]
+    found = _see([data for images in requests for data in images], classifier, pool)
+    answers, start = [], 0
+    for row, images in zip(rows, requests, strict=True):
+        part = found[start : start + len(images)]
+        start += len(images)
+        answers.append(_to_json(part, _id_of(row), classes=len(classifier.classes)))
+    return answers
+
+
+def images_of(row: dict[str, Any]) -> list[bytes]:
+    """The encoded images of a request; none where it is none of ours."""
+    try:
+        (tensor,) = [one for one in _body(row)["inputs"] if one["name"] == "images"]
+        return [base64.b64decode(one, validate=True) for one in _values(tensor)]
+    except (KeyError, TypeError, ValueError, binascii.Error):
+        log.warning("a request that is none: answered without images")
+        return []
+
+
+def _values(tensor: dict[str, Any]) -> list[str]:
+    found: list[str] = tensor["data"] if "data" in tensor else tensor["contents"]["bytes_contents"]
+    return found
+
+
+def _body(row: dict[str, Any]) -> dict[str, Any]:
+    body: Any = row.get("body", row.get("data"))
+    found: dict[str, Any] = json.loads(body) if isinstance(body, (bytes, bytearray, str)) else body
+    return found
+
+
+def _id_of(row: dict[str, Any]) -> str:
+    try:
+        return str(_body(row).get("id") or "")
+    except (AttributeError, TypeError, ValueError):
+        return ""
+
+
+def _see(images: Sequence[bytes], classifier: Classifier, pool: ThreadPoolExecutor) -> list[tuple[Status, Any]]:
+    """Status and probabilities of each image."""
+    decoded = list(pool.map(lambda data: _decoded(data, classifier), images))
+    good = [pixels for _, pixels in decoded if pixels is not None]
+    probabilities = iter(classifier.judge(classifier.see(np.stack(good)))[1] if good else ())
+    return [(status, None if pixels is None else next(probabilities)) for status, pixels in decoded]
+
+
+def _decoded(data: bytes, classifier: Classifier) -> tuple[Status, Pixels | None]:
+    try:
+        pixels = decode(data)
+    except InvalidArgument as error:
+        return next((one for one in STATUSES if one == error.reason), "UNREADABLE"), None
+    size = fitted(pixels, image_size=classifier.image_size, channels=classifier.channels, detail=classifier.detail)
+    return "CONSTANT" if is_constant(pixels) else "OK", size
+
+
+def _to_json(found: Sequence[tuple[Status, Any]], request_id: str, *, classes: int) -> dict[str, Any]:
+    scores = np.zeros((len(found), classes), np.float32)
+    for index, (_, probabilities) in enumerate(found):
+        if probabilities is not None:
+            scores[index] = probabilities
+    return {
+        "id": request_id,
+        "model_name": "",
+        "model_version": "",
+        "outputs": [
+            _tensor("scores", "FP32", list(scores.shape), [float(value) for value in scores.ravel()]),
+            _tensor("status", "INT64", [len(found)], [STATUSES.index(status) for status, _ in found]),
+        ],
+    }
+
+
+def _tensor(name: str, datatype: str, shape: list[int], values: list[Any]) -> dict[str, Any]:
+    return {"name": name, "datatype": datatype, "shape": shape, "data": values}
