@@ -13,7 +13,7 @@ import typer
 import yaml
 
 import genaug
-from genaug.cli import datasets, images, runs, store
+from genaug.cli import datasets, images, model_server, runs, store
 from genaug.cli.command import FormatOption, client, command, errors_told, group, settings
 from genaug.cli.doctor import examine
 from genaug.cli.output import check_format, make_table, stderr, stdout
@@ -42,6 +42,7 @@ for noun in (
     images.selection_app,
     images.images_app,
     store.app,
+    model_server.app,
     config_app,
 ):
     app.add_typer(noun)

@@ -12,12 +12,12 @@ from genaug.cli.command import FormatOption, client, command, group, resource
 from genaug.cli.datasets import write_file
 from genaug.cli.output import counts_text, make_table, show, show_list, stderr, titled
 from genaug.shared.errors import InvalidArgument
-from genaug.v1 import classifier_pb2, generator_pb2, run_pb2
+from genaug.v1 import classifier_pb2, common_pb2, generator_pb2, run_pb2
 
 generator_app = group("generator", "Look at fine-tuned generators.")
 classifier_app = group("classifier", "Look at trained classifiers.")
 selection_app = group("selection", "Look at choices among dominant classes.")
-images_app = group("images", "Draw images.")
+images_app = group("images", "Draw images, and label images.")
 
 IdArgument = Annotated[str, typer.Argument(metavar="ID")]
 
@@ -92,6 +92,21 @@ def get_classifier(name: IdArgument, output: FormatOption = "table") -> None:
     show(classifier, output, lambda: titled(classifier.name, make_table(("field", "value"), rows)))
 
 
+@command(classifier_app, "export")
+def export_classifier(
+    name: IdArgument,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write the model's folder into.")],
+    format: Annotated[str, typer.Option(help="torchserve")] = "torchserve",
+    precision: Annotated[str, typer.Option(help="FLOAT32 or BFLOAT16: what it will compute in.")] = "FLOAT32",
+) -> None:
+    """Write a classifier as the files that a model server loads: for TorchServe, a model folder without an archive."""
+    if format != "torchserve":
+        raise InvalidArgument(f"--format {format}: there is torchserve", reason="UNKNOWN_FORMAT")
+    with client() as server:
+        folder = server.export_classifier(resource(name, "classifiers"), output, precision=_precision(precision))
+    stderr.print(f"{folder}: model {folder.name}")
+
+
 @command(selection_app, "list")
 def list_selections(output: FormatOption = "table") -> None:
     """List selections."""
@@ -155,6 +170,35 @@ def generate(
     stderr.print(f"{output}: {drawn} images with receipts")
 
 
+@command(images_app, "label")
+def label(
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...")],
+    classifier: Annotated[str, typer.Option(help="The classifier's id.")],
+    top: Annotated[int, typer.Option(min=0, help="Classes to show, the most probable first; 0 for all.")] = 1,
+    precision: Annotated[str, typer.Option(help="FLOAT32 or BFLOAT16.")] = "FLOAT32",
+    output: FormatOption = "table",
+) -> None:
+    """Label image files with a classifier."""
+    with client() as server:
+        answers = server.label_images(
+            resource(classifier, "classifiers"),
+            [(str(number), _read(path)) for number, path in enumerate(images)],
+            top_k=top,
+            precision=_precision(precision),
+        )
+        show_list(
+            answers,
+            output,
+            columns=("image", "label", "sure", "status"),
+            cells=lambda one: (
+                str(images[int(one.id)]),
+                ", ".join(f"{found.class_name} {found.probability:.3f}" for found in one.top),
+                "yes" if one.sure else "no",
+                one.status.message or one.status.reason,
+            ),
+        )
+
+
 @command(images_app, "regenerate")
 def regenerate(
     receipt: Annotated[Path, typer.Argument(metavar="RECEIPT.json")],
@@ -171,6 +215,19 @@ def regenerate(
     stderr.print(f"{output}: {'the same pixels' if response.same_pixels else 'other pixels than the receipt says'}")
     if not response.same_pixels:
         raise SystemExit(1)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InvalidArgument(f"{path}: cannot be read ({error.strerror})", reason="BAD_FILE") from None
+
+
+def _precision(word: str) -> common_pb2.Precision:
+    if word not in ("FLOAT32", "BFLOAT16"):
+        raise InvalidArgument(f"--precision {word}: there are FLOAT32 and BFLOAT16", reason="UNKNOWN_PRECISION")
+    return common_pb2.PRECISION_FLOAT32 if word == "FLOAT32" else common_pb2.PRECISION_BFLOAT16
 
 
 def _file_word(class_name: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -47,6 +48,12 @@ _ABSENCE = 180.0
 
 
 ProgressHook = Callable[[common_pb2.Progress], None]
+
+
+def _inline(images: Iterable[bytes | tuple[str, bytes]]) -> Iterator[common_pb2.InlineImage]:
+    for image in images:
+        word, data = ("", image) if isinstance(image, bytes) else image
+        yield common_pb2.InlineImage(id=word, data=data)
 
 
 class Client:
@@ -330,6 +337,63 @@ class Client:
         """All classifiers, by name."""
         request = labeling_service_pb2.ListClassifiersRequest()
         return self._pages(self._labeling.ListClassifiers, request, "classifiers")
+
+    def label_images(
+        self,
+        classifier: str,
+        images: Iterable[bytes | tuple[str, bytes]] = (),
+        *,
+        manifest: str = "",
+        top_k: int = 1,
+        precision: common_pb2.Precision = common_pb2.PRECISION_FLOAT32,
+    ) -> Iterator[labeling_service_pb2.LabelImagesResponse]:
+        """Label images and yield each answer, in order. Leaving the loop stops the work.
+
+        Args:
+            classifier: "classifiers/{digest}".
+            images: Encoded images, or pairs of a word for each and the image; read no faster than answers are taken.
+            manifest: Instead of images, the store key of a batch's or labelled batch's manifest.
+            top_k: Classes in an answer, the most probable first; 0 for all.
+            precision: What the classifier computes in.
+        """
+        request = labeling_service_pb2.LabelImagesRequest
+        config = request.Config(classifier=classifier, precision=precision, top_k=top_k, manifest=manifest)
+        parts = (request(image=image) for image in _inline(images))
+        return self._stream(self._labeling.LabelImages, chain([request(config=config)], parts))
+
+    def embed_images(
+        self,
+        classifier: str,
+        images: Iterable[bytes | tuple[str, bytes]] = (),
+        *,
+        manifest: str = "",
+        precision: common_pb2.Precision = common_pb2.PRECISION_FLOAT32,
+    ) -> Iterator[selection_service_pb2.EmbedImagesResponse]:
+        """Penultimate features of images, in order; as `label_images`."""
+        request = selection_service_pb2.EmbedImagesRequest
+        config = request.Config(classifier=classifier, precision=precision, manifest=manifest)
+        parts = (request(image=image) for image in _inline(images))
+        return self._stream(self._selection.EmbedImages, chain([request(config=config)], parts))
+
+    def export_classifier(
+        self, name: str, folder: Path, *, precision: common_pb2.Precision = common_pb2.PRECISION_FLOAT32
+    ) -> Path:
+        """Write a classifier for TorchServe: a model folder below `folder`, which may be its model store.
+
+        Args:
+            name: "classifiers/{digest}".
+            folder: Made if it is not there.
+            precision: What it will compute in.
+
+        Returns:
+            The model's folder, whose name is the model's.
+        """
+        request = labeling_service_pb2.ExportClassifierRequest(name=name, precision=precision)
+        word = common_pb2.Precision.Name(precision or common_pb2.PRECISION_FLOAT32).removeprefix("PRECISION_").lower()
+        target = folder / f"{name.removeprefix('classifiers/')}-{word}"
+        pieces = self._stream(self._labeling.ExportClassifier, request)
+        write_export(((piece.path, piece.data) for piece in pieces), target)
+        return target
 
     def list_selections(self) -> Iterator[selection_pb2.Selection]:
         """All selections, by name."""

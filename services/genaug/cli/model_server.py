@@ -1,0 +1,163 @@
+"""`genaug model-server …`: TorchServe as a model server for labeling."""
+
+from __future__ import annotations
+
+import http.server
+import os
+import shutil
+import sys
+import sysconfig
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from genaug.cli.command import command, group, resource, settings
+from genaug.shared.errors import FailedPrecondition, GenaugError, InvalidArgument
+from genaug.shared.names import digest_id
+from genaug.shared.store import Store
+from genaug.shared.telemetry import configure_logging
+
+app = group("model-server", "Run TorchServe as a model server, and keep its classifiers those of the store.")
+
+# Management is for this host alone: whoever reaches it may load code.
+_PROPERTIES = """\
+inference_address=http://{address}:{ping_port}
+management_address=http://127.0.0.1:{management_port}
+metrics_address=http://{address}:{metrics_port}
+grpc_inference_address={address}
+grpc_inference_port={port}
+grpc_management_address=127.0.0.1
+grpc_management_port={grpc_management_port}
+ts_open_inference_protocol=true
+enable_model_api=true
+disable_token_authorization=true
+metrics_mode=prometheus
+model_metrics_auto_detect=true
+job_queue_size={queue}
+allowed_urls=file://.*
+default_workers_per_model=1
+model_store={models}
+load_models={load}
+"""
+# Its own configuration writes three lines for each request.
+_LOGGING = """\
+<?xml version="1.0" encoding="UTF-8"?>
+<Configuration status="WARN">
+  <Appenders>
+    <Console name="console" target="SYSTEM_OUT"><PatternLayout pattern="%d{ISO8601} %p %c %m%n"/></Console>
+  </Appenders>
+  <Loggers>
+    <Root level="WARN"><AppenderRef ref="console"/></Root>
+    <Logger name="ACCESS_LOG" level="OFF"/>
+    <Logger name="TS_METRICS" level="OFF"/>
+    <Logger name="MODEL_METRICS" level="OFF"/>
+    <Logger name="MODEL_LOG" level="INFO"/>
+  </Loggers>
+</Configuration>
+"""
+
+
+@command(app, "run")
+def run(
+    models: Annotated[Path, typer.Option(help="Folder of exported classifiers: TorchServe's model store.")],
+    address: Annotated[str, typer.Option(help="Host to listen on for inference, health and metrics.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port of the Open Inference Protocol (gRPC).")] = 7070,
+    ping_port: Annotated[int, typer.Option(help="Port of /ping.")] = 8080,
+    management_port: Annotated[int, typer.Option(help="Port of the management API, on 127.0.0.1 alone.")] = 8081,
+    metrics_port: Annotated[int, typer.Option(help="Port of /metrics.")] = 8082,
+    grpc_management_port: Annotated[int, typer.Option(hidden=True)] = 7071,
+    queue: Annotated[int, typer.Option(help="Requests of a model that may wait.")] = 200,
+) -> None:
+    """Become a TorchServe that serves every classifier in a folder. Needs Java 11 or later and genaug[torchserve]."""
+    java = shutil.which("java")
+    home = Path(sysconfig.get_path("purelib"))
+    if java is None or not (home / "ts" / "frontend").is_dir():
+        what = "Java (a JRE, 11 or later)" if java is None else "TorchServe: pip install 'genaug[torchserve]'"
+        raise FailedPrecondition(f"model-server: needs {what}", reason="NO_TORCHSERVE")
+    models.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix="model-server-"))
+    load = ",".join(f"{one.name}={one.name}" for one in sorted(models.iterdir()) if (one / "MAR-INF").is_dir())
+    ports = {"port": port, "ping_port": ping_port, "management_port": management_port, "metrics_port": metrics_port}
+    (scratch / "config.properties").write_text(
+        _PROPERTIES.format(
+            address=address,
+            models=models.absolute(),
+            queue=queue,
+            load=load or "none",
+            grpc_management_port=grpc_management_port,
+            **ports,
+        )
+    )
+    (scratch / "log4j2.xml").write_text(_LOGGING)
+    environment = os.environ | {
+        "TMPDIR": str(scratch),
+        "LOG_LOCATION": str(scratch / "logs"),
+        "METRICS_LOCATION": str(scratch / "metrics"),
+    }
+    # Instead of TorchServe's own script, which leaves its server behind when it is told to end.
+    command_line = [
+        *(java, "-XX:MaxRAMPercentage=10", f"-Djava.io.tmpdir={scratch}", f"-Dmodel_server_home={home}"),
+        f"-Dlog4j2.configurationFile=file://{scratch / 'log4j2.xml'}",
+        *("-cp", f"{home / 'ts' / 'frontend'}/*", "org.pytorch.serve.ModelServer", "--python", sys.executable),
+        *("-f", str(scratch / "config.properties"), "-s", str(models.absolute()), "-ncs"),
+    ]
+    os.chdir(scratch)
+    os.execve(java, command_line, environment)  # noqa: S606  # no shell
+
+
+@command(app, "sync")
+def sync(
+    models: Annotated[Path, typer.Option(help="TorchServe's model store, which this command writes.")],
+    classifier: Annotated[list[str] | None, typer.Option(help="Classifier to serve; may be repeated.")] = None,
+    labelers: Annotated[int, typer.Option(min=0, help="Serve also the labelers trained last, so many.")] = 4,
+    precision: Annotated[str, typer.Option(help="FLOAT32 or BFLOAT16.")] = "FLOAT32",
+    management: Annotated[str, typer.Option(help="TorchServe's management API.")] = "http://127.0.0.1:8081",
+    interval: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks at the store.")] = 2.0,
+    linger: Annotated[float, typer.Option(min=0, help="Seconds that a classifier stays once it is not wanted.")] = 600,
+    ready_port: Annotated[int, typer.Option(min=0, help="Port of /ready, for probes; 0 for none.")] = 0,
+) -> None:
+    """Keep a TorchServe's classifiers those of the store, until told to end."""
+    from genaug.labeling.model_store import ModelStore, TorchServe, newest_labelers
+    from genaug.vision.inference import Model
+
+    if precision not in ("FLOAT32", "BFLOAT16"):
+        raise InvalidArgument(f"--precision {precision}: there are FLOAT32 and BFLOAT16", reason="UNKNOWN_PRECISION")
+    found = settings()
+    configure_logging(found.log_level)
+    fixed = [Model(resource(name, "classifiers"), f"PRECISION_{precision}") for name in classifier or ()]
+    for model in fixed:
+        digest_id(model.name, "classifiers")
+    server, store = TorchServe(management), Store.open(found.store, "model-server")
+    kept = ModelStore(store, models, server, linger_s=linger)
+    synced = threading.Event()
+    if ready_port:
+        _answer_probes(ready_port, lambda: synced.is_set() and server.is_ready())
+    while True:
+        try:
+            newest = newest_labelers(store, labelers, f"PRECISION_{precision}") if labelers else []
+            kept.sync(list(dict.fromkeys([*fixed, *newest])))
+            synced.set()
+        except GenaugError as error:
+            # The store or the server may be away for a while.
+            print(f"genaug: {error.message} [{error.reason}]", file=sys.stderr)  # noqa: T201
+        time.sleep(interval)
+
+
+def _answer_probes(port: int, ready: Callable[[], bool]) -> None:
+    """Answer GET /ready with 200 or 503, from a thread of its own: TorchServe's own word cannot be believed."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200 if ready() else 503)
+            self.end_headers()
+
+        def log_message(self, format: str, *arguments: object) -> None:
+            """Probes are not worth a line."""
+
+    server = http.server.ThreadingHTTPServer(("", port), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()

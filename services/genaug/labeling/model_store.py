@@ -1,0 +1,179 @@
+"""Keeps the classifiers of a TorchServe those of the store: new ones are loaded before anyone needs them to be.
+
+Each classifier is a model of its own, named by digest and number format, so nothing is ever replaced under a call: a
+new one comes beside the others, and one that is wanted no more leaves after a while, when nobody waits for it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from genaug.labeling.export import export_torchserve, model_name
+from genaug.shared.errors import GenaugError, NotFound, Unavailable
+from genaug.shared.store import Store
+from genaug.vision.inference import Model
+
+log = logging.getLogger(__name__)
+
+# Seconds that the server may take to load a model; a worker imports torch.
+_LOADING = 300
+# Seconds that a request about models may take.
+_ASKING = 10
+
+
+class TorchServe:
+    """The management API of a TorchServe.
+
+    Args:
+        url: "http://host:port".
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url.rstrip("/")
+
+    def models(self) -> set[str]:
+        """Names of the models it has, loaded or not.
+
+        Raises:
+            Unavailable: it cannot be reached.
+        """
+        return {model["modelName"] for model in self._call("GET", "/models?limit=1000")["models"]}
+
+    def workers(self, name: str) -> list[str]:
+        """States of a model's workers, such as READY: the only ones that can be believed.
+
+        Raises:
+            NotFound: it has no such model.
+            Unavailable: it cannot be reached.
+        """
+        return [worker["status"] for worker in self._call("GET", f"/models/{name}")[0]["workers"]]
+
+    def waiting(self, name: str) -> int:
+        """Requests that wait for a model."""
+        return int(self._call("GET", f"/models/{name}")[0]["jobQueueStatus"]["pendingRequests"])
+
+    def is_ready(self) -> bool:
+        """Whether it answers, and each of its models has a worker that can."""
+        try:
+            return all("READY" in self.workers(name) for name in self.models())
+        except GenaugError:
+            return False
+
+    def load(self, name: str) -> None:
+        """Load the model in the folder `name` of its model store; return once a worker has it.
+
+        Raises:
+            Unavailable: it cannot be reached, or the model does not load.
+        """
+        query = urllib.parse.urlencode({"url": name, "model_name": name, "initial_workers": 1, "synchronous": "true"})
+        self._call("POST", f"/models?{query}", seconds=_LOADING)
+
+    def unload(self, name: str) -> None:
+        """Forget a model."""
+        self._call("DELETE", f"/models/{name}", seconds=_LOADING)
+
+    def _call(self, method: str, path: str, *, seconds: float = _ASKING) -> Any:
+        request = urllib.request.Request(f"{self._url}{path}", method=method)  # noqa: S310  # ours: http
+        try:
+            # A proxy of the environment is for elsewhere.
+            with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=seconds) as answer:
+                return json.load(answer)
+        except urllib.error.HTTPError as error:
+            if error.code == 404:
+                raise NotFound(f"TorchServe has nothing at {path}") from None
+            raise Unavailable(
+                f"TorchServe answers {error.code} to {method} {path}; its log says why", reason="MODEL_SERVER_REFUSES"
+            ) from None
+        except (OSError, ValueError) as error:
+            raise Unavailable(
+                f"TorchServe at {self._url} cannot be reached ({type(error).__name__})", reason="MODEL_SERVER_AWAY"
+            ) from None
+
+
+class ModelStore:
+    """A TorchServe's model store, and what it is brought in line with.
+
+    Args:
+        store: The object store, as the identity model-server or labeling.
+        folder: TorchServe's model store.
+        server: The server.
+        linger_s: Seconds for which a model that is wanted no more stays.
+    """
+
+    def __init__(self, store: Store, folder: Path, server: TorchServe, *, linger_s: float) -> None:
+        self._store = store
+        self._folder = folder
+        self._server = server
+        self._linger = linger_s
+        self._unwanted: dict[str, float] = {}
+
+    def sync(self, wanted: Sequence[Model]) -> None:
+        """Load what is wanted and not there, and let go of what has not been wanted for long enough.
+
+        One classifier that does not load does not keep others from loading.
+
+        Raises:
+            Unavailable: the server cannot be reached.
+        """
+        there = self._server.models()
+        names = {model_name(model): model for model in wanted}
+        for name, model in names.items():
+            self._unwanted.pop(name, None)
+            if name not in there:
+                self._load(name, model)
+        for name in there - names.keys():
+            since = self._unwanted.setdefault(name, time.monotonic())
+            # A model that leaves while calls wait for it hangs them.
+            if time.monotonic() - since >= self._linger and self._server.waiting(name) == 0:
+                self._server.unload(name)
+                shutil.rmtree(self._folder / name, ignore_errors=True)
+                del self._unwanted[name]
+                log.info("classifier unloaded", extra={"model": name})
+
+    def _load(self, name: str, model: Model) -> None:
+        start = time.monotonic()
+        try:
+            write_model(self._store, model, self._folder)
+            self._server.load(name)
+        except GenaugError as error:
+            log.error("classifier does not load", extra={"classifier": model.name, "reason": error.reason})
+            return
+        log.info("classifier loaded", extra={"model": name, "seconds": round(time.monotonic() - start, 1)})
+
+
+def write_model(store: Store, model: Model, folder: Path) -> Path:
+    """Export a classifier into TorchServe's model store `folder`, whole or not at all; return its folder."""
+    target = folder / model_name(model)
+    part = folder / f".{target.name}.part"
+    shutil.rmtree(part, ignore_errors=True)
+    for path, data in export_torchserve(store, model):
+        file = part / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(data)
+    shutil.rmtree(target, ignore_errors=True)
+    part.rename(target)
+    return target
+
+
+def newest_labelers(store: Store, count: int, precision: str) -> list[Model]:
+    """The labelers that were trained last, at most `count`."""
+    found: list[tuple[str, str]] = []
+    for digest in store.children("classifiers/"):
+        name = f"classifiers/{digest}"
+        try:
+            record = store.get_json(f"{name}/classifier.json")
+        except NotFound:
+            # Its training has not finished.
+            continue
+        if record.get("role") == "ROLE_LABELER":
+            found.append((record["create_time"], name))
+    return [Model(name, precision) for _, name in sorted(found, reverse=True)[:count]]
