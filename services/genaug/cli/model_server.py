@@ -132,7 +132,7 @@ def sync(
     fixed = [Model(resource(name, "classifiers"), f"PRECISION_{precision}") for name in classifier or ()]
     for model in fixed:
         digest_id(model.name, "classifiers")
-    server, store = TorchServe(management), Store.open(found.store, "model-server")
+    server, store = TorchServe(management), Store.open(found.store, "labeling")
     kept = ModelStore(store, models, server, linger_s=linger)
     synced = threading.Event()
     if ready_port:

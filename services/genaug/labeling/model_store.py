@@ -57,6 +57,10 @@ class TorchServe:
         """
         return [worker["status"] for worker in self._call("GET", f"/models/{name}")[0]["workers"]]
 
+    def worker_pids(self, name: str) -> list[int]:
+        """Processes of a model's workers."""
+        return [int(worker["pid"]) for worker in self._call("GET", f"/models/{name}")[0]["workers"]]
+
     def waiting(self, name: str) -> int:
         """Requests that wait for a model."""
         return int(self._call("GET", f"/models/{name}")[0]["jobQueueStatus"]["pendingRequests"])
@@ -103,7 +107,7 @@ class ModelStore:
     """A TorchServe's model store, and what it is brought in line with.
 
     Args:
-        store: The object store, as the identity model-server or labeling.
+        store: The object store, as the identity labeling.
         folder: TorchServe's model store.
         server: The server.
         linger_s: Seconds for which a model that is wanted no more stays.

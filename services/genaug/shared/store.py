@@ -59,7 +59,6 @@ ROLES: dict[str, Access] = {
     "finetune": Access(reads=("datasets/", "images/", "requests/"), writes=("generators/", "progress/")),
     "generation": Access(reads=("generators/",), writes=("draws/", "batches/")),
     "labeling": Access(reads=("classifiers/", "backbones/", "batches/", "draws/"), writes=("labels/", "embeddings/")),
-    "model-server": Access(reads=("classifiers/", "backbones/"), writes=()),
     "selection": Access(
         reads=("datasets/", "images/", "classifiers/", "backbones/", "batches/", "labels/", "draws/"),
         writes=("embeddings/", "selections/", "matches/"),

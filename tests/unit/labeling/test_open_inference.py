@@ -1,0 +1,206 @@
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+import numpy as np
+import pytest
+
+from genaug.labeling.open_inference import ModelServer, OnServer, to_seen
+from genaug.labeling.predictor import CANARY
+from genaug.shared.errors import FailedPrecondition, ResourceExhausted, Unavailable
+from genaug.shared.settings import OpenInferenceSettings
+from genaug.v1 import open_inference_pb2 as pb
+from genaug.vision.inference import Model
+from genaug.vision.networks import FLOAT32
+
+MODEL = Model("classifiers/" + "a" * 32, FLOAT32)
+PREFIX = "test.Inference"
+Answer = Callable[[pb.ModelInferRequest, grpc.ServicerContext], pb.ModelInferResponse]
+RECORD = {"classes": ["a", "b"], "thresholds": {"a": 0.5}}
+
+
+def scores(request: pb.ModelInferRequest) -> pb.ModelInferResponse:
+    """Says of each image its length, as a probability."""
+    data = request.inputs[0].contents.bytes_contents
+    values = [value for one in data for value in (len(one) / 1000, 1 - len(one) / 1000)]
+    tensor = pb.ModelInferResponse.InferOutputTensor
+    return pb.ModelInferResponse(
+        model_name=request.model_name,
+        outputs=[
+            tensor(
+                name="scores",
+                datatype="FP32",
+                shape=[len(data), 2],
+                contents=pb.InferTensorContents(fp32_contents=values),
+            ),
+            tensor(
+                name="status",
+                datatype="INT64",
+                shape=[len(data)],
+                contents=pb.InferTensorContents(int64_contents=[2 if one == b"bad" else 0 for one in data]),
+            ),
+        ],
+    )
+
+
+class Server:
+    """A model server that answers as it is told."""
+
+    def __init__(self) -> None:
+        self.requests: list[pb.ModelInferRequest] = []
+        self.answer: Answer = lambda request, _: scores(request)
+        self._server = grpc.server(ThreadPoolExecutor(16))
+        handler = grpc.unary_unary_rpc_method_handler(
+            self._infer,
+            request_deserializer=pb.ModelInferRequest.FromString,
+            response_serializer=pb.ModelInferResponse.SerializeToString,
+        )
+        self._server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(PREFIX, {"ModelInfer": handler})])
+        self.address = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
+        self._server.start()
+
+    def _infer(self, request: pb.ModelInferRequest, context: grpc.ServicerContext) -> pb.ModelInferResponse:
+        self.requests.append(request)
+        return self.answer(request, context)
+
+    def stop(self) -> None:
+        self._server.stop(0)
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    found = Server()
+    yield found
+    found.stop()
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("genaug.labeling.open_inference._PAUSES", (0.01, 0.05))
+
+
+@pytest.fixture
+def ask(server: Server) -> Iterator[Callable[..., OnServer]]:
+    opened: list[ModelServer] = []
+
+    def build(*, queue: int = 100, **changes: object) -> OnServer:
+        settings = OpenInferenceSettings(
+            **{"address": server.address, "service_prefix": PREFIX, "patience_s": 1, "deadline_s": 5, **changes}
+        )
+        opened.append(ModelServer(settings, queue=queue))
+        return OnServer(opened[-1], MODEL, RECORD, name=settings.model, window=16)
+
+    yield build
+    for one in opened:
+        one.close()
+
+
+def test_images_are_answered_in_order_by_the_model_of_that_digest(server: Server, ask) -> None:
+    found = list(ask(images=4).predict(b"x" * n for n in range(1, 31)))
+    assert [round(float(one.probabilities[0]) * 1000) for one in found] == list(range(1, 31))
+    assert {request.model_name for request in server.requests} == {"a" * 32 + "-float32"}
+    assert max(len(request.inputs[0].contents.bytes_contents) for request in server.requests) <= 4
+    assert all(list(request.inputs[0].shape)[1] == 1 for request in server.requests)
+
+
+def test_a_bad_image_is_named_by_its_status(ask) -> None:
+    found = list(ask().predict(iter([b"good", b"bad", b"good"])))
+    assert [one.status for one in found] == ["OK", "UNREADABLE", "OK"]
+    assert found[1].probabilities is None
+
+
+@pytest.mark.parametrize("code", ["UNAVAILABLE", "RESOURCE_EXHAUSTED", "INTERNAL", "CANCELLED", "NOT_FOUND", "UNKNOWN"])
+def test_what_passes_is_asked_again(server: Server, ask, code: str) -> None:
+    def answer(request, context):
+        if len(server.requests) <= 2:
+            context.abort(grpc.StatusCode[code], "busy")
+        return scores(request)
+
+    server.answer = answer
+    found = list(ask().predict(iter([b"one", b"three"])))
+    assert [one.status for one in found] == ["OK", "OK"]
+
+
+def test_an_image_that_spoils_its_request_is_found_and_its_neighbours_are_kept(server: Server, ask) -> None:
+    def answer(request, context):
+        if b"poison" in request.inputs[0].contents.bytes_contents:
+            context.abort(grpc.StatusCode.UNAVAILABLE, "prediction failed")
+        return scores(request)
+
+    server.answer = answer
+    found = list(ask(images=8).predict(iter([b"a", b"poison", b"b", b"c"])))
+    assert [one.status for one in found] == ["OK", "FAILED", "OK", "OK"]
+    assert "UNAVAILABLE" in found[1].message
+    assert any(CANARY in request.inputs[0].contents.bytes_contents for request in server.requests)
+
+
+def test_a_server_that_stays_away_is_unavailable(server: Server, ask) -> None:
+    server.stop()
+    with pytest.raises(Unavailable) as caught:
+        list(ask(patience_s=0.3).predict(iter([b"a", b"b"])))
+    assert caught.value.reason == "MODEL_SERVER_AWAY"
+
+
+def test_another_service_is_refused_at_once(ask) -> None:
+    start = time.monotonic()
+    with pytest.raises(FailedPrecondition, match="service_prefix"):
+        list(ask(service_prefix="other.Service", patience_s=30).predict(iter([b"a"])))
+    assert time.monotonic() - start < 5
+
+
+def test_the_deadline_holds_and_the_work_is_asked_again(server: Server, ask) -> None:
+    def answer(request, context):
+        if len(server.requests) == 1:
+            time.sleep(1)
+        return scores(request)
+
+    server.answer = answer
+    assert [one.status for one in ask(deadline_s=0.2, patience_s=5).predict(iter([b"a"]))] == ["OK"]
+
+
+def test_a_full_queue_refuses(server: Server, ask) -> None:
+    def answer(request, context):
+        time.sleep(0.3)
+        return scores(request)
+
+    server.answer = answer
+    on = ask(queue=1, requests=1)
+    first = on._server.submit("m", 2, b"a")
+    with pytest.raises(ResourceExhausted) as caught:
+        on._server.submit("m", 2, b"b")
+    assert caught.value.metadata["retry_seconds"]
+    assert first.result().status == "OK"
+
+
+def test_too_large_an_image_is_told_so(server: Server, ask) -> None:
+    assert [one.status for one in ask().predict(iter([b"x" * 4_000_001]))] == ["TOO_LARGE"]
+    assert server.requests == []
+
+
+def response(scores: list[float], *, raw: bool = False, datatype: str = "FP32") -> pb.ModelInferResponse:
+    tensor = pb.ModelInferResponse.InferOutputTensor(name="scores", datatype=datatype, shape=[len(scores) // 2, 2])
+    if not raw:
+        tensor.contents.fp32_contents.extend(scores)
+    found = pb.ModelInferResponse(outputs=[tensor])
+    if raw:
+        found.raw_output_contents.append(np.array(scores, "<f4").tobytes())
+    return found
+
+
+def test_scores_may_come_raw_and_without_a_status() -> None:
+    for raw in (False, True):
+        seen = to_seen(response([0.25, 0.75, 0.5, 0.5], raw=raw), images=2, classes=2)
+        assert [one.probabilities.tolist() for one in seen] == [[0.25, 0.75], [0.5, 0.5]]
+        assert {one.status for one in seen} == {"OK"}
+
+
+@pytest.mark.parametrize(
+    "wrong", [response([0.5, 0.5]), response([]), pb.ModelInferResponse(), response([1, 2, 3, 4], datatype="FP64")]
+)
+def test_another_models_answer_is_refused(wrong: pb.ModelInferResponse) -> None:
+    with pytest.raises(FailedPrecondition) as caught:
+        to_seen(wrong, images=2, classes=2)
+    assert caught.value.reason == "WRONG_MODEL"
