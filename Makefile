@@ -57,6 +57,10 @@ bench: setup ## Measure each step beside its simplest alternative, and runs that
 	$(BIN)/python benchmarks/kill_single.py examples/quickstart.yaml --kills 20
 	$(BIN)/python benchmarks/kill.py examples/quickstart.yaml --kills 10
 
+.PHONY: bench-serving
+bench-serving: setup ## Ask a real TorchServe under kills, damage and overload (needs Java): nothing may be lost
+	$(BIN)/python benchmarks/model_server.py
+
 # Names of the images: $(IMAGES)-generation:$(TAG), and so on.
 IMAGES ?= genaug
 TAG ?= $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' services/genaug/__init__.py)

@@ -5,7 +5,8 @@ Encoded images go as one BYTES tensor `images` [n, 1]; `scores` (FP32, [n, class
 
 What a status code of such a server means cannot be relied on: TorchServe says UNAVAILABLE for one bad image of a batch,
 RESOURCE_EXHAUSTED for a worker that was killed, INTERNAL for a full queue. So a request that fails is asked again; then
-each of its images alone; an image that keeps failing while another is answered is itself at fault. Nothing is lost.
+each of its images alone; one that keeps failing gets the server to itself, and if it fails again while another image is
+answered, it is at fault. Nothing is lost.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,7 +41,7 @@ log = logging.getLogger(__name__)
 _MOST_BYTES = 4_000_000
 # Seconds between two attempts, at first and at most.
 _PAUSES = (0.2, 3.0)
-# Attempts after which the images of a request are asked for one by one, and after which one of them is given up.
+# Attempts after which the images of a request are asked for one by one, and after which one of them is judged.
 _TOGETHER, _ALONE = 2, 3
 # Codes that say what is wrong with every request alike.
 _FINAL = (grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
@@ -80,6 +82,8 @@ class ModelServer:
         self._waiting: deque[_Item] = deque()
         self._held = 0
         self._closed = threading.Event()
+        self._permits = threading.Semaphore(settings.requests)
+        self._judging = threading.Lock()
         self._threads = [
             threading.Thread(target=self._work, name=f"model-server-{number}", daemon=True)
             for number in range(settings.requests)
@@ -192,8 +196,10 @@ class ModelServer:
                 )
             if len(items) > 1 and attempts >= _TOGETHER:
                 return [self._answers([item])[0] for item in items]
-            if len(items) == 1 and attempts >= _ALONE and self._is_well(items[0]):
-                return [Seen("FAILED", f"the model server answers {code.name} to this image, and others well")]
+            if len(items) == 1 and attempts >= _ALONE:
+                judged = self._judged(items[0])
+                if judged is not None:
+                    return [judged]
             if time.monotonic() >= end or self._closed.wait(pause):
                 raise Unavailable(
                     f"the model server at {self._settings.address} answers {code.name} for model {items[0].model!r}; "
@@ -202,14 +208,37 @@ class ModelServer:
                 )
             pause = min(2 * pause, _PAUSES[1])
 
-    def _is_well(self, item: _Item) -> bool:
+    def _judged(self, item: _Item) -> Seen | None:
+        """Its answer with the server to itself: then only the image can be at fault. None if the server is."""
+        with self._judging, self._quiet():
+            try:
+                return self._ask_now([item])[0]
+            except grpc.RpcError as error:
+                code = error.code()
+            try:
+                self._ask_now([_Item(item.model, item.classes, CANARY)])
+            except grpc.RpcError:
+                return None
+            return Seen("FAILED", f"the model server answers {code.name} to this image, and well to others")
+
+    @contextmanager
+    def _quiet(self) -> Iterator[None]:
+        """While no other request of ours is under way."""
+        taken = 0
         try:
-            self._ask([_Item(item.model, item.classes, CANARY)])
-        except grpc.RpcError:
-            return False
-        return True
+            for _ in range(self._settings.requests):
+                self._permits.acquire()
+                taken += 1
+            yield
+        finally:
+            for _ in range(taken):
+                self._permits.release()
 
     def _ask(self, items: Sequence[_Item]) -> list[Seen]:
+        with self._permits:
+            return self._ask_now(items)
+
+    def _ask_now(self, items: Sequence[_Item]) -> list[Seen]:
         tensor = pb.ModelInferRequest.InferInputTensor(
             name="images",
             datatype="BYTES",

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -135,6 +136,23 @@ def test_an_image_that_spoils_its_request_is_found_and_its_neighbours_are_kept(s
     assert [one.status for one in found] == ["OK", "FAILED", "OK", "OK"]
     assert "UNAVAILABLE" in found[1].message
     assert any(CANARY in request.inputs[0].contents.bytes_contents for request in server.requests)
+
+
+def test_a_server_that_is_only_full_fails_no_image(server: Server, ask) -> None:
+    at_once = threading.Semaphore(2)
+
+    def answer(request, context):
+        if not at_once.acquire(blocking=False):
+            context.abort(grpc.StatusCode.INTERNAL, "no worker is available")
+        try:
+            time.sleep(0.01)
+            return scores(request)
+        finally:
+            at_once.release()
+
+    server.answer = answer
+    found = list(ask(images=1, requests=16, patience_s=30).predict(iter([b"x"] * 150)))
+    assert [one.status for one in found] == ["OK"] * 150
 
 
 def test_a_server_that_stays_away_is_unavailable(server: Server, ask) -> None:
