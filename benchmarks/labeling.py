@@ -31,7 +31,7 @@ def timed(work: Callable[[], np.ndarray]) -> tuple[np.ndarray, float]:
 
 def main() -> None:
     network = build_network(
-        EFFICIENTNET_LITE0, image_size=224, channels=3, classes=5, seed=0, tuning=FINE_TUNED, weights="random"
+        EFFICIENTNET_LITE0, image_size=224, channels=3, classes=5, seed=0, tuning=FINE_TUNED, weights="none"
     )
     labeler = Classifier(tuple("GCAHM"), network)
     pixels = np.random.default_rng(0).integers(0, 256, (IMAGES, 224, 224, 3), np.uint8)

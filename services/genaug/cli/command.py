@@ -13,9 +13,10 @@ from typing import Annotated, Any
 import typer
 
 from genaug.client import Client
-from genaug.shared.errors import GenaugError
+from genaug.shared.errors import GenaugError, InvalidArgument
 from genaug.shared.settings import Settings, load_settings
 from genaug.shared.tracing import configure_tracing, parent_of, span
+from genaug.v1 import common_pb2
 
 EndpointOption = Annotated[
     str | None,
@@ -93,3 +94,15 @@ def resource(name: str, collection: str) -> str:
 
 
 FormatOption = Annotated[str, typer.Option("--output", "-o", help="table, json or yaml")]
+
+
+def precision_named(word: str) -> common_pb2.Precision:
+    """The `genaug.v1.Precision` of `--precision`, which leaves out its prefix.
+
+    Raises:
+        InvalidArgument: there is none of this name.
+    """
+    names = [name.removeprefix("PRECISION_") for name in common_pb2.Precision.keys()[1:]]
+    if word not in names:
+        raise InvalidArgument(f"--precision {word}: there are {', '.join(names)}", reason="UNKNOWN_PRECISION")
+    return common_pb2.Precision.Value(f"PRECISION_{word}")

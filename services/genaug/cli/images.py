@@ -8,11 +8,11 @@ from typing import Annotated
 import typer
 from google.protobuf import json_format
 
-from genaug.cli.command import FormatOption, client, command, group, resource
+from genaug.cli.command import FormatOption, client, command, group, precision_named, resource
 from genaug.cli.datasets import write_file
 from genaug.cli.output import counts_text, make_table, show, show_list, stderr, titled
 from genaug.shared.errors import InvalidArgument
-from genaug.v1 import classifier_pb2, common_pb2, generator_pb2, run_pb2
+from genaug.v1 import classifier_pb2, generator_pb2, run_pb2
 
 generator_app = group("generator", "Look at fine-tuned generators.")
 classifier_app = group("classifier", "Look at trained classifiers.")
@@ -97,13 +97,13 @@ def export_classifier(
     name: IdArgument,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write the model's folder into.")],
     format: Annotated[str, typer.Option(help="torchserve")] = "torchserve",
-    precision: Annotated[str, typer.Option(help="FLOAT32 or BFLOAT16: what it will compute in.")] = "FLOAT32",
+    precision: Annotated[str, typer.Option(help="FLOAT32, BFLOAT16 or INT8: what it will compute in.")] = "FLOAT32",
 ) -> None:
     """Write a classifier as the files that a model server loads: for TorchServe, a model folder without an archive."""
     if format != "torchserve":
         raise InvalidArgument(f"--format {format}: there is torchserve", reason="UNKNOWN_FORMAT")
     with client() as server:
-        folder = server.export_classifier(resource(name, "classifiers"), output, precision=_precision(precision))
+        folder = server.export_classifier(resource(name, "classifiers"), output, precision=precision_named(precision))
     stderr.print(f"{folder}: model {folder.name}")
 
 
@@ -175,7 +175,7 @@ def label(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...")],
     classifier: Annotated[str, typer.Option(help="The classifier's id.")],
     top: Annotated[int, typer.Option(min=0, help="Classes to show, the most probable first; 0 for all.")] = 1,
-    precision: Annotated[str, typer.Option(help="FLOAT32 or BFLOAT16.")] = "FLOAT32",
+    precision: Annotated[str, typer.Option(help="FLOAT32, BFLOAT16 or INT8.")] = "FLOAT32",
     output: FormatOption = "table",
 ) -> None:
     """Label image files with a classifier."""
@@ -184,7 +184,7 @@ def label(
             resource(classifier, "classifiers"),
             [(str(number), _read(path)) for number, path in enumerate(images)],
             top_k=top,
-            precision=_precision(precision),
+            precision=precision_named(precision),
         )
         show_list(
             answers,
@@ -222,12 +222,6 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise InvalidArgument(f"{path}: cannot be read ({error.strerror})", reason="BAD_FILE") from None
-
-
-def _precision(word: str) -> common_pb2.Precision:
-    if word not in ("FLOAT32", "BFLOAT16"):
-        raise InvalidArgument(f"--precision {word}: there are FLOAT32 and BFLOAT16", reason="UNKNOWN_PRECISION")
-    return common_pb2.PRECISION_FLOAT32 if word == "FLOAT32" else common_pb2.PRECISION_BFLOAT16
 
 
 def _file_word(class_name: str) -> str:

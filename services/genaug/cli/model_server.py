@@ -16,8 +16,8 @@ from typing import Annotated
 
 import typer
 
-from genaug.cli.command import command, group, resource, settings
-from genaug.shared.errors import FailedPrecondition, GenaugError, InvalidArgument
+from genaug.cli.command import command, group, precision_named, resource, settings
+from genaug.shared.errors import FailedPrecondition, GenaugError
 from genaug.shared.names import digest_id
 from genaug.shared.store import Store
 from genaug.shared.telemetry import configure_logging
@@ -115,7 +115,7 @@ def sync(
     models: Annotated[Path, typer.Option(help="TorchServe's model store, which this command writes.")],
     classifier: Annotated[list[str] | None, typer.Option(help="Classifier to serve; may be repeated.")] = None,
     labelers: Annotated[int, typer.Option(min=0, help="Serve also the labelers trained last, so many.")] = 4,
-    precision: Annotated[str, typer.Option(help="FLOAT32 or BFLOAT16.")] = "FLOAT32",
+    precision: Annotated[str, typer.Option(help="FLOAT32, BFLOAT16 or INT8.")] = "FLOAT32",
     management: Annotated[str, typer.Option(help="TorchServe's management API.")] = "http://127.0.0.1:8081",
     interval: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks at the store.")] = 2.0,
     linger: Annotated[float, typer.Option(min=0, help="Seconds that a classifier stays once it is not wanted.")] = 600,
@@ -125,8 +125,7 @@ def sync(
     from genaug.labeling.model_store import ModelStore, TorchServe, newest_labelers
     from genaug.vision.inference import Model
 
-    if precision not in ("FLOAT32", "BFLOAT16"):
-        raise InvalidArgument(f"--precision {precision}: there are FLOAT32 and BFLOAT16", reason="UNKNOWN_PRECISION")
+    precision_named(precision)
     found = settings()
     configure_logging(found.log_level)
     fixed = [Model(resource(name, "classifiers"), f"PRECISION_{precision}") for name in classifier or ()]

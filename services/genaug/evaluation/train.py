@@ -30,7 +30,8 @@ def train_evaluator(
 
     Args:
         item: One item of a `train` Job: role, classifier (`genaug.v1.ClassifierSpec`), channels, dataset_version,
-            classes (the label map), sampling, updates, batch_size, learning_rate, seed.
+            classes (the label map), sampling, updates, batch_size, learning_rate, seed, training
+            (`genaug.v1.TrainingOptions`).
         report: Told of images, then of updates.
         device: As in the settings.
         shelf: Where features of a frozen backbone may lie, and are kept.
@@ -59,7 +60,7 @@ def train_evaluator(
             "share, such as --split 0.7,0.15,0.15",
             reason="NO_VALIDATION_IMAGES",
         )
-    schedule = Schedule(item["updates"], item["batch_size"], item["learning_rate"], item["sampling"], item["seed"])
+    schedule = Schedule.of(item)
     network = build_network(
         **item["classifier"], channels=item["channels"], classes=len(item["classes"]), seed=item["seed"], store=store
     ).to(pick_device(device))
@@ -68,7 +69,7 @@ def train_evaluator(
         load_labelled(store, training, network, classes=item["classes"], report=report, shelf=shelf),
         schedule=schedule,
         validation=load_labelled(store, validation, network, classes=item["classes"], report=report, shelf=shelf),
-        advance=lambda update: report(update, schedule.updates, "updates"),
+        advance=lambda update, note: report(update, schedule.updates, "updates", note),
     )
     best = max(looks, key=lambda look: look.rank)
     record = {

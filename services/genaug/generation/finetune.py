@@ -30,6 +30,7 @@ from genaug.shared.provenance import now, provenance
 from genaug.shared.requests import RECIPES, Report, generator_name
 from genaug.shared.store import Store
 from genaug.vision.arrays import load_pixels
+from genaug.vision.augment import Ranges
 from genaug.vision.devices import pick_device
 from genaug.vision.images import encode_png
 
@@ -189,8 +190,8 @@ def pack_images(
     spec: dict[str, Any], classes: list[str], training: TrainingSet, held_out: TrainingSet, place: Place
 ) -> Made:
     """KIND_TRANSFORMS: nothing to learn; the images travel with the ranges, and are transformed when drawn."""
-    ranges = transforms.Ranges(**spec.get("transforms", {}))
-    ranges.check()
+    ranges = Ranges(**spec.get("transforms", {}))
+    ranges.check("generator.transforms")
     weights = transforms.pack(training.pixels, ids=training.ids, labels=training.labels.tolist())
     total = len(training.ids)
     config = transforms.config_json(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -16,8 +17,10 @@ from genaug.shared.provenance import now, provenance
 from genaug.shared.requests import RECIPES, Report, classifier_name
 from genaug.shared.store import Store
 from genaug.vision import classifiers
+from genaug.vision.arrays import load_pixels
 from genaug.vision.classifiers import Classifier
 from genaug.vision.devices import pick_device
+from genaug.vision.images import Pixels
 from genaug.vision.networks import Network, build_network
 from genaug.vision.shards import Shelf
 from genaug.vision.training import Labelled, Schedule, check_classes, fit, load_labelled, logits_of, macro_recall
@@ -26,6 +29,9 @@ ROLE = "ROLE_LABELER"
 
 PARTS = 3
 """Out-of-fold networks: each part of the training rows is judged by one that was trained on the others."""
+
+# Images, at most, that the largest values of a backbone's maps are taken from.
+_MEASURED = 64
 
 
 def train_labeler(
@@ -38,7 +44,7 @@ def train_labeler(
     all rows, is kept, after its last update.
 
     Args:
-        item: One item of a `train` Job, as for an evaluator.
+        item: One item of a `train` Job, as for an evaluator; with `quantized`, it can label in 8 bits afterwards.
         report: Told of images, then of updates, of all four networks.
         device: As in the settings.
         shelf: Where features of a frozen backbone may lie, and are kept.
@@ -63,6 +69,8 @@ def train_labeler(
     targets = labelled.targets[judged]
     calibration = calibrate(logits[judged], targets, classes=item["classes"])
     network = training.run(labelled)
+    if item.get("quantized"):
+        network.measure(_pixels_of(store, rows[:: math.ceil(len(rows) / _MEASURED)], network))
     record = {
         "dataset_version": item["dataset_version"],
         "role": ROLE,
@@ -81,6 +89,10 @@ def train_labeler(
     )
     classifiers.save(store, trained, name=name, record=record)
     return name
+
+
+def _pixels_of(store: Store, rows: Sequence[Row], network: Network) -> Pixels:
+    return load_pixels(store, rows, image_size=network.image_size, channels=network.channels, detail=network.detail)
 
 
 def parts_of(rows: Sequence[Row]) -> NDArray[np.int64]:
@@ -107,9 +119,7 @@ class _Training:
         self._store = store
         self._report = report
         self._device = pick_device(device)
-        self._schedule = Schedule(
-            item["updates"], item["batch_size"], item["learning_rate"], item["sampling"], item["seed"]
-        )
+        self._schedule = Schedule.of(item)
         self._networks = 0
 
     def new_network(self) -> Network:
@@ -132,7 +142,7 @@ class _Training:
             network,
             labelled,
             schedule=self._schedule,
-            advance=lambda update: self._report(before + update, total, "updates"),
+            advance=lambda update, note: self._report(before + update, total, "updates", note),
         )
         self._networks += 1
         return network

@@ -68,6 +68,7 @@ class Rooms:
             self.assemble,
             self.generate,
             self.generate_and_label,
+            self.label,
             self.embed,
             self.select,
             self.match,
@@ -106,13 +107,14 @@ class Rooms:
     def generate_and_label(self, request: Json, until: Until, on_progress: Report) -> Json:
         """{generate: GenerateImagesRequest, classifier, mode, precision} -> {batch: Batch, labelled: LabelledBatch}."""
         batch = self.generate(request["generate"], until, on_progress)
-        message = labeling_service_pb2.LabelBatchRequest(
-            classifier=request["classifier"], batch=batch["name"], mode=request["mode"], precision=request["precision"]
-        )
-        labelled = self._streamed(
-            "labeling", self._labeling.LabelBatch, message, "labelled_batch", until, lambda *_: None
-        )
-        return {"batch": batch, "labelled": labelled}
+        wanted = {key: request[key] for key in ("classifier", "mode", "precision")}
+        # The images were counted when they were drawn.
+        return {"batch": batch, "labelled": self.label(wanted | {"batch": batch["name"]}, until, lambda *_: None)}
+
+    def label(self, request: Json, until: Until, on_progress: Report) -> Json:
+        """LabelBatchRequest -> LabelledBatch."""
+        message = from_dict(labeling_service_pb2.LabelBatchRequest, request)
+        return self._streamed("labeling", self._labeling.LabelBatch, message, "labelled_batch", until, on_progress)
 
     def embed(self, request: Json, until: Until, on_progress: Report) -> Json:
         """EmbedVersionRequest -> Embedding."""

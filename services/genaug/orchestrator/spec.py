@@ -38,10 +38,6 @@ _NUMBERS: dict[str, tuple[float, float, float]] = {
     "generator.held_out": (0.05, 0, 0.5),
     "generator.sample_grids": (4, 0, 50),
     "generator.patch_size": (0, 0, 4),
-    "generator.transforms.rotate_degrees": (10.0, 0, 180),
-    "generator.transforms.shift": (0.05, 0, 0.5),
-    "generator.transforms.scale": (0.1, 0, 0.5),
-    "generator.transforms.colour": (0.1, 0, 0.5),
     "generation.steps": (20, 1, 1000),
     "generation.guidance_scale": (1.5, 1, 30),
     "generation.seed": (0, 0, 2**53),
@@ -49,6 +45,8 @@ _NUMBERS: dict[str, tuple[float, float, float]] = {
     "generation.draw_limit": (8.0, 1, 1000),
     "labeling.updates": (600, 1, 1_000_000),
     "labeling.seed": (1000, 0, 2**53),
+    "labeling.second_seed": (2000, -1, 2**53),
+    "labeling.batch_size": (64, 1, 4096),
     "labeling.classifier.detail": (0, 0, 512),
     "selection.seed": (0, 0, 2**53),
     "selection.kept": (0, 0, 10_000_000),
@@ -75,6 +73,13 @@ _EVALUATION: dict[str, tuple[float, float, float]] = {
     "classifier.detail": (0, 0, 512),
 }
 _LEARNING_RATE = (1e-7, 1.0)
+# TransformSpec: default, lowest, highest.
+_TRANSFORMS: dict[str, tuple[float, float, float]] = {
+    "rotate_degrees": (10.0, 0, 180),
+    "shift": (0.05, 0, 0.5),
+    "scale": (0.1, 0, 0.5),
+    "colour": (0.1, 0, 0.5),
+}
 # What a further evaluator takes from the first where it says nothing itself.
 _SHARED = ("updates", "seeds", "first_seed", "batch_size", "resamples", "folds")
 
@@ -124,9 +129,7 @@ def complete(spec: Spec, dataset: Mapping[str, Any]) -> Spec:
         )
     _generator(result["generator"], int(dataset["median_side"]))
     detail = result["generator"]["image_size"]
-    result["labeling"]["classifier"] = _classifier(
-        result["labeling"]["classifier"], dataset, detail=detail, path="labeling.classifier"
-    )
+    _labeling(result["labeling"], dataset, detail=detail)
     result["evaluation"] = complete_evaluation(result.get("evaluation", {}), dataset, detail=detail)
     labeler, seeds = result["labeling"]["seed"], result["evaluation"]
     for one in (seeds, *seeds["further"]):
@@ -194,7 +197,9 @@ def _with_defaults(spec: Spec) -> Spec:
         place, key = _place(result, path)
         place.setdefault(key, word)
     _fill(result, _NUMBERS, prefix="")
-    result["generator"]["transforms"].setdefault("horizontal_flip", False)
+    result["generator"]["transforms"] = _transforms(
+        result["generator"].get("transforms", {}), path="generator.transforms"
+    )
     result["generator"].setdefault("horizontal_flip", False)
     return result
 
@@ -308,13 +313,60 @@ def _generator(generator: Spec, median_side: int) -> None:
     generator.setdefault("prediction", "PREDICTION_V" if size <= _LARGEST_VELOCITY else "PREDICTION_IMAGE")
 
 
+def _labeling(labeling: Spec, dataset: Mapping[str, Any], *, detail: int) -> None:
+    classifier = _classifier(labeling["classifier"], dataset, detail=detail, path="labeling.classifier")
+    labeling["classifier"] = classifier
+    _trained(labeling, path="labeling")
+    if labeling["second_seed"] == labeling["seed"]:
+        raise _fail("labeling.second_seed", f"{labeling['seed']} is the labeler's own; take another, or -1 for none")
+    if labeling["precision"] == "PRECISION_INT8" and classifier["backbone"] != "BACKBONE_VGG19":
+        raise _fail("labeling.precision", "INT8 is there for backbone VGG19 alone")
+
+
+def _trained(settings: Spec, *, path: str) -> None:
+    """Complete the learning rate and the TrainingOptions beside a completed ClassifierSpec."""
+    classifier = settings["classifier"]
+    lowest, highest = _LEARNING_RATE
+    if not _within(settings.setdefault("learning_rate", learning_rate(classifier)), lowest, highest):
+        raise _fail(f"{path}.learning_rate", f"{settings['learning_rate']} is not within {lowest:g} and {highest:g}")
+    training: Spec = {
+        "precision": "PRECISION_FLOAT32",
+        "decay": "DECAY_COSINE",
+        "class_weights": False,
+        **settings.get("training", {}),
+    }
+    settings["training"] = training
+    if "augment" in training:
+        training["augment"] = _transforms(training["augment"], path=f"{path}.training.augment")
+    pixels = "augment" in training or training["precision"] != "PRECISION_FLOAT32"
+    if pixels and classifier["tuning"] == "TUNING_FROZEN":
+        raise _fail(
+            f"{path}.training",
+            "augment and precision: a frozen backbone's features are computed once; set classifier.tuning: FINE_TUNED",
+        )
+    if training["precision"] == "PRECISION_INT8":
+        raise _fail(f"{path}.training.precision", "8 bits are for labelling; there are FLOAT32 and BFLOAT16")
+    fitted = training["class_weights"] or training["decay"] != "DECAY_COSINE"
+    if fitted and classifier["head"] == "HEAD_LOGISTIC":
+        raise _fail(
+            f"{path}.training", "class_weights and decay: LOGISTIC is fitted in closed form, with balanced classes"
+        )
+
+
+def _transforms(given: Mapping[str, Any], *, path: str) -> Spec:
+    """A TransformSpec with every default written out."""
+    result: Spec = {"horizontal_flip": False, **given}
+    _fill(result, _TRANSFORMS, prefix=f"{path}.")
+    if not any(result.values()):
+        raise _fail(path, "every range is 0, so that each image would be a copy; allow at least one")
+    return result
+
+
 def _evaluator(settings: Spec, dataset: Mapping[str, Any], *, detail: int, path: str) -> Spec:
     result: Spec = {key: dict(value) if isinstance(value, dict) else value for key, value in settings.items()}
     _fill(result, _EVALUATION, prefix=f"{path}.")
     result["classifier"] = _classifier(result["classifier"], dataset, detail=detail, path=f"{path}.classifier")
-    lowest, highest = _LEARNING_RATE
-    if not _within(result.setdefault("learning_rate", learning_rate(result["classifier"])), lowest, highest):
-        raise _fail(f"{path}.learning_rate", f"{result['learning_rate']} is not within {lowest:g} and {highest:g}")
+    _trained(result, path=path)
     return result
 
 
@@ -324,9 +376,9 @@ def view_of(spec: Spec, fold: int = 0) -> Spec:
 
 
 def learning_rate(classifier: Mapping[str, Any]) -> float:
-    """The learning rate that fits a completed ClassifierSpec: small where pretrained layers are moved."""
+    """The learning rate that fits a completed ClassifierSpec: small where pretrained layers are moved, or wide ones."""
     moved = classifier["backbone"] != "BACKBONE_SMALL_CNN" and classifier["tuning"] == "TUNING_FINE_TUNED"
-    return 0.0002 if moved else 0.002
+    return 0.0002 if moved or classifier["head"] == "HEAD_DENSE" else 0.002
 
 
 def _classifier(given: Mapping[str, Any], dataset: Mapping[str, Any], *, detail: int, path: str) -> Spec:
@@ -335,7 +387,7 @@ def _classifier(given: Mapping[str, Any], dataset: Mapping[str, Any], *, detail:
     result: Spec = {"backbone": fitting, "head": "HEAD_LINEAR", **given}
     small = result["backbone"] == "BACKBONE_SMALL_CNN"
     result.setdefault("tuning", "TUNING_FINE_TUNED" if small else "TUNING_FROZEN")
-    result["weights"] = result.get("weights") or ("random" if small else "imagenet")
+    result["weights"] = result.get("weights") or ("none" if small else "imagenet")
     side = max(8, min(64, int(dataset["median_side"]))) if small else 224
     result["image_size"] = int(result.get("image_size", 0)) or side
     result["detail"] = int(result.get("detail", 0)) or detail
@@ -344,12 +396,13 @@ def _classifier(given: Mapping[str, Any], dataset: Mapping[str, Any], *, detail:
     if small and (result["tuning"], result["head"], result["weights"]) != (
         "TUNING_FINE_TUNED",
         "HEAD_LINEAR",
-        "random",
+        "none",
     ):
-        raise _fail(path, "SMALL_CNN learns every layer from random weights, under a linear head")
-    if result["head"] == "HEAD_LOGISTIC" and result["tuning"] != "TUNING_FROZEN":
-        raise _fail(f"{path}.head", "LOGISTIC is fitted to frozen features; set tuning: FROZEN")
-    if result["tuning"] == "TUNING_FROZEN" and result["weights"] == "random":
+        raise _fail(path, "SMALL_CNN learns every layer from random weights (none), under a linear head")
+    if result["head"] in ("HEAD_LOGISTIC", "HEAD_DENSE") and result["tuning"] != "TUNING_FROZEN":
+        head = result["head"].removeprefix("HEAD_")
+        raise _fail(f"{path}.head", f"{head} stands on frozen features; set tuning: FROZEN")
+    if result["tuning"] == "TUNING_FROZEN" and result["weights"] == "none":
         raise _fail(f"{path}.weights", "random weights that stay frozen have learnt nothing; set tuning: FINE_TUNED")
     return result
 

@@ -100,6 +100,8 @@ class Trainings:
             "updates": settings["updates"],
             "batch_size": settings["batch_size"],
             "learning_rate": settings["learning_rate"],
+            # Runs that were begun before it could be chosen do not say it.
+            "training": settings.get("training", {}),
             "seed": seed,
         }
 

@@ -20,7 +20,8 @@ from genaug.shared.requests import classifier_name, evaluation_name, generator_n
 MIN_TRAINING_IMAGES = 8
 # How many more images than needed the first round draws, for those that will be rejected.
 _SPARE = 1.2
-_LABELER_BATCH = 64
+# What runs that were begun before it could be chosen do not say.
+_BEFORE = {"precision": "PRECISION_FLOAT32", "batch_size": 64, "training": {}, "second_seed": -1}
 
 Json = dict[str, Any]
 
@@ -43,6 +44,9 @@ class Study:
     batches: list[str] = field(default_factory=list)
     labels: list[str] = field(default_factory=list)
     """Labelled batches, in the order of their rounds."""
+    second_labeler: str = ""
+    """Another labeler that only says how far the labels are the first one's own; of the first study alone."""
+    second_labels: list[str] = field(default_factory=list)
     transformed: list[str] = field(default_factory=list)
     selection: str = ""
     match: str = ""
@@ -60,8 +64,8 @@ class SixSteps:
         self._run = work.owner
         self._spec: Spec = records.get(work.owner)["spec"]
         self._augmented = augmented_classes(self._spec)
-        # Runs that were begun before it could be chosen do not say it.
-        self._precision = self._spec["labeling"].get("precision", "PRECISION_FLOAT32")
+        self._labeling = _BEFORE | self._spec["labeling"]
+        self._precision = self._labeling["precision"]
 
     def perform(self) -> None:
         """Run the six steps."""
@@ -127,28 +131,35 @@ class SixSteps:
                     self._job(stage, "finetune", inputs, [study.generators[source]])
 
     def _train_labeler(self, studies: Sequence[Study]) -> None:
-        """Step 3, first half: train and calibrate the labeler, on training rows alone."""
-        labeling = self._spec["labeling"]
-        items = [
-            {
-                "role": "ROLE_LABELER",
-                "classifier": labeling["classifier"],
-                "channels": study.dataset["channels"],
-                "dataset_version": study.version,
-                "classes": self._spec["classes"],
-                "sampling": "SAMPLING_CLASS_BALANCED",
-                "updates": labeling["updates"],
-                "batch_size": _LABELER_BATCH,
-                "learning_rate": learning_rate(labeling["classifier"]),
-                "seed": labeling["seed"],
-            }
-            for study in studies
-        ]
+        """Step 3, first half: train and calibrate the labeler, on training rows alone; and its second opinion."""
+        labeling = self._labeling
+        items = [self._labeler_item(study, seed=labeling["seed"]) for study in studies]
+        for study, item in zip(studies, items, strict=True):
+            study.labeler = classifier_name(item)
+        if labeling["second_seed"] >= 0 and self._largest_dose("synthetic"):
+            # The report shows the images of the first study.
+            items.append(self._labeler_item(studies[0], seed=labeling["second_seed"]))
+            studies[0].second_labeler = classifier_name(items[-1])
         with self._stage("labeler") as stage:
             inputs = {"items": items, "shelf": shelf_of(studies)}
             self._job(stage, "train", inputs, [classifier_name(item) for item in items])
-        for study, item in zip(studies, items, strict=True):
-            study.labeler = classifier_name(item)
+
+    def _labeler_item(self, study: Study, *, seed: int) -> Json:
+        labeling = self._labeling
+        return {
+            "role": "ROLE_LABELER",
+            "classifier": labeling["classifier"],
+            "channels": study.dataset["channels"],
+            "dataset_version": study.version,
+            "classes": self._spec["classes"],
+            "sampling": "SAMPLING_CLASS_BALANCED",
+            "updates": labeling["updates"],
+            "batch_size": labeling["batch_size"],
+            "learning_rate": labeling.get("learning_rate") or learning_rate(labeling["classifier"]),
+            "training": labeling["training"],
+            "seed": seed,
+            **({"quantized": True} if self._precision == "PRECISION_INT8" else {}),
+        }
 
     def _generate_and_label(self, studies: Sequence[Study]) -> None:
         """Steps 2 and 3: draw and label; transform, for the traditional scenarios."""
@@ -156,9 +167,10 @@ class SixSteps:
             for study in studies:
                 if "synthetic" in study.generators:
                     self._draw_rounds(stage, study)
+                    self._label_again(study)
                 if "transformed" in study.generators:
                     self._transform(stage, study)
-                stage.results += [*study.batches, *study.labels, *study.transformed]
+                stage.results += [*study.batches, *study.labels, *study.second_labels, *study.transformed]
 
     def _draw_rounds(self, stage: Stage, study: Study) -> None:
         """Draw and label until the largest dose is met in every class, or the rounds or the draws are used up."""
@@ -171,7 +183,7 @@ class SixSteps:
                 {
                     "generate": request,
                     "classifier": study.labeler,
-                    "mode": self._spec["labeling"]["mode"],
+                    "mode": self._labeling["mode"],
                     "precision": self._precision,
                 }
                 for request in draw_requests(self._spec, study.generators["synthetic"], wanted, drawn)
@@ -187,6 +199,22 @@ class SixSteps:
                         kept[count["class_name"]] += int(count.get("count", 0))
             for name, count in wanted.items():
                 drawn[name] += count
+
+    def _label_again(self, study: Study) -> None:
+        """Ask the second labeler of all that was drawn; nothing is kept or left out for its sake."""
+        if not study.second_labeler:
+            return
+        requests = [
+            {
+                "classifier": study.second_labeler,
+                "batch": batch,
+                "mode": self._labeling["mode"],
+                "precision": self._precision,
+            }
+            for batch in study.batches
+        ]
+        labelled = self._work.chunks(self._rooms.label, requests, sizes=[1] * len(requests))
+        study.second_labels = [one["name"] for one in labelled]
 
     def _transform(self, stage: Stage, study: Study) -> None:
         needed = self._needed(study, "transformed")
@@ -296,6 +324,7 @@ class SixSteps:
                 "generators": [name for _, name in sorted(study.generators.items())],
                 "labeler": study.labeler,
                 "labels": study.labels,
+                "second_labels": study.second_labels,
                 "transformed_batches": study.transformed,
                 "selection": study.selection,
                 "match": study.match,

@@ -125,7 +125,7 @@ class InferenceSettings(_Section):
     """Memory of loaded classifiers, MiB; those that were not used longest leave."""
     preload: list[str] = []
     """Classifiers ("classifiers/{digest}") that are loaded before the service is ready."""
-    precision: Literal["FLOAT32", "BFLOAT16"] = "FLOAT32"
+    precision: Literal["FLOAT32", "BFLOAT16", "INT8"] = "FLOAT32"
     """What preloaded classifiers compute in."""
 
 
@@ -137,7 +137,7 @@ class OpenInferenceSettings(_Section):
     service_prefix: str = "org.pytorch.serve.grpc.openinference.GRPCInferenceService"
     """Full name of its service; TorchServe's. Others say inference.GRPCInferenceService."""
     model: str = "{digest}-{precision}"
-    """Name of a classifier there; {digest} and {precision} (float32, bfloat16) are put in."""
+    """Name of a classifier there; {digest} and {precision} (float32, bfloat16, int8) are put in."""
     version: str = ""
     """The model's version there; empty for its default."""
     deadline_s: float = Field(60.0, gt=0)

@@ -61,10 +61,12 @@ class ClassifierSpec(_message.Message):
         BACKBONE_SMALL_CNN: _ClassVar[ClassifierSpec.Backbone]
         BACKBONE_EFFICIENTNET_LITE0: _ClassVar[ClassifierSpec.Backbone]
         BACKBONE_VGG19: _ClassVar[ClassifierSpec.Backbone]
+        BACKBONE_MOBILENET_V2: _ClassVar[ClassifierSpec.Backbone]
     BACKBONE_UNSPECIFIED: ClassifierSpec.Backbone
     BACKBONE_SMALL_CNN: ClassifierSpec.Backbone
     BACKBONE_EFFICIENTNET_LITE0: ClassifierSpec.Backbone
     BACKBONE_VGG19: ClassifierSpec.Backbone
+    BACKBONE_MOBILENET_V2: ClassifierSpec.Backbone
     class Tuning(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         TUNING_UNSPECIFIED: _ClassVar[ClassifierSpec.Tuning]
@@ -79,10 +81,12 @@ class ClassifierSpec(_message.Message):
         HEAD_LINEAR: _ClassVar[ClassifierSpec.Head]
         HEAD_PUBLISHED: _ClassVar[ClassifierSpec.Head]
         HEAD_LOGISTIC: _ClassVar[ClassifierSpec.Head]
+        HEAD_DENSE: _ClassVar[ClassifierSpec.Head]
     HEAD_UNSPECIFIED: ClassifierSpec.Head
     HEAD_LINEAR: ClassifierSpec.Head
     HEAD_PUBLISHED: ClassifierSpec.Head
     HEAD_LOGISTIC: ClassifierSpec.Head
+    HEAD_DENSE: ClassifierSpec.Head
     BACKBONE_FIELD_NUMBER: _ClassVar[int]
     IMAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
     TUNING_FIELD_NUMBER: _ClassVar[int]
@@ -96,3 +100,23 @@ class ClassifierSpec(_message.Message):
     weights: str
     detail: int
     def __init__(self, backbone: _Optional[_Union[ClassifierSpec.Backbone, str]] = ..., image_size: _Optional[int] = ..., tuning: _Optional[_Union[ClassifierSpec.Tuning, str]] = ..., head: _Optional[_Union[ClassifierSpec.Head, str]] = ..., weights: _Optional[str] = ..., detail: _Optional[int] = ...) -> None: ...
+
+class TrainingOptions(_message.Message):
+    __slots__ = ("precision", "decay", "class_weights", "augment")
+    class Decay(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        DECAY_UNSPECIFIED: _ClassVar[TrainingOptions.Decay]
+        DECAY_COSINE: _ClassVar[TrainingOptions.Decay]
+        DECAY_PLATEAU: _ClassVar[TrainingOptions.Decay]
+    DECAY_UNSPECIFIED: TrainingOptions.Decay
+    DECAY_COSINE: TrainingOptions.Decay
+    DECAY_PLATEAU: TrainingOptions.Decay
+    PRECISION_FIELD_NUMBER: _ClassVar[int]
+    DECAY_FIELD_NUMBER: _ClassVar[int]
+    CLASS_WEIGHTS_FIELD_NUMBER: _ClassVar[int]
+    AUGMENT_FIELD_NUMBER: _ClassVar[int]
+    precision: _common_pb2.Precision
+    decay: TrainingOptions.Decay
+    class_weights: bool
+    augment: _common_pb2.TransformSpec
+    def __init__(self, precision: _Optional[_Union[_common_pb2.Precision, str]] = ..., decay: _Optional[_Union[TrainingOptions.Decay, str]] = ..., class_weights: _Optional[bool] = ..., augment: _Optional[_Union[_common_pb2.TransformSpec, _Mapping]] = ...) -> None: ...

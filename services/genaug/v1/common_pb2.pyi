@@ -12,9 +12,11 @@ class Precision(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     PRECISION_UNSPECIFIED: _ClassVar[Precision]
     PRECISION_FLOAT32: _ClassVar[Precision]
     PRECISION_BFLOAT16: _ClassVar[Precision]
+    PRECISION_INT8: _ClassVar[Precision]
 PRECISION_UNSPECIFIED: Precision
 PRECISION_FLOAT32: Precision
 PRECISION_BFLOAT16: Precision
+PRECISION_INT8: Precision
 
 class Progress(_message.Message):
     __slots__ = ("step", "done", "total", "unit", "seconds_left", "aside")
@@ -82,3 +84,17 @@ class ItemStatus(_message.Message):
     reason: str
     message: str
     def __init__(self, reason: _Optional[str] = ..., message: _Optional[str] = ...) -> None: ...
+
+class TransformSpec(_message.Message):
+    __slots__ = ("horizontal_flip", "rotate_degrees", "shift", "scale", "colour")
+    HORIZONTAL_FLIP_FIELD_NUMBER: _ClassVar[int]
+    ROTATE_DEGREES_FIELD_NUMBER: _ClassVar[int]
+    SHIFT_FIELD_NUMBER: _ClassVar[int]
+    SCALE_FIELD_NUMBER: _ClassVar[int]
+    COLOUR_FIELD_NUMBER: _ClassVar[int]
+    horizontal_flip: bool
+    rotate_degrees: float
+    shift: float
+    scale: float
+    colour: float
+    def __init__(self, horizontal_flip: _Optional[bool] = ..., rotate_degrees: _Optional[float] = ..., shift: _Optional[float] = ..., scale: _Optional[float] = ..., colour: _Optional[float] = ...) -> None: ...

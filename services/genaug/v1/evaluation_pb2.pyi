@@ -10,7 +10,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class EvaluationSettings(_message.Message):
-    __slots__ = ("classifier", "updates", "seeds", "first_seed", "batch_size", "learning_rate", "resamples", "further", "folds")
+    __slots__ = ("classifier", "updates", "seeds", "first_seed", "batch_size", "learning_rate", "resamples", "further", "folds", "training")
     CLASSIFIER_FIELD_NUMBER: _ClassVar[int]
     UPDATES_FIELD_NUMBER: _ClassVar[int]
     SEEDS_FIELD_NUMBER: _ClassVar[int]
@@ -20,6 +20,7 @@ class EvaluationSettings(_message.Message):
     RESAMPLES_FIELD_NUMBER: _ClassVar[int]
     FURTHER_FIELD_NUMBER: _ClassVar[int]
     FOLDS_FIELD_NUMBER: _ClassVar[int]
+    TRAINING_FIELD_NUMBER: _ClassVar[int]
     classifier: _classifier_pb2.ClassifierSpec
     updates: int
     seeds: int
@@ -29,7 +30,8 @@ class EvaluationSettings(_message.Message):
     resamples: int
     further: _containers.RepeatedCompositeFieldContainer[EvaluationSettings]
     folds: int
-    def __init__(self, classifier: _Optional[_Union[_classifier_pb2.ClassifierSpec, _Mapping]] = ..., updates: _Optional[int] = ..., seeds: _Optional[int] = ..., first_seed: _Optional[int] = ..., batch_size: _Optional[int] = ..., learning_rate: _Optional[float] = ..., resamples: _Optional[int] = ..., further: _Optional[_Iterable[_Union[EvaluationSettings, _Mapping]]] = ..., folds: _Optional[int] = ...) -> None: ...
+    training: _classifier_pb2.TrainingOptions
+    def __init__(self, classifier: _Optional[_Union[_classifier_pb2.ClassifierSpec, _Mapping]] = ..., updates: _Optional[int] = ..., seeds: _Optional[int] = ..., first_seed: _Optional[int] = ..., batch_size: _Optional[int] = ..., learning_rate: _Optional[float] = ..., resamples: _Optional[int] = ..., further: _Optional[_Iterable[_Union[EvaluationSettings, _Mapping]]] = ..., folds: _Optional[int] = ..., training: _Optional[_Union[_classifier_pb2.TrainingOptions, _Mapping]] = ...) -> None: ...
 
 class EvaluationSpec(_message.Message):
     __slots__ = ("name", "run", "dataset_versions", "evaluation")

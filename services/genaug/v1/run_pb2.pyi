@@ -122,7 +122,7 @@ class GeneratorSpec(_message.Message):
     learning_rate: float
     base_channels: int
     seed: int
-    transforms: TransformSpec
+    transforms: _common_pb2.TransformSpec
     prediction: GeneratorSpec.Prediction
     ema_decay: float
     horizontal_flip: bool
@@ -131,21 +131,7 @@ class GeneratorSpec(_message.Message):
     held_out: float
     sample_grids: int
     autoencoder: str
-    def __init__(self, kind: _Optional[_Union[GeneratorSpec.Kind, str]] = ..., image_size: _Optional[int] = ..., train_steps: _Optional[int] = ..., batch_size: _Optional[int] = ..., learning_rate: _Optional[float] = ..., base_channels: _Optional[int] = ..., seed: _Optional[int] = ..., transforms: _Optional[_Union[TransformSpec, _Mapping]] = ..., prediction: _Optional[_Union[GeneratorSpec.Prediction, str]] = ..., ema_decay: _Optional[float] = ..., horizontal_flip: _Optional[bool] = ..., precision: _Optional[_Union[GeneratorSpec.Precision, str]] = ..., patch_size: _Optional[int] = ..., held_out: _Optional[float] = ..., sample_grids: _Optional[int] = ..., autoencoder: _Optional[str] = ...) -> None: ...
-
-class TransformSpec(_message.Message):
-    __slots__ = ("horizontal_flip", "rotate_degrees", "shift", "scale", "colour")
-    HORIZONTAL_FLIP_FIELD_NUMBER: _ClassVar[int]
-    ROTATE_DEGREES_FIELD_NUMBER: _ClassVar[int]
-    SHIFT_FIELD_NUMBER: _ClassVar[int]
-    SCALE_FIELD_NUMBER: _ClassVar[int]
-    COLOUR_FIELD_NUMBER: _ClassVar[int]
-    horizontal_flip: bool
-    rotate_degrees: float
-    shift: float
-    scale: float
-    colour: float
-    def __init__(self, horizontal_flip: _Optional[bool] = ..., rotate_degrees: _Optional[float] = ..., shift: _Optional[float] = ..., scale: _Optional[float] = ..., colour: _Optional[float] = ...) -> None: ...
+    def __init__(self, kind: _Optional[_Union[GeneratorSpec.Kind, str]] = ..., image_size: _Optional[int] = ..., train_steps: _Optional[int] = ..., batch_size: _Optional[int] = ..., learning_rate: _Optional[float] = ..., base_channels: _Optional[int] = ..., seed: _Optional[int] = ..., transforms: _Optional[_Union[_common_pb2.TransformSpec, _Mapping]] = ..., prediction: _Optional[_Union[GeneratorSpec.Prediction, str]] = ..., ema_decay: _Optional[float] = ..., horizontal_flip: _Optional[bool] = ..., precision: _Optional[_Union[GeneratorSpec.Precision, str]] = ..., patch_size: _Optional[int] = ..., held_out: _Optional[float] = ..., sample_grids: _Optional[int] = ..., autoencoder: _Optional[str] = ...) -> None: ...
 
 class GenerationSpec(_message.Message):
     __slots__ = ("steps", "guidance_scale", "seed", "rounds", "draw_limit")
@@ -162,7 +148,7 @@ class GenerationSpec(_message.Message):
     def __init__(self, steps: _Optional[int] = ..., guidance_scale: _Optional[float] = ..., seed: _Optional[int] = ..., rounds: _Optional[int] = ..., draw_limit: _Optional[float] = ...) -> None: ...
 
 class LabelingSpec(_message.Message):
-    __slots__ = ("mode", "classifier", "updates", "seed", "precision")
+    __slots__ = ("mode", "classifier", "updates", "seed", "precision", "training", "learning_rate", "batch_size", "second_seed")
     class Mode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         MODE_UNSPECIFIED: _ClassVar[LabelingSpec.Mode]
@@ -178,12 +164,20 @@ class LabelingSpec(_message.Message):
     UPDATES_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
     PRECISION_FIELD_NUMBER: _ClassVar[int]
+    TRAINING_FIELD_NUMBER: _ClassVar[int]
+    LEARNING_RATE_FIELD_NUMBER: _ClassVar[int]
+    BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
+    SECOND_SEED_FIELD_NUMBER: _ClassVar[int]
     mode: LabelingSpec.Mode
     classifier: _classifier_pb2.ClassifierSpec
     updates: int
     seed: int
     precision: _common_pb2.Precision
-    def __init__(self, mode: _Optional[_Union[LabelingSpec.Mode, str]] = ..., classifier: _Optional[_Union[_classifier_pb2.ClassifierSpec, _Mapping]] = ..., updates: _Optional[int] = ..., seed: _Optional[int] = ..., precision: _Optional[_Union[_common_pb2.Precision, str]] = ...) -> None: ...
+    training: _classifier_pb2.TrainingOptions
+    learning_rate: float
+    batch_size: int
+    second_seed: int
+    def __init__(self, mode: _Optional[_Union[LabelingSpec.Mode, str]] = ..., classifier: _Optional[_Union[_classifier_pb2.ClassifierSpec, _Mapping]] = ..., updates: _Optional[int] = ..., seed: _Optional[int] = ..., precision: _Optional[_Union[_common_pb2.Precision, str]] = ..., training: _Optional[_Union[_classifier_pb2.TrainingOptions, _Mapping]] = ..., learning_rate: _Optional[float] = ..., batch_size: _Optional[int] = ..., second_seed: _Optional[int] = ...) -> None: ...
 
 class SelectionSpec(_message.Message):
     __slots__ = ("classes", "method", "kept", "seed")

@@ -10,11 +10,19 @@ import torch
 from torch import Tensor, nn
 
 from genaug.shared.errors import FailedPrecondition, InvalidArgument
-from genaug.vision.weights import Weights
+from genaug.shared.store import Store
+from genaug.vision import weights as sources
+from genaug.vision.weights import IMAGENET, NONE, Weights, mismatches
 
 SMALL_CNN = "BACKBONE_SMALL_CNN"
 EFFICIENTNET_LITE0 = "BACKBONE_EFFICIENTNET_LITE0"
 VGG19 = "BACKBONE_VGG19"
+MOBILENET_V2 = "BACKBONE_MOBILENET_V2"
+
+# Where torchvision's networks have their convolutions.
+_FEATURES = "features."
+# What torchvision's weights of ImageNet expect, on values from 0 to 255.
+_MEAN, _STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 
 
 class Body(nn.Module, ABC):
@@ -98,10 +106,6 @@ class EfficientNetLite0(Body):
     def maps(self, images: Tensor) -> Tensor:
         return cast(Tensor, self.network.extract_features(images.contiguous(memory_format=torch.channels_last)))
 
-    def start_from(self, weights: Weights) -> None:
-        """Take pretrained weights."""
-        self.network.load_state_dict(weights.tensors)
-
 
 class Vgg19(Body):
     """The convolutions of VGG19 (Simonyan & Zisserman 2015, configuration E)."""
@@ -112,7 +116,7 @@ class Vgg19(Body):
         # Its parts: the whole network would fill half a gigabyte with layers that are not used here.
         from torchvision.models.vgg import cfgs, make_layers
 
-        super().__init__(self.FEATURES, mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375))
+        super().__init__(self.FEATURES, mean=_MEAN, std=_STD)
         self.network = make_layers(cfgs["E"])
         for layer in self.network:
             if isinstance(layer, nn.Conv2d):
@@ -122,29 +126,37 @@ class Vgg19(Body):
     def maps(self, images: Tensor) -> Tensor:
         return cast(Tensor, self.network(images.contiguous(memory_format=torch.channels_last)))
 
-    def start_from(self, weights: Weights) -> None:
-        """Take pretrained weights.
 
-        Raises:
-            FailedPrecondition: they are another network's.
-        """
-        found = {name.removeprefix("features."): tensor for name, tensor in weights.tensors.items()}
-        try:
-            self.network.load_state_dict(found)
-        except RuntimeError as error:
-            raise FailedPrecondition(
-                f"classifier.weights: not VGG19's: {str(error).splitlines()[1].strip()}", reason="BAD_WEIGHTS"
-            ) from None
+class MobileNetV2(Body):
+    """The convolutions of MobileNetV2 (Sandler et al. 2018), width 1."""
+
+    FEATURES = 1280
+
+    def __init__(self) -> None:
+        from torchvision.models import mobilenet_v2
+
+        super().__init__(self.FEATURES, mean=_MEAN, std=_STD)
+        # Its classifier of a thousand classes is left behind.
+        self.network = mobilenet_v2(weights=None).features
+
+    def maps(self, images: Tensor) -> Tensor:
+        return cast(Tensor, self.network(images.contiguous(memory_format=torch.channels_last)))
 
 
 # Channels of their maps.
-FEATURES = {SMALL_CNN: SmallCnn.FEATURES, EFFICIENTNET_LITE0: EfficientNetLite0.FEATURES, VGG19: Vgg19.FEATURES}
+FEATURES = {
+    SMALL_CNN: SmallCnn.FEATURES,
+    EFFICIENTNET_LITE0: EfficientNetLite0.FEATURES,
+    VGG19: Vgg19.FEATURES,
+    MOBILENET_V2: MobileNetV2.FEATURES,
+}
 
 # Backbone -> smallest and largest image, pixels; its own size.
 SIZES: dict[str, tuple[int, int, int]] = {
     SMALL_CNN: (8, 64, 0),
     EFFICIENTNET_LITE0: (32, 1024, 224),
     VGG19: (32, 1024, 224),
+    MOBILENET_V2: (32, 1024, 224),
 }
 
 
@@ -155,11 +167,73 @@ def build_body(backbone: str, *, image_size: int, channels: int, weights: Weight
     builders: dict[str, Callable[[], Any]] = {
         EFFICIENTNET_LITE0: lambda: EfficientNetLite0(image_size=image_size),
         VGG19: Vgg19,
+        MOBILENET_V2: MobileNetV2,
     }
     body = builders[backbone]()
     if weights is not None:
-        body.start_from(weights)
+        prefix = "" if backbone == EFFICIENTNET_LITE0 else _FEATURES
+        wanted = {f"{prefix}{name}": tensor for name, tensor in body.network.state_dict().items()}
+        if problems := mismatches(wanted, weights.tensors):
+            raise FailedPrecondition(
+                f"classifier.weights: not {backbone.removeprefix('BACKBONE_')}'s: {problems}", reason="BAD_WEIGHTS"
+            )
+        body.network.load_state_dict({name.removeprefix(prefix): one for name, one in weights.tensors.items()})
     return cast(Body, body.eval().to(memory_format=torch.channels_last))
+
+
+def find_weights(backbone: str, weights: str, store: Store | None) -> Weights | None:
+    """The weights that a pretrained backbone starts with.
+
+    Args:
+        backbone: Any but `SMALL_CNN`, which has none.
+        weights: As ClassifierSpec.weights.
+        store: Where a key is looked for.
+
+    Returns:
+        None for `NONE`.
+
+    Raises:
+        FailedPrecondition: they cannot be had.
+        InvalidArgument: the file is no safetensors, or another than was asked for.
+    """
+    if weights == NONE:
+        return None
+    if weights != IMAGENET:
+        return sources.from_file(store, weights, _own if backbone == EFFICIENTNET_LITE0 else _of_torchvision)
+    if backbone == EFFICIENTNET_LITE0:
+        # Fails now, and not after the images were read, where the packages are not there.
+        return sources.efficientnet_lite0()
+    if backbone == MOBILENET_V2:
+        return sources.from_hub("timm/mobilenetv2_100.ra_in1k", mobilenet_v2_of_timm)
+    return sources.from_hub("timm/vgg19.tv_in1k", _of_torchvision)
+
+
+def _own(name: str) -> str:
+    return name
+
+
+def _of_torchvision(name: str) -> str | None:
+    return name if name.startswith(_FEATURES) else None
+
+
+# Blocks of each of timm's stages; torchvision counts them through.
+_STAGES = (1, 2, 3, 4, 3, 3, 1)
+# Parts of a block: timm's names, torchvision's. The first block does not expand.
+_FIRST_BLOCK = {"conv_dw": "0.0", "bn1": "0.1", "conv_pw": "1", "bn2": "2"}
+_BLOCK = {"conv_pw": "0.0", "bn1": "0.1", "conv_dw": "1.0", "bn2": "1.1", "conv_pwl": "2", "bn3": "3"}
+_ENDS = {"conv_stem": "0.0", "bn1": "0.1", "conv_head": "18.0", "bn2": "18.1"}
+
+
+def mobilenet_v2_of_timm(name: str) -> str | None:
+    """torchvision's name of a tensor of timm's mobilenetv2_100."""
+    part, _, rest = name.partition(".")
+    if part in _ENDS:
+        return f"{_FEATURES}{_ENDS[part]}.{rest}"
+    if part != "blocks":
+        return None
+    stage, block, layer, what = rest.split(".")
+    index = 1 + sum(_STAGES[: int(stage)]) + int(block)
+    return f"{_FEATURES}{index}.conv.{(_FIRST_BLOCK if index == 1 else _BLOCK)[layer]}.{what}"
 
 
 def check_size(backbone: str, image_size: int) -> int:

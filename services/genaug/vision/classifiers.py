@@ -25,8 +25,8 @@ from genaug.shared.store import Store
 from genaug.shared.tensors import notes_of
 from genaug.vision.devices import pick_device
 from genaug.vision.features import Advance, load_inputs
-from genaug.vision.networks import BFLOAT16, FLOAT32, Network, build_network, pass_size, passes
-from genaug.vision.weights import keep
+from genaug.vision.networks import FLOAT32, INT8, Network, build_network, format_words, pass_size, passes
+from genaug.vision.weights import keep, mismatches
 
 Probabilities = NDArray[np.float32]
 """float32 [n, classes]; each row sums to 1."""
@@ -88,8 +88,9 @@ class Classifier:
     @property
     def feature_space(self) -> str:
         """What `see` gives is equal for classifiers of one feature space; one word."""
-        own = f"{self.name.removeprefix('classifiers/')}{'-bf16' if self.network.precision == BFLOAT16 else ''}"
-        return self.network.feature_space or own
+        network = self.network
+        own = [self.name.removeprefix("classifiers/"), *format_words(network.precision, network.ranges)]
+        return network.feature_space or "-".join(own)
 
     def see(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """The backbone's part of the work: features of uint8 [n, image_size, image_size, channels], in its space."""
@@ -202,7 +203,8 @@ def load(
     Raises:
         NotFound: there is none, or its training has not finished.
         FailedPrecondition: reason LABEL_MAP_MISMATCH (it has another label map), BACKBONE_MISMATCH (it was trained on
-            other backbone weights than are installed), BAD_WEIGHTS (its weights do not fit its network).
+            other backbone weights than are installed), BAD_WEIGHTS (its weights do not fit its network), NOT_QUANTIZED
+            (it was not trained for 8 bits), NO_DEVICE.
     """
     read_record(store, name)
     config = store.get_json(f"{name}/config.json")
@@ -227,10 +229,17 @@ def load(
     )
     _check_weights(name, config, network)
     _load_weights(name, store.get(f"{name}/model.safetensors"), network)
+    network.ranges = tuple(config.get("ranges", ()))
     network.compute_in(precision)
+    place = pick_device(device)
+    if precision == INT8 and place.type != "cpu":
+        raise FailedPrecondition(
+            "precision: 8 bits are for CPUs; take BFLOAT16 on an accelerator, or set GENAUG_DEVICE=cpu",
+            reason="NO_DEVICE",
+        )
     return Classifier(
         classes=label_map,
-        network=network.to(pick_device(device)).eval(),
+        network=network.to(place).eval(),
         temperature=config["temperature"],
         thresholds=config["thresholds"],
         name=name,
@@ -247,6 +256,7 @@ def _config(classifier: Classifier) -> dict[str, Any]:
         "features": network.features,
         "temperature": classifier.temperature,
         "thresholds": dict(classifier.thresholds),
+        **({"ranges": list(network.ranges)} if network.ranges else {}),
     }
 
 
@@ -269,19 +279,9 @@ def _load_weights(name: str, data: bytes, network: Network) -> None:
             reason="BAD_WEIGHTS",
             classifier=name,
         ) from None
-    wanted = network.state_dict()
-    problems = [
-        *(f"{key} is missing" for key in sorted(wanted.keys() - weights.keys())),
-        *(f"{key} is not known" for key in sorted(weights.keys() - wanted.keys())),
-        *(
-            f"{key} has shape {list(weights[key].shape)}, not {list(wanted[key].shape)}"
-            for key in sorted(wanted.keys() & weights.keys())
-            if weights[key].shape != wanted[key].shape
-        ),
-    ]
-    if problems:
+    if problems := mismatches(network.state_dict(), weights):
         raise FailedPrecondition(
-            f"{name}/model.safetensors does not fit its network: {'; '.join(problems)}; train it again",
+            f"{name}/model.safetensors does not fit its network: {problems}; train it again",
             reason="BAD_WEIGHTS",
             classifier=name,
         )

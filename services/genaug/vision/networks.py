@@ -17,16 +17,27 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from genaug.shared.digests import seed_of
-from genaug.shared.errors import InvalidArgument
+from genaug.shared.digests import digest_of, seed_of
+from genaug.shared.errors import FailedPrecondition, InvalidArgument
 from genaug.shared.store import Store
 from genaug.vision import weights as sources
-from genaug.vision.backbones import EFFICIENTNET_LITE0, FEATURES, SMALL_CNN, Body, build_body, check_size
-from genaug.vision.weights import IMAGENET, RANDOM, Weights
+from genaug.vision.backbones import (
+    EFFICIENTNET_LITE0,
+    FEATURES,
+    SMALL_CNN,
+    Body,
+    Vgg19,
+    build_body,
+    check_size,
+    find_weights,
+)
+from genaug.vision.quantized import QuantizedVgg19, ranges_of
+from genaug.vision.weights import IMAGENET, NONE, Weights
 
 FROZEN, FINE_TUNED = "TUNING_FROZEN", "TUNING_FINE_TUNED"
-FLOAT32, BFLOAT16 = "PRECISION_FLOAT32", "PRECISION_BFLOAT16"
-LINEAR, PUBLISHED, LOGISTIC = "HEAD_LINEAR", "HEAD_PUBLISHED", "HEAD_LOGISTIC"
+FLOAT32, BFLOAT16, INT8 = "PRECISION_FLOAT32", "PRECISION_BFLOAT16", "PRECISION_INT8"
+PRECISIONS = (FLOAT32, BFLOAT16, INT8)
+LINEAR, PUBLISHED, LOGISTIC, DENSE = "HEAD_LINEAR", "HEAD_PUBLISHED", "HEAD_LOGISTIC", "HEAD_DENSE"
 
 # Images in one pass. On a CPU at most so many values, or maps leave its caches: EfficientNet-Lite0 takes three times as
 # long for photographs in passes of 64 as in passes of 4.
@@ -35,6 +46,10 @@ _PASS, _CPU_VALUES = 64, 1 << 20
 # The published study's: dropout before the pooling, then these widths.
 _DROPOUT = 0.6
 _WIDTHS = (256, 128, 64)
+
+# The dense head's, which is that of the published study's frozen labeler and of VGG itself: it stands on maps of so
+# many places a side, through two layers this wide, each under dropout.
+_GRID, _DENSE_WIDTH, _DENSE_DROPOUT = 7, 4096, 0.5
 
 
 class Network(nn.Module, ABC):
@@ -54,8 +69,10 @@ class Network(nn.Module, ABC):
         self.features = features
         self.classes = classes
         self.precision = FLOAT32
+        self.ranges: tuple[float, ...] = ()
+        """Largest values of the backbone's maps: what `INT8` needs. Empty where they were not measured."""
         self.drop = nn.Dropout(_DROPOUT if spec["head"] == PUBLISHED else 0.0)
-        self.head = _published_head(features, classes) if spec["head"] == PUBLISHED else nn.Linear(features, classes)
+        self.head = _head(spec["head"], features, classes)
 
     @property
     def image_size(self) -> int:
@@ -78,16 +95,42 @@ class Network(nn.Module, ABC):
         return ""
 
     def compute_in(self, precision: str) -> None:
-        """Let the backbone compute in `FLOAT32` or `BFLOAT16`; heads stay in 32 bits. For networks that are used.
+        """Let the backbone compute in one of `PRECISIONS`; heads stay in 32 bits. For networks that are used.
 
         Raises:
             InvalidArgument: no such number format.
+            FailedPrecondition: the network was not trained for `INT8`.
         """
-        if precision not in (FLOAT32, BFLOAT16):
+        if precision not in PRECISIONS:
             raise InvalidArgument(
-                f"precision: {precision!r}; there are {FLOAT32} and {BFLOAT16}", reason="UNKNOWN_PRECISION"
+                f"precision: {precision!r}; there are {', '.join(PRECISIONS)}", reason="UNKNOWN_PRECISION"
+            )
+        if precision == INT8 and not self.ranges:
+            raise FailedPrecondition(
+                "precision: this classifier was not measured for 8 bits; train a labeler with backbone VGG19 and "
+                "labeling.precision INT8",
+                reason="NOT_QUANTIZED",
             )
         self.precision = precision
+
+    @abstractmethod
+    def backbone(self) -> Body:
+        """What gives the maps, in 32 bits."""
+
+    def measure(self, pixels: NDArray[np.uint8]) -> None:
+        """Measure what `INT8` needs.
+
+        Args:
+            pixels: uint8 [n, image_size, image_size, channels] of some images.
+
+        Raises:
+            InvalidArgument: the backbone is not VGG19.
+        """
+        body = self.backbone()
+        if not isinstance(body, Vgg19):
+            raise InvalidArgument("precision: INT8 is there for backbone VGG19 alone", reason="BAD_CLASSIFIER")
+        images = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2)
+        self.ranges = tuple(ranges_of(body, images))
 
     @property
     def weights(self) -> Weights | None:
@@ -119,15 +162,18 @@ class Network(nn.Module, ABC):
     def penultimate(self, features: Tensor) -> Tensor:
         """Penultimate features, float32 [n, features], of what `see` gave, on the network's device."""
 
+    @abstractmethod
+    def decide(self, features: Tensor) -> Tensor:
+        """Logits, float32 [n, classes], of what `see` gave, on the network's device."""
+
     def judge(self, features: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """The head's part: penultimate features [n, features] and logits [n, classes] of what `see` gave."""
         last = np.empty((len(features), self.features), np.float32)
         logits = np.empty((len(features), self.classes), np.float32)
         with torch.inference_mode():
             for start, kept, some in passes(features, self.device):
-                found = self.penultimate(some)
-                last[start : start + kept] = found[:kept].cpu().numpy()
-                logits[start : start + kept] = self.head(found)[:kept].cpu().numpy()
+                last[start : start + kept] = self.penultimate(some)[:kept].cpu().numpy()
+                logits[start : start + kept] = self.decide(some)[:kept].cpu().numpy()
         return last, logits
 
     def fit_inputs(self, inputs: Tensor) -> None:
@@ -160,7 +206,10 @@ class FineTuned(Network):
 
     def compute_in(self, precision: str) -> None:
         super().compute_in(precision)
-        self.body.to(torch.bfloat16 if precision == BFLOAT16 else torch.float32)
+        self.body = in_precision(self.body, precision, self.ranges)
+
+    def backbone(self) -> Body:
+        return self.body
 
     def see(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         result = np.empty((len(pixels), self.features), np.float32)
@@ -171,6 +220,9 @@ class FineTuned(Network):
 
     def penultimate(self, features: Tensor) -> Tensor:
         return features
+
+    def decide(self, features: Tensor) -> Tensor:
+        return cast(Tensor, self.head(features))
 
     def embed(self, inputs: Tensor) -> Tensor:
         return cast(Tensor, self.body(inputs)).mean((2, 3))
@@ -183,7 +235,8 @@ class Frozen(Network):
     """A head on the standardised features of a pretrained backbone that stays as it is.
 
     The artefact holds the head and the features' scale; the backbone is known by the sha256 of its weights. Under the
-    published head, dropout falls on features that are averaged already.
+    published head, dropout falls on features that are averaged already. The dense head takes maps as they are, of
+    `_GRID` places a side; as penultimate features, these are averaged too.
     """
 
     feature_mean: Tensor
@@ -193,8 +246,9 @@ class Frozen(Network):
         super().__init__(spec, channels=3, features=features, classes=classes)
         self._weights = weights
         self._shared: tuple[tuple[str, str], list[Body]] | None = None
-        self.register_buffer("feature_mean", torch.zeros(features))
-        self.register_buffer("feature_std", torch.ones(features))
+        self._places = _GRID**2 if spec["head"] == DENSE else 1
+        self.register_buffer("feature_mean", torch.zeros(features * self._places))
+        self.register_buffer("feature_std", torch.ones(features * self._places))
 
     @property
     def weights(self) -> Weights:
@@ -206,18 +260,22 @@ class Frozen(Network):
 
     @property
     def feature_space(self) -> str:
-        """Backbone, its weights, the images' size and detail, and the number format if it is not 32 bits."""
+        """Backbone, its weights, the images' size and detail, maps or means, and the format if it is not 32 bits."""
         words = [self.spec["backbone"].removeprefix("BACKBONE_").lower().replace("_", "-"), self.weights_sha256[:12]]
         words += [str(self.image_size), *([f"of-{self.detail}"] if self.detail else [])]
-        return "-".join([*words, *(["bf16"] if self.precision == BFLOAT16 else [])])
+        words += ["maps"] if self._places > 1 else []
+        return "-".join([*words, *format_words(self.precision, self.ranges)])
 
     def prepare(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """The backbone's features, averaged over the image: float32 [n, features]."""
+        """The backbone's features, averaged over the image or its places: float32 [n, features × places]."""
         body = self._body()
-        result = np.empty((len(pixels), self.features), np.float32)
+        side = math.isqrt(self._places)
+        result = np.empty((len(pixels), self.features * self._places), np.float32)
         with torch.inference_mode():
             for start, kept, some in passes(pixels, self.device):
-                result[start : start + kept] = body(some.permute(0, 3, 1, 2)).mean((2, 3))[:kept].cpu().numpy()
+                maps = body(some.permute(0, 3, 1, 2))
+                found = nn.functional.adaptive_avg_pool2d(maps, side).flatten(1) if side > 1 else maps.mean((2, 3))
+                result[start : start + kept] = found[:kept].cpu().numpy()
         return result
 
     def see(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -226,13 +284,29 @@ class Frozen(Network):
     def penultimate(self, features: Tensor) -> Tensor:
         return self.embed(features)
 
+    def decide(self, features: Tensor) -> Tensor:
+        return self.forward(features)
+
     def _body(self) -> Body:
         """The backbone, which networks of one process share. Kept in a list: it is no part of the artefact."""
         wanted = (str(self.device), self.precision)
         if not self._shared or self._shared[0] != wanted:
-            body = _frozen_body(self.spec["backbone"], self._weights, self.image_size, *wanted)
-            self._shared = wanted, [body]
+            self._shared = wanted, [self._built(self.precision)]
         return self._shared[1][0]
+
+    def backbone(self) -> Body:
+        return self._built(FLOAT32)
+
+    def _built(self, precision: str) -> Body:
+        """One per process, size, device and number format."""
+        ranges = self.ranges if precision == INT8 else ()
+        key = (self.spec["backbone"], self._weights.sha256, self.image_size, str(self.device), precision, ranges)
+        body = _bodies.get(key)
+        if body is None:
+            body = build_body(self.spec["backbone"], image_size=self.image_size, channels=3, weights=self._weights)
+            body = in_precision(body.requires_grad_(False), precision, ranges).to(self.device)
+            _bodies[key] = body
+        return body
 
     def fit_inputs(self, inputs: Tensor) -> None:
         std, mean = torch.std_mean(inputs, dim=0, correction=0)
@@ -241,10 +315,14 @@ class Frozen(Network):
         self.feature_std.copy_(std.clamp(min=1e-3))
 
     def embed(self, inputs: Tensor) -> Tensor:
-        return (inputs - self.feature_mean) / self.feature_std
+        found = self._standardised(inputs)
+        return found.unflatten(1, (self.features, self._places)).mean(2) if self._places > 1 else found
 
     def forward(self, inputs: Tensor) -> Tensor:
-        return cast(Tensor, self.head(self.drop(self.embed(inputs))))
+        return cast(Tensor, self.head(self.drop(self._standardised(inputs))))
+
+    def _standardised(self, inputs: Tensor) -> Tensor:
+        return (inputs - self.feature_mean) / self.feature_std
 
 
 def build_network(
@@ -259,7 +337,7 @@ def build_network(
     weights: str = "",
     detail: int = 0,
     store: Store | None = None,
-    weights_sha256: str = "",
+    weights_sha256: str | None = None,
 ) -> Network:
     """A network with the weights that `seed` draws where it has no others, in eval mode on the CPU.
 
@@ -270,11 +348,12 @@ def build_network(
         classes: Outputs.
         seed: Of the initial weights.
         tuning: `FROZEN` or `FINE_TUNED`; empty for the backbone's default.
-        head: `LINEAR`, `PUBLISHED` or `LOGISTIC`.
+        head: `LINEAR`, `PUBLISHED`, `LOGISTIC` or `DENSE`.
         weights: As ClassifierSpec.weights; empty for the backbone's default.
         detail: Pixels that images are brought to first; 0 for none.
         store: Where weights are looked for that are named by a key or by their digest.
-        weights_sha256: Of the frozen weights that a finished classifier stands on; empty for a new one.
+        weights_sha256: Of the frozen weights that a finished classifier stands on, empty where its artefact holds all;
+            None for a new one.
 
     Raises:
         InvalidArgument: no such backbone, it cannot take such images, or the parts do not fit together.
@@ -288,7 +367,7 @@ def build_network(
         "image_size": size,
         "tuning": tuning or (FINE_TUNED if small else FROZEN),
         "head": head,
-        "weights": weights or (RANDOM if small else IMAGENET),
+        "weights": weights or (NONE if small else IMAGENET),
         "detail": detail,
     }
     _check_parts(spec)
@@ -329,21 +408,22 @@ def pass_size(shape: Sequence[int], device: torch.device) -> int:
 
 
 def _check_parts(spec: dict[str, Any]) -> None:
-    if spec["tuning"] not in (FROZEN, FINE_TUNED) or spec["head"] not in (LINEAR, PUBLISHED, LOGISTIC):
+    if spec["tuning"] not in (FROZEN, FINE_TUNED) or spec["head"] not in (LINEAR, PUBLISHED, LOGISTIC, DENSE):
         raise InvalidArgument(
             f"classifier: tuning {spec['tuning']!r} or head {spec['head']!r} is unknown", reason="BAD_CLASSIFIER"
         )
     frozen = spec["tuning"] == FROZEN
-    if frozen and spec["weights"] == RANDOM:
+    if frozen and spec["weights"] == NONE:
         raise InvalidArgument(
             "classifier.weights: random weights that stay frozen have learnt nothing; set tuning: FINE_TUNED",
             reason="BAD_CLASSIFIER",
         )
-    if spec["head"] == LOGISTIC and not frozen:
+    if spec["head"] in (LOGISTIC, DENSE) and not frozen:
         raise InvalidArgument(
-            "classifier.head: LOGISTIC is fitted to frozen features; set tuning: FROZEN", reason="BAD_CLASSIFIER"
+            f"classifier.head: {spec['head'].removeprefix('HEAD_')} stands on frozen features; set tuning: FROZEN",
+            reason="BAD_CLASSIFIER",
         )
-    if spec["backbone"] == SMALL_CNN and (spec["weights"] != RANDOM or spec["head"] != LINEAR):
+    if spec["backbone"] == SMALL_CNN and (spec["weights"] != NONE or spec["head"] != LINEAR):
         raise InvalidArgument(
             "classifier: SMALL_CNN starts from random weights, under a linear head", reason="BAD_CLASSIFIER"
         )
@@ -351,19 +431,28 @@ def _check_parts(spec: dict[str, Any]) -> None:
         raise InvalidArgument(f"classifier.detail: {spec['detail']} is below 0", reason="BAD_CLASSIFIER")
 
 
-def _find_weights(spec: dict[str, Any], store: Store | None, digest: str) -> Weights | None:
-    """The pretrained weights that a spec asks for; None for random ones."""
-    if spec["weights"] == RANDOM:
+def _find_weights(spec: dict[str, Any], store: Store | None, digest: str | None) -> Weights | None:
+    """The weights that a network is built with, those with `digest` where it is given; None for none."""
+    # A finished network whose every layer learnt brings its own: the first ones may be gone.
+    if spec["backbone"] == SMALL_CNN or digest == "":
         return None
-    if spec["backbone"] == EFFICIENTNET_LITE0:
-        if spec["weights"] != IMAGENET:
-            raise InvalidArgument(
-                f"classifier.weights: EFFICIENTNET_LITE0 has {IMAGENET!r} and {RANDOM!r}, not {spec['weights']!r}",
-                reason="BAD_CLASSIFIER",
-            )
-        # Fails now, and not after the images were read, where the packages are not there.
-        return sources.efficientnet_lite0()
-    return sources.kept(store, digest) if digest else sources.vgg19(store, spec["weights"])
+    packaged = spec["backbone"] == EFFICIENTNET_LITE0 and spec["weights"] == IMAGENET
+    if digest and not packaged:
+        return sources.kept(store, digest)
+    return find_weights(spec["backbone"], spec["weights"], store)
+
+
+def _head(kind: str, features: int, classes: int) -> nn.Module:
+    if kind == PUBLISHED:
+        return _published_head(features, classes)
+    return _dense_head(features, classes) if kind == DENSE else nn.Linear(features, classes)
+
+
+def _dense_head(features: int, classes: int) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for before in (features * _GRID**2, _DENSE_WIDTH):
+        layers += [nn.Linear(before, _DENSE_WIDTH), nn.ReLU(), nn.Dropout(_DENSE_DROPOUT)]
+    return nn.Sequential(*layers, nn.Linear(_DENSE_WIDTH, classes))
 
 
 def _published_head(features: int, classes: int) -> nn.Sequential:
@@ -374,15 +463,18 @@ def _published_head(features: int, classes: int) -> nn.Sequential:
 
 
 # As long as a network uses one.
-_bodies: WeakValueDictionary[tuple[str, str, int, str, str], Body] = WeakValueDictionary()
+_bodies: WeakValueDictionary[tuple[Any, ...], Body] = WeakValueDictionary()
 
 
-def _frozen_body(backbone: str, weights: Weights, image_size: int, device: str, precision: str) -> Body:
-    """The backbone, one per process, size, device and number format."""
-    key = (backbone, weights.sha256, image_size, device, precision)
-    body = _bodies.get(key)
-    if body is None:
-        body = build_body(backbone, image_size=image_size, channels=3, weights=weights)
-        body = body.requires_grad_(False).to(device, torch.bfloat16 if precision == BFLOAT16 else torch.float32)
-        _bodies[key] = body
-    return body
+def in_precision(body: Body, precision: str, ranges: Sequence[float]) -> Body:
+    """A backbone that computes in `precision`; for `INT8` another one."""
+    if precision == INT8:
+        return QuantizedVgg19(cast(Vgg19, body), ranges).eval()
+    return body.to(torch.bfloat16 if precision == BFLOAT16 else torch.float32)
+
+
+def format_words(precision: str, ranges: Sequence[float]) -> list[str]:
+    """What a feature space's name says of the number format; 32 bits go without saying."""
+    if precision == INT8:
+        return ["int8", digest_of("ranges/1", {"ranges": list(ranges)})[:8]]
+    return ["bf16"] if precision == BFLOAT16 else []

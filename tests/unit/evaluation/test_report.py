@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Any
 
@@ -15,7 +16,7 @@ from genaug.evaluation.report.charts import dose_chart
 from genaug.evaluation.report.pictures import thumbnail
 from genaug.evaluation.report.words import control_said, headline, probe_said
 from genaug.evaluation.report.write import write_report
-from genaug.shared.manifest import Row, encode, write_rows
+from genaug.shared.manifest import Row, encode, read_rows, write_rows
 from genaug.shared.pages.figures import Line, forest, ticks
 from genaug.shared.store import Store
 from genaug.vision.images import decode, encode_png
@@ -64,6 +65,16 @@ def put_labels(stores: Stores) -> str:
         rows.append(Row(**{**made.__dict__, "probabilities": {label: 0.9}, "label_verdict": verdict}))
     write_rows(stores("labeling"), f"labels/{'2' * 32}/manifest.parquet", rows)
     return f"labels/{'2' * 32}"
+
+
+def put_second_labels(stores: Stores, labels: str) -> str:
+    """The second labeler takes one of the accepted images for another class."""
+    rows = read_rows(stores("report"), f"{labels}/manifest.parquet")
+    index = next(i for i, row in enumerate(rows) if row.label_verdict == "accepted")
+    rows[index] = replace(rows[index], label=CLASSES[0], label_verdict="disagrees")
+    name = f"labels/{'9' * 32}"
+    write_rows(stores("labeling"), f"{name}/manifest.parquet", rows)
+    return name
 
 
 def put_selection(stores: Stores, rows: Sequence[Row]) -> str:
@@ -197,6 +208,20 @@ def written(stores: Stores, inputs: dict[str, Any]) -> tuple[str, dict[str, Any]
     assert name == RUN
     assert seen[-1][0] == seen[-1][1]
     return stores("report").get(f"{RUN}/report.html").decode(), stores("report").get_json(f"{RUN}/report.json")
+
+
+def test_a_second_labeler_says_how_far_labels_are_the_first_ones_own(stores: Stores, inputs: dict[str, Any]) -> None:
+    page, facts = written(stores, inputs)
+    assert "second labeler" not in page
+    assert facts["agreement"] == {}
+    inputs["second_labels"] = [put_second_labels(stores, inputs["labels"][0])]
+    inputs["run"]["spec"]["labeling"]["second_seed"] = 2000
+    page, facts = written(stores, inputs)
+    (row,) = facts["agreement"]["classes"]
+    assert (row["class"], row["accepted"], row["both"]) == (EVIL, row["accepted"], row["accepted"] - 1)
+    text = " ".join(Page(page).text.split())
+    assert "trained alike but from seed 2000" in text
+    assert f"the second would have accepted {row['both']} as the same class" in text
 
 
 class Page(HTMLParser):

@@ -11,7 +11,7 @@ from genaug.vision import classifiers
 COUNTS = dict.fromkeys(CLASSES, 20)
 
 
-def silent(done: int, total: int, unit: str) -> None:
+def silent(done: int, total: int, unit: str, aside: str = "") -> None:
     pass
 
 
@@ -24,7 +24,9 @@ def rows(stores):
 def test_an_evaluator_is_trained_once(stores, rows) -> None:
     put_version(stores("assembly"), rows)
     said: list[tuple[int, int, str]] = []
-    name = train_evaluator(item(), stores("train"), lambda *far: said.append(far), device="cpu")
+    name = train_evaluator(
+        item(), stores("train"), lambda done, total, unit, aside="": said.append((done, total, unit)), device="cpu"
+    )
     assert name == classifier_name(item())
     assert said[:-60] == [(60, 60, "images"), (30, 30, "images")]
     assert said[-60:] == [(i, 60, "updates") for i in range(1, 61)]
@@ -102,7 +104,7 @@ def test_the_same_item_gives_the_same_weights(stores, rows) -> None:
 def test_a_training_that_is_cancelled_leaves_nothing_half_written(stores, rows) -> None:
     put_version(stores("assembly"), rows)
 
-    def cancel(done: int, total: int, unit: str) -> None:
+    def cancel(done: int, total: int, unit: str, aside: str = "") -> None:
         if (done, unit) == (5, "updates"):
             raise Cancelled("told to end", reason="CANCELLED")
 

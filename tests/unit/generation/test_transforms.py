@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from tests.unit.generation.conftest import IMAGES, World
 
 from genaug.generation.artefacts import read_artefact
-from genaug.generation.generators.transforms import Ranges, Transforms, transform
+from genaug.generation.generators.transforms import Transforms, transform
 from genaug.generation.receipts import Sampler, Wanted
 from genaug.shared.errors import FailedPrecondition, InvalidArgument
+from genaug.vision.augment import Ranges
 from genaug.vision.images import Pixels
 
 
@@ -94,7 +95,7 @@ def test_no_black_corner_moves_in() -> None:
 )
 def test_ranges_that_make_no_sense_are_refused(changes: dict[str, Any], word: str) -> None:
     with pytest.raises(InvalidArgument, match=word):
-        Ranges(**changes).check()
+        Ranges(**changes).check("generator.transforms")
 
 
 def load(world: World) -> Transforms:

@@ -19,14 +19,16 @@ def wanted(**changes: Any) -> dict[str, Any]:
     return item(role="ROLE_LABELER", seed=1000, updates=40, **changes)
 
 
-def silent(done: int, total: int, unit: str) -> None:
+def silent(done: int, total: int, unit: str, aside: str = "") -> None:
     pass
 
 
 def test_a_labeler_is_trained_calibrated_and_kept(stores) -> None:
     put_version(stores("assembly"), real_rows(stores("assembly"), dict.fromkeys(CLASSES, 20)))
     said: list[tuple[int, int, str]] = []
-    name = train_labeler(wanted(), stores("train"), lambda *far: said.append(far), device="cpu")
+    name = train_labeler(
+        wanted(), stores("train"), lambda done, total, unit, aside="": said.append((done, total, unit)), device="cpu"
+    )
     assert said == [(60, 60, "images"), *((i, 160, "updates") for i in range(1, 161))]
     record = classifiers.read_record(stores("train"), name)
     assert record["role"] == "ROLE_LABELER"
@@ -120,3 +122,36 @@ def test_folds_stay_whole() -> None:
 
 def test_images_without_a_group_stand_for_themselves() -> None:
     assert sorted(np.bincount(parts_of([row(i, fold=-1, group="") for i in range(9)]))) == [3, 3, 3]
+
+
+VGG19 = {
+    "backbone": "BACKBONE_VGG19",
+    "image_size": 32,
+    "tuning": "TUNING_FINE_TUNED",
+    "head": "HEAD_LINEAR",
+    "weights": "none",
+    "detail": 0,
+}
+
+
+def test_a_labeler_for_8_bits_carries_what_they_need(stores) -> None:
+    put_version(stores("assembly"), real_rows(stores("assembly"), dict.fromkeys(CLASSES, 6)))
+    name = train_labeler(
+        wanted(classifier=VGG19, quantized=True) | {"updates": 2}, stores("train"), silent, device="cpu"
+    )
+    exact = classifiers.load(stores("labeling"), name, device="cpu")
+    coarse = classifiers.load(stores("labeling"), name, device="cpu", precision="PRECISION_INT8")
+    assert len(coarse.network.ranges) == 16
+    assert coarse.feature_space != exact.feature_space
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)
+    np.testing.assert_allclose(coarse.predict(pixels), exact.predict(pixels), atol=0.1)
+
+
+def test_options_make_another_labeler(stores) -> None:
+    put_version(stores("assembly"), real_rows(stores("assembly"), dict.fromkeys(CLASSES, 8)))
+    options = {"decay": "DECAY_PLATEAU", "class_weights": True, "augment": {"rotate_degrees": 5.0}}
+    plain, other = wanted(), wanted(training=options)
+    names = [train_labeler(one, stores("train"), silent, device="cpu") for one in (plain, other)]
+    assert names[0] != names[1]
+    weights = [classifiers.load(stores("labeling"), name, device="cpu").network.head.weight for name in names]
+    assert not np.array_equal(*(one.detach().numpy() for one in weights))

@@ -13,6 +13,7 @@ from genaug.orchestrator.records import SUCCEEDED, Records
 from genaug.orchestrator.spec import complete
 from genaug.orchestrator.workflow import SixSteps
 from genaug.shared.digests import digest_of
+from genaug.shared.requests import classifier_name
 from genaug.shared.settings import StoreSettings
 from genaug.shared.store import Store
 
@@ -34,6 +35,7 @@ class Rooms:
         self.assembled: list[dict[str, Any]] = []
         self.drawn: list[dict[str, Any]] = []
         self.matched: list[dict[str, Any]] = []
+        self.labelled: list[dict[str, Any]] = []
 
     def dataset(self, request):
         return DATASET
@@ -51,6 +53,10 @@ class Rooms:
         batch = self.generate(request["generate"])
         kept = [{**count, "count": count["count"] // 2} for count in batch["counts"]]
         return {"batch": batch, "labelled": {"name": f"labels/{batch['name']}", "kept": kept}}
+
+    def label(self, request):
+        self.labelled.append(request)
+        return {"name": f"labels/{digest_of('l', request)}"}
 
     def embed(self, request):
         return {"name": f"embeddings/{digest_of('e', request)}"}
@@ -126,7 +132,7 @@ def test_every_evaluator_is_scored_by_itself(tmp_path: Path) -> None:
     names = [{n for s in inputs["scenarios"] for n in s["parts"][0]["classifiers"]} for inputs in evaluations]
     assert not names[0] & names[1]
     assert len(record["further_evaluations"]) == 1
-    (training,) = [inputs for step, inputs in rooms.jobs if step == "train" and len(inputs["items"]) > 1]
+    training = [inputs for step, inputs in rooms.jobs if step == "train"][-1]
     assert len(training["items"]) == 2 * 6 * 2
 
 
@@ -137,7 +143,7 @@ def test_folds_do_the_six_steps_anew_for_each(tmp_path: Path) -> None:
     finetuned = [inputs["dataset_version"] for step, inputs in rooms.jobs if step == "finetune"]
     assert len(set(finetuned)) == 3
     labelers = next(inputs for step, inputs in rooms.jobs if step == "train")["items"]
-    assert [item["dataset_version"] for item in labelers] == list(dict.fromkeys(finetuned))
+    assert [item["dataset_version"] for item in labelers if item["seed"] == 1000] == list(dict.fromkeys(finetuned))
     (evaluation,) = [inputs for step, inputs in rooms.jobs if step == "evaluate"]
     for scenario in evaluation["scenarios"]:
         assert [part["fold"] for part in scenario["parts"]] == [1, 2, 3]
@@ -156,3 +162,45 @@ def test_what_is_not_asked_for_is_not_done(tmp_path: Path, classes: list[str]) -
     assert not rooms.drawn
     selected = next(step for step in record["steps"] if step["name"] == "select").get("results", [])
     assert bool(selected) == bool(classes)
+
+
+def test_a_second_labeler_says_what_it_thinks_of_all_that_was_drawn(tmp_path: Path) -> None:
+    rooms, record = perform(tmp_path)
+    (_, trained) = next(job for job in rooms.jobs if job[0] == "train")
+    first, second = trained["items"]
+    assert (first["seed"], second["seed"]) == (1000, 2000)
+    assert {key: value for key, value in first.items() if key != "seed"} == {
+        key: value for key, value in second.items() if key != "seed"
+    }
+    (_, report) = rooms.jobs[-1]
+    assert len(rooms.labelled) == len(report["labels"]) == len(report["second_labels"]) > 1
+    assert {one["classifier"] for one in rooms.labelled} == {classifier_name(second)}
+    assert report["labeler"] == classifier_name(first)
+    # What it says decides nothing.
+    (scenario,) = [one for one in rooms.assembled if one.get("scenario", {}).get("name") == "synthetic-x1"]
+    assert not set(scenario["labelled_manifests"]) & {f"{name}/manifest.parquet" for name in report["second_labels"]}
+    generated = next(step for step in record["steps"] if step["name"] == "generate")
+    assert set(report["second_labels"]) < set(generated["results"])
+
+
+@pytest.mark.parametrize(
+    "spec", [{"labeling": {"second_seed": -1}}, {"scenarios": [{"name": "real"}, {"name": "t", "transformed": 1.0}]}]
+)
+def test_no_second_labeler_where_none_is_wanted_or_nothing_is_labelled(tmp_path: Path, spec: dict[str, Any]) -> None:
+    rooms, _ = perform(tmp_path, **spec)
+    assert len(next(inputs for step, inputs in rooms.jobs if step == "train")["items"]) == 1
+    assert not rooms.labelled
+
+
+def test_with_outer_folds_the_first_alone_has_a_second_opinion(tmp_path: Path) -> None:
+    rooms, _ = perform(tmp_path, evaluation={"folds": 3})
+    items = next(inputs for step, inputs in rooms.jobs if step == "train")["items"]
+    assert [item["seed"] for item in items] == [1000, 1000, 1000, 2000]
+    assert items[3]["dataset_version"] == items[0]["dataset_version"]
+
+
+def test_eight_bits_are_asked_of_the_training(tmp_path: Path) -> None:
+    classifier = {"backbone": "BACKBONE_VGG19", "image_size": 32, "tuning": "TUNING_FINE_TUNED"}
+    rooms, _ = perform(tmp_path, labeling={"classifier": classifier, "precision": "PRECISION_INT8"})
+    items = next(inputs for step, inputs in rooms.jobs if step == "train")["items"]
+    assert [item["quantized"] for item in items] == [True, True]

@@ -133,7 +133,7 @@ def test_networks_follow_the_images_and_the_generators_detail() -> None:
         }
     tiny = complete({"name": "x", "dataset": "odir"}, DATASET | {"median_side": 8})
     assert tiny["labeling"]["classifier"]["backbone"] == "BACKBONE_SMALL_CNN"
-    assert tiny["evaluation"]["classifier"]["weights"] == "random"
+    assert tiny["evaluation"]["classifier"]["weights"] == "none"
 
 
 def test_further_evaluators_take_what_they_leave_out_from_the_first() -> None:
@@ -169,9 +169,67 @@ def test_further_evaluators_take_what_they_leave_out_from_the_first() -> None:
             {"evaluation": {"classifier": {"head": "HEAD_LOGISTIC", "tuning": "TUNING_FINE_TUNED"}}},
             r"^evaluation\.classifier\.head: LOGISTIC",
         ),
-        ({"evaluation": {"classifier": {"weights": "random"}}}, r"^evaluation\.classifier\.weights: random"),
+        ({"evaluation": {"classifier": {"weights": "none"}}}, r"^evaluation\.classifier\.weights: random"),
     ],
 )
 def test_depth_is_checked_at_the_edge(change, message) -> None:
+    with pytest.raises(InvalidArgument, match=message):
+        complete({"name": "x", "dataset": "odir", **change}, DATASET)
+
+
+def test_how_a_classifier_is_trained_has_its_defaults_written_out() -> None:
+    plain = {"precision": "PRECISION_FLOAT32", "decay": "DECAY_COSINE", "class_weights": False}
+    spec = complete({"name": "x", "dataset": "odir"}, DATASET)
+    labeling = spec["labeling"]
+    assert (labeling["training"], spec["evaluation"]["training"]) == (plain, plain)
+    assert (labeling["batch_size"], labeling["learning_rate"], labeling["second_seed"]) == (64, 0.002, 2000)
+    moved = {"backbone": "BACKBONE_MOBILENET_V2", "tuning": "TUNING_FINE_TUNED"}
+    options = {"decay": "DECAY_PLATEAU", "class_weights": True, "augment": {"shift": 0.1, "horizontal_flip": True}}
+    spec = complete({"name": "x", "dataset": "odir", "evaluation": {"classifier": moved, "training": options}}, DATASET)
+    ranges = {"horizontal_flip": True, "rotate_degrees": 10.0, "shift": 0.1, "scale": 0.1, "colour": 0.1}
+    assert spec["evaluation"]["training"] == {**plain, **options, "augment": ranges}
+    assert complete(copy.deepcopy(spec), DATASET) == spec
+    assert to_dict(from_dict(run_pb2.RunSpec, spec))["evaluation"]["training"] == spec["evaluation"]["training"]
+
+
+_MOVED = {"backbone": "BACKBONE_VGG19", "tuning": "TUNING_FINE_TUNED"}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"evaluation": {"training": {"augment": {}}}}, r"^evaluation\.training: augment and precision.*FINE_TUNED"),
+        (
+            {"labeling": {"training": {"precision": "PRECISION_BFLOAT16"}}},
+            r"^labeling\.training: augment and precision",
+        ),
+        (
+            {"evaluation": {"classifier": _MOVED, "training": {"precision": "PRECISION_INT8"}}},
+            r"^evaluation\.training\.precision: 8 bits",
+        ),
+        (
+            {"evaluation": {"classifier": _MOVED, "training": {"augment": {"shift": 0.9}}}},
+            r"^evaluation\.training\.augment\.shift: 0\.9",
+        ),
+        (
+            {
+                "evaluation": {
+                    "classifier": _MOVED,
+                    "training": {"augment": dict.fromkeys(("rotate_degrees", "shift", "scale", "colour"), 0.0)},
+                }
+            },
+            r"^evaluation\.training\.augment: every range is 0",
+        ),
+        (
+            {"evaluation": {"classifier": {"head": "HEAD_LOGISTIC"}, "training": {"class_weights": True}}},
+            r"^evaluation\.training: class_weights and decay",
+        ),
+        ({"labeling": {"precision": "PRECISION_INT8"}}, r"^labeling\.precision: INT8 is there for backbone VGG19"),
+        ({"labeling": {"second_seed": 1000}}, r"^labeling\.second_seed: 1000 is the labeler's own"),
+        ({"labeling": {"learning_rate": 2.0}}, r"^labeling\.learning_rate: 2\.0"),
+        ({"labeling": {"classifier": {**_MOVED, "head": "HEAD_DENSE"}}}, r"^labeling\.classifier\.head: DENSE stands"),
+    ],
+)
+def test_trainings_that_cannot_be_are_refused(change, message) -> None:
     with pytest.raises(InvalidArgument, match=message):
         complete({"name": "x", "dataset": "odir", **change}, DATASET)

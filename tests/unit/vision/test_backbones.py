@@ -1,10 +1,24 @@
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from genaug.shared.errors import FailedPrecondition, InvalidArgument
-from genaug.vision.backbones import EFFICIENTNET_LITE0, FEATURES, SMALL_CNN, VGG19, build_body, check_size
+from genaug.vision.backbones import (
+    EFFICIENTNET_LITE0,
+    FEATURES,
+    MOBILENET_V2,
+    SMALL_CNN,
+    VGG19,
+    build_body,
+    check_size,
+    find_weights,
+    mobilenet_v2_of_timm,
+)
 from genaug.vision.weights import Weights, efficientnet_lite0
 
 
@@ -15,7 +29,7 @@ def test_the_small_network_takes_tiny_images(size: int, channels: int) -> None:
     assert body(torch.zeros(5, channels, size, size, dtype=torch.uint8)).shape == (5, FEATURES[SMALL_CNN], 1, 1)
 
 
-@pytest.mark.parametrize("backbone", [EFFICIENTNET_LITE0, VGG19])
+@pytest.mark.parametrize("backbone", [EFFICIENTNET_LITE0, VGG19, MOBILENET_V2])
 def test_large_networks_halve_five_times(backbone: str) -> None:
     body = build_body(backbone, image_size=64, channels=3, weights=None)
     with torch.inference_mode():
@@ -57,6 +71,37 @@ def test_pretrained_weights_are_taken() -> None:
 
 
 def test_weights_of_another_network_are_named() -> None:
-    with pytest.raises(FailedPrecondition, match="not VGG19's") as caught:
+    wrong = r"not VGG19's: features\.0\.bias is missing; .*and 2\d more$"
+    with pytest.raises(FailedPrecondition, match=wrong) as caught:
         build_body(VGG19, image_size=32, channels=3, weights=Weights("0", {"features.0.weight": torch.zeros(1)}))
     assert caught.value.reason == "BAD_WEIGHTS"
+
+
+@pytest.mark.parametrize("backbone", [VGG19, MOBILENET_V2, EFFICIENTNET_LITE0])
+def test_a_file_with_the_networks_own_names_is_taken(backbone: str, tmp_path: Path) -> None:
+    prefix = "" if backbone == EFFICIENTNET_LITE0 else "features."
+    body = build_body(backbone, image_size=64, channels=3, weights=None)
+    own = {f"{prefix}{name}": tensor.contiguous() for name, tensor in body.network.state_dict().items()}
+    file = tmp_path / "weights.safetensors"
+    save_file({**own, **({"classifier.1.bias": torch.zeros(3)} if prefix else {})}, file)
+    again = build_body(backbone, image_size=64, channels=3, weights=find_weights(backbone, str(file), None))
+    pixels = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (1, 3, 64, 64), np.uint8))
+    with torch.inference_mode():
+        assert torch.equal(again(pixels), body(pixels))
+
+
+def test_the_names_of_timm_are_torchvisions() -> None:
+    # As timm's MobileNetV2 lists them: stages of depthwise and inverted residual blocks between stem and head.
+    blocks = {"conv_pw": ["weight"], "conv_dw": ["weight"], "conv_pwl": ["weight"]}
+    norms = ["weight", "bias", "running_mean", "running_var", "num_batches_tracked"]
+    ends = {"conv_stem": ["weight"], "conv_head": ["weight"], "bn1": norms, "bn2": norms}
+    theirs = [f"{part}.{what}" for part, whats in ends.items() for what in whats]
+    for stage, count in enumerate((1, 2, 3, 4, 3, 3, 1)):
+        for block in range(count):
+            parts = {**blocks, "bn1": norms, "bn2": norms, "bn3": norms}
+            if stage == 0:
+                parts = {"conv_dw": ["weight"], "conv_pw": ["weight"], "bn1": norms, "bn2": norms}
+            theirs += [f"blocks.{stage}.{block}.{part}.{what}" for part, whats in parts.items() for what in whats]
+    body = build_body(MOBILENET_V2, image_size=64, channels=3, weights=None)
+    assert {mobilenet_v2_of_timm(name) for name in theirs} == {f"features.{name}" for name in body.network.state_dict()}
+    assert mobilenet_v2_of_timm("classifier.weight") is None

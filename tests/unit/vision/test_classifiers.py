@@ -52,7 +52,7 @@ def test_the_record_is_a_classifier_message(stores) -> None:
         "image_size": 8,
         "tuning": "TUNING_FINE_TUNED",
         "head": "HEAD_LINEAR",
-        "weights": "random",
+        "weights": "none",
         "detail": 0,
     }
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from genaug.shared.errors import InvalidArgument
-from genaug.vision.backbones import EFFICIENTNET_LITE0, SMALL_CNN, VGG19
-from genaug.vision.networks import FINE_TUNED, FROZEN, LOGISTIC, PUBLISHED, Network, build_network
+from genaug.vision.backbones import EFFICIENTNET_LITE0, MOBILENET_V2, SMALL_CNN, VGG19
+from genaug.vision.networks import DENSE, FINE_TUNED, FROZEN, LOGISTIC, PUBLISHED, Network, build_network
 
 
 def small(size: int = 8, channels: int = 1, seed: int = 0) -> Network:
@@ -46,7 +46,7 @@ def test_defaults_are_written_out() -> None:
         "image_size": 8,
         "tuning": FINE_TUNED,
         "head": "HEAD_LINEAR",
-        "weights": "random",
+        "weights": "none",
         "detail": 0,
     }
     assert (frozen(0).spec["tuning"], frozen(0).spec["weights"], frozen(0).image_size) == (FROZEN, "imagenet", 224)
@@ -55,8 +55,8 @@ def test_defaults_are_written_out() -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"backbone": EFFICIENTNET_LITE0, "weights": "random"},
-        {"backbone": EFFICIENTNET_LITE0, "weights": "elsewhere"},
+        {"backbone": EFFICIENTNET_LITE0, "weights": "none"},
+        {"backbone": EFFICIENTNET_LITE0, "tuning": FINE_TUNED, "head": DENSE},
         {"backbone": EFFICIENTNET_LITE0, "tuning": FINE_TUNED, "head": LOGISTIC},
         {"backbone": EFFICIENTNET_LITE0, "tuning": "TUNING_SOME"},
         {"backbone": EFFICIENTNET_LITE0, "head": "HEAD_SOME"},
@@ -104,12 +104,25 @@ class TestFrozen:
     def test_heads_share_their_features(self) -> None:
         assert frozen(head=LOGISTIC).input_key == frozen(head=PUBLISHED).input_key
 
+    def test_the_dense_head_stands_on_maps(self) -> None:
+        network = frozen(head=DENSE)
+        shapes = [tuple(p.shape) for name, p in network.head.named_parameters() if name.endswith("weight")]
+        assert shapes == [(4096, 1280 * 49), (4096, 4096), (2, 4096)]
+        pixels = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), np.uint8)
+        seen = network.see(pixels)
+        assert seen.shape == (2, 1280 * 49)
+        network.fit_inputs(torch.from_numpy(np.concatenate([seen, seen + 1])))
+        penultimate, logits = network.judge(seen)
+        assert (penultimate.shape, logits.shape) == ((2, 1280), (2, 2))
+        np.testing.assert_allclose(logits, network(torch.from_numpy(seen)).detach().numpy(), rtol=1e-5, atol=1e-6)
+        assert network.feature_space == f"{frozen().feature_space}-maps"
+
 
 class TestFineTuned:
-    @pytest.mark.parametrize("backbone", [EFFICIENTNET_LITE0, VGG19])
+    @pytest.mark.parametrize("backbone", [EFFICIENTNET_LITE0, VGG19, MOBILENET_V2])
     def test_every_layer_learns(self, backbone: str) -> None:
         network = build_network(
-            backbone, image_size=32, channels=3, classes=2, seed=0, tuning=FINE_TUNED, weights="random"
+            backbone, image_size=32, channels=3, classes=2, seed=0, tuning=FINE_TUNED, weights="none"
         ).train()
         pixels = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)
         network(torch.from_numpy(network.prepare(pixels))).square().sum().backward()
@@ -120,7 +133,7 @@ class TestFineTuned:
 
     def test_the_published_head(self) -> None:
         network = build_network(
-            VGG19, image_size=32, channels=3, classes=5, seed=0, tuning=FINE_TUNED, head=PUBLISHED, weights="random"
+            VGG19, image_size=32, channels=3, classes=5, seed=0, tuning=FINE_TUNED, head=PUBLISHED, weights="none"
         )
         shapes = [tuple(p.shape) for name, p in network.head.named_parameters() if name.endswith("weight")]
         assert shapes == [(512,), (256, 512), (128, 256), (64, 128), (5, 64)]

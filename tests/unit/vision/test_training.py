@@ -13,12 +13,14 @@ from sklearn.preprocessing import StandardScaler
 from tests.shapes import CLASSES, shape
 
 from genaug.shared.errors import Cancelled, FailedPrecondition, InvalidArgument
-from genaug.vision.backbones import EFFICIENTNET_LITE0, SMALL_CNN
-from genaug.vision.networks import Network, build_network
+from genaug.vision.augment import Ranges
+from genaug.vision.backbones import EFFICIENTNET_LITE0, SMALL_CNN, VGG19
+from genaug.vision.networks import BFLOAT16, FINE_TUNED, FROZEN, PUBLISHED, Network, build_network
 from genaug.vision.training import (
     CLASS_BALANCED,
     LOGISTIC_C,
     NATURAL,
+    PLATEAU,
     Labelled,
     Schedule,
     Validated,
@@ -45,10 +47,20 @@ def schedule(**changes: object) -> Schedule:
 
 
 def test_it_learns_and_says_how_far_it_is() -> None:
-    seen: list[int] = []
+    seen: list[tuple[int, str]] = []
     net = network()
-    looks = train(net, labelled(30), schedule=schedule(), validation=labelled(20, first=100), advance=seen.append)
-    assert seen == list(range(1, 51))
+    looks = train(
+        net,
+        labelled(30),
+        schedule=schedule(),
+        validation=labelled(20, first=100),
+        advance=lambda *far: seen.append(far),
+    )
+    assert [update for update, _ in seen] == list(range(1, 51))
+    # 90 images by 16: an epoch is six updates.
+    assert [note for _, note in seen[:5]] == [""] * 5
+    assert seen[5][1].startswith("epoch 1 of 9, loss 0.")
+    assert seen[-1][1].startswith("epoch 9 of 9, loss 0.")
     assert [look.update for look in looks] == list(range(5, 51, 5))
     assert max(look.macro_recall for look in looks) > 0.9
     assert not net.training
@@ -94,7 +106,7 @@ def test_training_gives_back_the_threads_it_took() -> None:
         network(),
         labelled(5),
         schedule=schedule(updates=1),
-        advance=lambda update: during.append(torch.get_num_threads()),
+        advance=lambda update, note: during.append(torch.get_num_threads()),
     )
     assert during == [1]
     assert torch.get_num_threads() == 2
@@ -200,21 +212,23 @@ def test_a_logistic_head_says_what_scikit_learn_says(classes: int) -> None:
     network = build_network(
         EFFICIENTNET_LITE0, image_size=32, channels=3, classes=classes, seed=0, head="HEAD_LOGISTIC"
     )
-    told: list[int] = []
-    (look,) = fit(network, training, schedule=schedule(updates=7), validation=unseen, advance=told.append)
+    told: list[tuple[int, str]] = []
+    (look,) = fit(
+        network, training, schedule=schedule(updates=7), validation=unseen, advance=lambda *far: told.append(far)
+    )
     scaler = StandardScaler().fit(training.inputs)
     oracle = LogisticRegression(C=LOGISTIC_C, class_weight="balanced", max_iter=5000)
     oracle.fit(scaler.transform(training.inputs), training.targets)
     expected = oracle.predict_proba(scaler.transform(unseen.inputs))
     np.testing.assert_allclose(softmax(logits_of(network, unseen.inputs), axis=1), expected, atol=2e-3)
     assert look.macro_recall == macro_recall(unseen.targets, expected.argmax(1))
-    assert told == [7]
+    assert told == [(7, "")]
 
 
 def test_cancelling_stops_within_an_update() -> None:
     done: list[int] = []
 
-    def cancel(update: int) -> None:
+    def cancel(update: int, note: str) -> None:
         done.append(update)
         if update == 3:
             raise Cancelled("told to end", reason="CANCELLED")
@@ -229,3 +243,95 @@ def test_the_published_head_needs_two_images_an_update() -> None:
     with pytest.raises(InvalidArgument, match="normalises over the batch"):
         train(published, features(10, classes=2), schedule=schedule(batch_size=1))
     train(published, features(10, classes=2), schedule=schedule(updates=3, batch_size=4))
+
+
+class TestOptions:
+    def test_an_item_says_them(self) -> None:
+        item = {"updates": 5, "batch_size": 2, "learning_rate": 0.1, "sampling": NATURAL, "seed": 3}
+        assert Schedule.of(item) == Schedule(5, 2, 0.1, NATURAL, 3)
+        options = {"precision": BFLOAT16, "decay": PLATEAU, "class_weights": True, "augment": {"shift": 0.2}}
+        found = Schedule.of({**item, "training": options})
+        assert (found.precision, found.decay, found.class_weights) == (BFLOAT16, PLATEAU, True)
+        assert found.augment == Ranges(shift=0.2)
+
+    @pytest.mark.parametrize("changes", [{"precision": "PRECISION_INT8"}, {"decay": "DECAY_SOME"}])
+    def test_unknown_ones_are_refused(self, changes: dict[str, str]) -> None:
+        with pytest.raises(InvalidArgument) as caught:
+            schedule(**changes)
+        assert caught.value.reason == "BAD_SCHEDULE"
+
+    @pytest.mark.parametrize(
+        ("head", "changes"),
+        [
+            (PUBLISHED, {"augment": Ranges()}),
+            (PUBLISHED, {"precision": BFLOAT16}),
+            (PUBLISHED, {"batch_size": 1}),
+            ("HEAD_LOGISTIC", {"class_weights": True}),
+            ("HEAD_LOGISTIC", {"decay": PLATEAU}),
+        ],
+    )
+    def test_what_a_network_cannot_do_is_refused(self, head: str, changes: dict[str, object]) -> None:
+        net = build_network(EFFICIENTNET_LITE0, image_size=32, channels=3, classes=3, seed=0, tuning=FROZEN, head=head)
+        with pytest.raises(InvalidArgument) as caught:
+            fit(net, features(4, classes=3), schedule=schedule(**changes))
+        assert caught.value.reason == "BAD_SCHEDULE"
+
+    @pytest.mark.parametrize(
+        "changes", [{"precision": BFLOAT16}, {"augment": Ranges(rotate_degrees=5)}, {"decay": PLATEAU}]
+    )
+    def test_it_still_learns(self, changes: dict[str, object]) -> None:
+        net = network()
+        looks = train(net, labelled(30), schedule=schedule(updates=100, **changes), validation=labelled(20, first=100))
+        assert max(look.macro_recall for look in looks) > 0.9
+        assert all(parameter.dtype == torch.float32 for parameter in net.parameters())
+
+    def test_dropout_comes_from_the_seed(self) -> None:
+        inputs = features(20, classes=3)
+        nets = []
+        for seed in (0, 0, 1):
+            net = build_network(EFFICIENTNET_LITE0, image_size=32, channels=3, classes=3, seed=0, head=PUBLISHED)
+            torch.rand(seed + 1)
+            # One round of all rows: the order is the same for each seed, but for dropout.
+            train(net, inputs, schedule=schedule(updates=3, batch_size=60, seed=seed))
+            nets.append(net.head[1].weight)
+        assert torch.equal(nets[0], nets[1])
+        assert not torch.allclose(nets[0], nets[2], atol=1e-3)
+
+    def test_class_weights_make_up_for_rare_classes(self) -> None:
+        """Where images say nothing of their class, weighted logits say every class alike, others the counts."""
+        targets = np.repeat([0, 1, 2], [80, 16, 4])
+        inputs = np.full((100, 1, 8, 8), 128, np.uint8)
+        shares = {}
+        for weighted in (False, True):
+            net = network()
+            train(
+                net, Labelled(inputs, targets), schedule=schedule(updates=300, batch_size=100, class_weights=weighted)
+            )
+            shares[weighted] = softmax(logits_of(net, inputs[:1]), axis=1)[0]
+        np.testing.assert_allclose(shares[False], [0.8, 0.16, 0.04], atol=0.02)
+        np.testing.assert_allclose(shares[True], [1 / 3] * 3, atol=0.03)
+
+    def test_a_plateau_lowers_the_rate_by_a_quarter_after_seventy_updates(self, monkeypatch) -> None:
+        rates: list[float] = []
+        step = torch.optim.AdamW.step
+
+        def noted(self, *args, **kwargs):
+            rates.append(self.param_groups[0]["lr"])
+            return step(self, *args, **kwargs)
+
+        monkeypatch.setattr(torch.optim.AdamW, "step", noted)
+        # The loss of images that say nothing stays where it is, but for its first fall.
+        blank = Labelled(np.full((6, 1, 8, 8), 128, np.uint8), np.array([0, 1, 2, 0, 1, 2]))
+        monkeypatch.setattr("genaug.vision.training.validate", lambda *_, update: Validated(update, 0.5, 1.0))
+        train(network(), blank, schedule=schedule(updates=160, decay=PLATEAU, learning_rate=0.004), validation=blank)
+        # The first look, after 7 updates, is the best; ten more without a fall end after 77.
+        assert rates[:77] == [0.004] * 77
+        np.testing.assert_allclose(rates[77:147], 0.003)
+        np.testing.assert_allclose(rates[147:], 0.00225)
+
+
+def test_a_finished_network_does_not_ask_for_its_first_weights() -> None:
+    net = build_network(
+        VGG19, image_size=32, channels=3, classes=2, seed=0, tuning=FINE_TUNED, weights="/gone", weights_sha256=""
+    )
+    assert net.spec["weights"] == "/gone"

@@ -7,11 +7,19 @@ import pytest
 import safetensors.torch
 import torch
 
+from genaug.shared.digests import sha256
 from genaug.shared.errors import FailedPrecondition, InvalidArgument
 from genaug.vision import weights
-from genaug.vision.weights import keep, kept, key_of, vgg19
+from genaug.vision.backbones import VGG19, find_weights
+from genaug.vision.weights import keep, kept, key_of, mismatches
 
 TENSORS = {"features.0.weight": torch.arange(6.0).reshape(2, 3), "classifier.0.weight": torch.zeros(4)}
+
+
+def vgg19(store, source: str):
+    found = find_weights(VGG19, source, store)
+    assert found is not None
+    return found
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,3 +78,23 @@ def test_a_hub_that_is_away_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(FailedPrecondition, match="name a safetensors file"):
         vgg19(None, "imagenet")
+
+
+def test_a_file_is_held_against_the_digest_that_is_asked_for(tmp_path: Path) -> None:
+    file = tmp_path / "weights.safetensors"
+    safetensors.torch.save_file(TENSORS, file)
+    digest = sha256(file.read_bytes())
+    assert vgg19(None, f"{file}#sha256={digest.upper()}") == vgg19(None, str(file))
+    for wrong in ("0" * 64, ""):
+        with pytest.raises(InvalidArgument, match=digest) as caught:
+            vgg19(None, f"{file}#sha256={wrong}")
+        assert caught.value.reason == "WEIGHTS_DIGEST_MISMATCH"
+
+
+def test_every_mismatch_is_named_up_to_a_dozen() -> None:
+    wanted = {"a": torch.zeros(2), "b": torch.zeros(3), "bn.num_batches_tracked": torch.zeros(())}
+    found = {"a": torch.zeros(2, 1), "c": torch.zeros(1)}
+    assert mismatches(wanted, found) == "b is missing; c is not known; a has shape [2, 1], not [2]"
+    assert mismatches(wanted, {"a": wanted["a"], "b": wanted["b"]}) == ""
+    many = {f"{i:02d}": torch.zeros(1) for i in range(20)}
+    assert mismatches(many, {}).endswith("11 is missing; and 8 more")

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from genaug.evaluation.agreement import agreement
 from genaug.shared.manifest import Row, counts
 from genaug.shared.provenance import now
 from genaug.shared.store import Store
@@ -20,7 +21,14 @@ Facts = dict[str, Any]
 _PATHS = ("images", "csv")
 
 
-def gather(inputs: Mapping[str, Any], store: Store, *, real: Sequence[Row], labelled: Sequence[Row]) -> Facts:
+def gather(
+    inputs: Mapping[str, Any],
+    store: Store,
+    *,
+    real: Sequence[Row],
+    labelled: Sequence[Row],
+    labelled_again: Sequence[Row],
+) -> Facts:
     """All numbers of a report.
 
     Args:
@@ -28,6 +36,7 @@ def gather(inputs: Mapping[str, Any], store: Store, *, real: Sequence[Row], labe
         store: As the identity "report".
         real: The rows of the run's view.
         labelled: Generated images with their labels, all rounds.
+        labelled_again: The same with the second labeler's labels; empty for none.
     """
     run = inputs["run"]
     dataset = store.get_json(f"{inputs['dataset']}/dataset.json")
@@ -54,6 +63,7 @@ def gather(inputs: Mapping[str, Any], store: Store, *, real: Sequence[Row], labe
         "shortfalls": shortfalls(scenarios),
         "acceptance": acceptance_facts(classes, labelled),
         "disagreement": disagreement(classes, labelled),
+        "agreement": agreement(classes, labelled, labelled_again),
         "selection": selection,
         "match": store.get_json(f"{inputs['match']}/match.json") if inputs.get("match") else {},
         "evaluation": evaluation,

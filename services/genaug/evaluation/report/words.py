@@ -167,6 +167,26 @@ def probe_said(reference: str, score: Mapping[str, Any], probe: Mapping[str, Any
     return f"{reference} lies {place} the probe’s interval: {told}. The evaluator keeps up with the probe."
 
 
+def agreement_said(facts: Mapping[str, Any]) -> str:
+    """How far the labels are the labeler's own, in two sentences."""
+    found, seed = facts["agreement"], facts["spec"]["labeling"]["second_seed"]
+    same = found["same"]
+    accepted, both = (sum(one[key] for one in found["classes"]) for key in ("accepted", "both"))
+    kappa = "" if found["kappa"] is None else f", Cohen’s κ {found['kappa']:.2f}"
+    first = (
+        f"A second labeler, trained alike but from seed {seed}, gave {percent(same['value'])} % of the "
+        f"{thousands(found['images'])} generated images the same label ({percent(same['lower'])} to "
+        f"{percent(same['upper'])}{kappa})."
+    )
+    if not accepted:
+        return f"{first} The labeler accepted none."
+    return (
+        f"{first} Of the {thousands(accepted)} images that the labeler accepted, the second would have accepted "
+        f"{thousands(both)} as the same class ({percent(both / accepted)} %): the rest is in the training sets for "
+        "the first labeler’s seed."
+    )
+
+
 def match_said(match: Mapping[str, Any]) -> str:
     """How many made images are suspected to be copies, in a sentence."""
     made = sum(int(one.get("made", 0)) for one in match["closenesses"])

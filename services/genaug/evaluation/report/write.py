@@ -15,6 +15,7 @@ from genaug.evaluation.report.words import (
     MEANINGS,
     METHODS,
     MODES,
+    agreement_said,
     control_said,
     described,
     limits,
@@ -38,8 +39,8 @@ def write_report(inputs: dict[str, Any], store: Store, report: Report, *, device
     """Write runs/<id>/report.html and report.json, replacing those that are there.
 
     Args:
-        inputs: A `report` Job's inputs: run, dataset, view, generators, labeler, labels, transformed_batches,
-            selection, versions, evaluation.
+        inputs: A `report` Job's inputs: run, dataset, view, generators, labeler, labels, second_labels,
+            transformed_batches, selection, versions, evaluation.
         store: As the identity "report", which cannot read sealed images.
         report: Told of parts.
         device: Not used: nothing is computed here that needs one.
@@ -54,8 +55,11 @@ def write_report(inputs: dict[str, Any], store: Store, report: Report, *, device
     name: str = inputs["run"]["name"]
     report(0, _PARTS, "parts")
     real = read_rows(store, f"{inputs['view']}/rows.parquet")
-    labelled = [row for one in inputs["labels"] for row in read_rows(store, f"{one}/manifest.parquet")]
-    facts = gather(inputs, store, real=real, labelled=labelled)
+    labelled, again = (
+        [row for one in inputs.get(key, []) for row in read_rows(store, f"{one}/manifest.parquet")]
+        for key in ("labels", "second_labels")
+    )
+    facts = gather(inputs, store, real=real, labelled=labelled, labelled_again=again)
     report(1, _PARTS, "parts")
     shown = {**_images(store, facts, real=real, labelled=labelled), "maps": _maps(store, facts)}
     report(2, _PARTS, "parts")
@@ -212,6 +216,7 @@ def _words(facts: Facts) -> dict[str, Any]:
         "folds": int(facts["spec"]["evaluation"].get("folds", 1)),
         "methods": METHODS,
         "control_said": control_said(facts),
+        "agreement_said": agreement_said(facts) if facts["agreement"] else "",
         "match_said": match_said(facts["match"]) if facts["match"] else "",
         "limits": limits(facts),
         "libraries": [f"{key} {value}" for key, value in sorted(libraries.items())],

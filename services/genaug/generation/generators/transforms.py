@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,49 +15,13 @@ from safetensors import SafetensorError
 from genaug.generation.artefacts import Artefact, broken, check_tensors
 from genaug.generation.receipts import Drawn, Sampler, Wanted
 from genaug.shared.digests import seed_of
-from genaug.shared.errors import InvalidArgument
+from genaug.vision.augment import Ranges
 from genaug.vision.images import Pixels
 
 KIND = "KIND_TRANSFORMS"
 
 # On tiny images small parameters can round to nothing; so many are tried before that is accepted.
 _ATTEMPTS = 16
-
-
-@dataclass(frozen=True)
-class Ranges:
-    """Within these an image stays what it was; the message `TransformSpec`."""
-
-    horizontal_flip: bool = False
-    rotate_degrees: float = 10.0
-    shift: float = 0.05
-    """Share of the side."""
-    scale: float = 0.1
-    """Share."""
-    colour: float = 0.1
-    """Share, of brightness and of contrast."""
-
-    def check(self) -> None:
-        """Refuse ranges that turn images into others, or leave them as they are.
-
-        Raises:
-            InvalidArgument: a range is out of bounds, or all are empty.
-        """
-        for field, value, most in (
-            ("rotate_degrees", self.rotate_degrees, 180.0),
-            ("shift", self.shift, 0.5),
-            ("scale", self.scale, 0.5),
-            ("colour", self.colour, 0.5),
-        ):
-            if not 0 <= value <= most:
-                raise InvalidArgument(
-                    f"generator.transforms.{field}: {value} is not within 0 and {most}", reason="BAD_TRANSFORM"
-                )
-        if not (self.horizontal_flip or self.rotate_degrees or self.shift or self.scale or self.colour):
-            raise InvalidArgument(
-                "generator.transforms: every range is 0, so that each image would be a copy; allow at least one",
-                reason="BAD_TRANSFORM",
-            )
 
 
 def transform(pixels: Pixels, ranges: Ranges, *, rng: np.random.Generator) -> Pixels:
