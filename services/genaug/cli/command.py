@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -105,4 +105,4 @@ def precision_named(word: str) -> common_pb2.Precision:
     names = [name.removeprefix("PRECISION_") for name in common_pb2.Precision.keys()[1:]]
     if word not in names:
         raise InvalidArgument(f"--precision {word}: there are {', '.join(names)}", reason="UNKNOWN_PRECISION")
-    return common_pb2.Precision.Value(f"PRECISION_{word}")
+    return cast(common_pb2.Precision, common_pb2.Precision.Value(f"PRECISION_{word}"))

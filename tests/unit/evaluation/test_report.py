@@ -14,7 +14,7 @@ import yaml
 from genaug.evaluation.measure import evaluate
 from genaug.evaluation.report.charts import dose_chart
 from genaug.evaluation.report.pictures import thumbnail
-from genaug.evaluation.report.words import control_said, headline, probe_said
+from genaug.evaluation.report.words import agreement_said, control_said, headline, probe_said
 from genaug.evaluation.report.write import write_report
 from genaug.shared.manifest import Row, encode, read_rows, write_rows
 from genaug.shared.pages.figures import Line, forest, ticks
@@ -218,6 +218,10 @@ def test_a_second_labeler_says_how_far_labels_are_the_first_ones_own(stores: Sto
     inputs["run"]["spec"]["labeling"]["second_seed"] = 2000
     page, facts = written(stores, inputs)
     (row,) = facts["agreement"]["classes"]
+    facts["agreement"]["classes"] = [row | {"both": row["accepted"]}]
+    assert agreement_said(facts).endswith("would have accepted every one as the same class.")
+    facts["agreement"]["classes"] = [row | {"accepted": 0}]
+    assert agreement_said(facts).endswith("The labeler accepted none.")
     assert (row["class"], row["accepted"], row["both"]) == (EVIL, row["accepted"], row["accepted"] - 1)
     text = " ".join(Page(page).text.split())
     assert "trained alike but from seed 2000" in text

@@ -180,9 +180,11 @@ def agreement_said(facts: Mapping[str, Any]) -> str:
     )
     if not accepted:
         return f"{first} The labeler accepted none."
+    told = f"{first} Of the {thousands(accepted)} images that the labeler accepted, the second would have accepted"
+    if both == accepted:
+        return f"{told} every one as the same class."
     return (
-        f"{first} Of the {thousands(accepted)} images that the labeler accepted, the second would have accepted "
-        f"{thousands(both)} as the same class ({percent(both / accepted)} %): the rest is in the training sets for "
+        f"{told} {thousands(both)} as the same class ({percent(both / accepted)} %): the rest is in the training sets for "
         "the first labeler’s seed."
     )
 
