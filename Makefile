@@ -67,8 +67,8 @@ TAG ?= $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' services/genaug/__init__.
 DOCKER ?= docker
 
 .PHONY: images
-images: ## Build the images with Docker: one per service, jobs, minio
-	for service in generation labeling selection assembly orchestrator jobs; do \
+images: ## Build the images with Docker: one per service, jobs, model-server, minio
+	for service in generation labeling selection assembly orchestrator jobs model-server; do \
 	  $(DOCKER) build -f docker/Dockerfile --build-arg SERVICE=$$service --build-arg REVISION=$$(git describe --always --dirty --abbrev=12) \
 	    -t $(IMAGES)-$$service:$(TAG) . ; \
 	done

@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -118,6 +119,50 @@ def test_the_roles_are_those_of_the_store(render: Render) -> None:
     assert made == set(ROLES)
 
 
+def model_server(render: Render, *settings: str) -> dict[str, Any]:
+    return pods(render(CHART / "ci" / "minimal-values.yaml", "modelServer.enabled=true", *settings))
+
+
+def test_labeling_asks_the_model_server_and_nobody_else_may(render: Render) -> None:
+    manifests = render(CHART / "ci" / "minimal-values.yaml", "modelServer.enabled=true")
+    (service,) = [one for one in manifests if one["kind"] == "Service" and "model-server" in one["metadata"]["name"]]
+    ports = {one["name"]: one["port"] for one in service["spec"]["ports"]}
+    asked = {
+        name: found["GENAUG_LABELING__OPEN_INFERENCE__ADDRESS"]
+        for name, template in pods(manifests).items()
+        for container in containers(template)
+        if (found := environment(container)).get("GENAUG_LABELING__PREDICTOR") == "open-inference"
+    }
+    assert asked == {"Deployment/genaug-labeling": f"{service['metadata']['name']}.ns.svc:{ports['grpc']}"}
+    policies = {one["metadata"]["name"]: one["spec"] for one in manifests if one["kind"] == "NetworkPolicy"}
+    (rule,) = policies["genaug-model-server"]["ingress"]
+    assert rule["ports"] == [{"port": ports["grpc"]}]
+    (caller,) = rule["from"]
+    assert caller["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "labeling"
+    assert not [one for one in render(CHART / "ci" / "minimal-values.yaml") if "model-server" in str(one)]
+
+
+def test_what_runs_models_has_no_credentials(render: Render) -> None:
+    template = model_server(render)["Deployment/genaug-model-server"]
+    server, sync = containers(template)
+    assert not [name for name in environment(server) if name.startswith("GENAUG_STORE")]
+    assert environment(sync)["GENAUG_STORE__ACCESS_KEY_ID"]["secretKeyRef"]["key"] == "labeling-access-key-id"
+    # The management API, which loads code, is on no port of the pod.
+    assert {port["containerPort"] for port in server["ports"]} == {7070, 8080, 8082}
+
+
+def test_the_model_server_is_ready_when_its_models_are_and_drains(render: Render) -> None:
+    given = ("modelServer.precision=BFLOAT16", "modelServer.classifiers={classifiers/" + "a" * 32 + "}")
+    template = model_server(render, *given, "modelServer.pods.gracePeriodSeconds=12")["Deployment/genaug-model-server"]
+    server, sync = containers(template)
+    assert "readinessProbe" not in server, "/ping says ready while a worker loads, or dies again and again"
+    assert sync["readinessProbe"]["httpGet"]["path"] == "/ready"
+    assert {"--precision=BFLOAT16", f"--classifier=classifiers/{'a' * 32}"} <= set(sync["args"])
+    assert server["lifecycle"]["preStop"]["exec"]["command"] == ["sleep", "7"]
+    for container in (server, sync):
+        assert {"name": "models", "mountPath": "/models"} in container["volumeMounts"]
+
+
 def test_everything_is_denied_first(render: Render) -> None:
     policies = [one for one in render(VALUES[0]) if one["kind"] == "NetworkPolicy"]
     deny = next(one for one in policies if one["metadata"]["name"] == "genaug-default-deny")
@@ -150,6 +195,7 @@ def test_one_services_overlay_leaves_the_others_alone(render: Render) -> None:
         ("services.generation.replica=3", "services.generation"),
         ("stor.url=s3://x", "stor"),
         ("jobs.train.gpu.cuont=1", "jobs.train.gpu"),
+        ("modelServer.pods.replica=3", "modelServer.pods"),
         ("store.url=http://x", "store.url"),
         ("defaults.threads=many", "defaults.threads"),
     ],

@@ -16,7 +16,9 @@ STAGES = set(re.findall(r"^FROM \S+ AS (\S+)-dependencies$", (DOCKER / "Dockerfi
 
 
 def test_there_is_an_image_of_each_service() -> None:
-    assert set(SERVICES) | {"jobs"} == STAGES
+    assert set(SERVICES) | {"jobs", "model-server"} == STAGES
+    (built,) = re.findall(r"for service in ([\w -]+); do", (DOCKER.parent / "Makefile").read_text())
+    assert set(built.split()) == STAGES
 
 
 def test_compose_runs_every_service_behind_the_gateway() -> None:

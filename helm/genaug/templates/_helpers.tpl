@@ -184,3 +184,35 @@ spec:
   {{- end }}
   resources: {requests: {storage: {{ .storage.size }}}}
 {{- end -}}
+
+{{/* How many pods, and how many of them may go at once: dict root, settings, name, component, scales. */}}
+{{- define "genaug.scaling" -}}
+{{- $s := .settings -}}
+{{- if and $s.autoscaling.enabled .scales }}
+---
+apiVersion: autoscaling/v2
+kind: HorizontalPodAutoscaler
+metadata:
+  {{- include "genaug.metadata" . | nindent 2 }}
+spec:
+  scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: {{ .name }}}
+  minReplicas: {{ $s.autoscaling.minReplicas }}
+  maxReplicas: {{ $s.autoscaling.maxReplicas }}
+  metrics:
+    - type: Resource
+      resource: {name: cpu, target: {type: Utilization, averageUtilization: {{ $s.autoscaling.targetCPU }}}}
+{{- end }}
+{{- if $s.pdb.enabled }}
+---
+apiVersion: policy/v1
+kind: PodDisruptionBudget
+metadata:
+  {{- include "genaug.metadata" . | nindent 2 }}
+spec:
+  maxUnavailable: {{ $s.pdb.maxUnavailable }}
+  selector:
+    matchLabels:
+      {{- include "genaug.selector" .root | nindent 6 }}
+      app.kubernetes.io/component: {{ .component }}
+{{- end }}
+{{- end -}}

@@ -184,8 +184,8 @@ def agreement_said(facts: Mapping[str, Any]) -> str:
     if both == accepted:
         return f"{told} every one as the same class."
     return (
-        f"{told} {thousands(both)} as the same class ({percent(both / accepted)} %): the rest is in the training sets for "
-        "the first labeler’s seed."
+        f"{told} {thousands(both)} as the same class ({percent(both / accepted)} %): the rest is in the training sets "
+        "for the first labeler’s seed."
     )
 
 
