@@ -99,7 +99,7 @@ def wait_until(holds: Callable[[], bool], *, seconds: float = 120) -> None:
     end = time.monotonic() + seconds
     while not holds():
         if time.monotonic() > end:
-            raise SystemExit("TorchServe did not come up; see torchserve.log")
+            raise SystemExit("the server did not come up; of TorchServe, see torchserve.log")
         time.sleep(0.2)
 
 
