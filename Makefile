@@ -58,7 +58,9 @@ bench: setup ## Measure each step beside its simplest alternative, and runs that
 	$(BIN)/python benchmarks/kill.py examples/quickstart.yaml --kills 10
 
 .PHONY: bench-serving
-bench-serving: setup ## Ask a real TorchServe under kills, damage and overload (needs Java): nothing may be lost
+bench-serving: setup ## Label, embed, match and train beside the simplest way; a TorchServe under kills and overload (needs Java)
+	$(BIN)/python benchmarks/serving.py
+	$(BIN)/python benchmarks/matching.py
 	$(BIN)/python benchmarks/model_server.py
 
 # Names of the images: $(IMAGES)-generation:$(TAG), and so on.

@@ -102,9 +102,9 @@ def drawn(count: int) -> list[Picture]:
 
 
 def photographs(folder: Path, count: int) -> list[Picture]:
-    """ODIR's five rare classes; those of one patient stand together, so that a cut parts few."""
+    """ODIR's seven classes; those of one patient stand together, so that a cut parts few."""
     options = ImportOptions(format="odir", images=str(folder / "preprocessed_images"), csv=str(folder / "full_df.csv"))
-    listed = [one for one in open_source(options) if one.class_name in "GCAHM"]
+    listed = [one for one in open_source(options) if one.class_name in "DGCAHMN"]
     listed.sort(key=lambda one: sha256(one.subject.encode()))
     return [Picture(one.read(), one.class_name) for one in listed[:count]]
 
@@ -320,9 +320,11 @@ def main() -> None:
             tensors = {f"features.{name}": one.contiguous() for name, one in body.network.state_dict().items()}
             safetensors.torch.save_file(tensors, weights)
         shown = asked.images
-        learnt = min(shown, 203)
+        learnt = min(shown, 400)
         pictures = photographs(asked.odir, shown + learnt) if asked.odir else drawn(shown + learnt)
-        kinds = sorted({one.kind for one in pictures[shown:]})
+        if len(pictures) < shown + learnt:
+            raise SystemExit(f"--images {shown}: there are {len(pictures)}, and the labeler learns from {learnt} others")
+        kinds = sorted({one.kind for one in pictures})
         train_store = Store.open(StoreSettings(url=f"file://{folder / 'store'}"), "train")
         store = train_store.as_role("labeling")
         update = trained(train_store, pictures[shown:], weights, kinds)
