@@ -323,7 +323,7 @@ def main() -> None:
         learnt = min(shown, 400)
         pictures = photographs(asked.odir, shown + learnt) if asked.odir else drawn(shown + learnt)
         if len(pictures) < shown + learnt:
-            raise SystemExit(f"--images {shown}: there are {len(pictures)}, and the labeler learns from {learnt} others")
+            raise SystemExit(f"--images {shown}: there are {len(pictures)}; the labeler learns from {learnt} others")
         kinds = sorted({one.kind for one in pictures})
         train_store = Store.open(StoreSettings(url=f"file://{folder / 'store'}"), "train")
         store = train_store.as_role("labeling")

@@ -9,8 +9,9 @@ import yaml
 
 from genaug.shared.digests import canonical_json, sha256
 from genaug.shared.store import Store
-from genaug.vision.classifiers import read_record
+from genaug.vision.classifiers import computes_in, read_record
 from genaug.vision.inference import Model
+from genaug.vision.networks import not_quantized
 from genaug.vision.weights import key_of
 
 HEAD = "export.json"
@@ -38,8 +39,11 @@ def export_torchserve(store: Store, model: Model) -> Iterator[tuple[str, bytes]]
 
     Raises:
         NotFound: there is no such classifier, or its training has not finished.
+        FailedPrecondition: reason NOT_QUANTIZED.
     """
     read_record(store, model.name)
+    if not computes_in(store, model.name, model.precision):
+        raise not_quantized()
     sums: list[str] = []
     for path, data in _files(store, model):
         sums.append(f"{sha256(data)}  {path}\n")

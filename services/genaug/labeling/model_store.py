@@ -20,6 +20,7 @@ from typing import Any
 from genaug.labeling.export import export_torchserve, model_name
 from genaug.shared.errors import GenaugError, NotFound, Unavailable
 from genaug.shared.store import Store
+from genaug.vision.classifiers import computes_in
 from genaug.vision.inference import Model
 
 log = logging.getLogger(__name__)
@@ -169,7 +170,7 @@ def write_model(store: Store, model: Model, folder: Path) -> Path:
 
 
 def newest_labelers(store: Store, count: int, precision: str) -> list[Model]:
-    """The labelers that were trained last, at most `count`."""
+    """The labelers that were trained last and can compute in `precision`, at most `count`."""
     found: list[tuple[str, str]] = []
     for digest in store.children("classifiers/"):
         name = f"classifiers/{digest}"
@@ -178,6 +179,6 @@ def newest_labelers(store: Store, count: int, precision: str) -> list[Model]:
         except NotFound:
             # Its training has not finished.
             continue
-        if record.get("role") == "ROLE_LABELER":
+        if record.get("role") == "ROLE_LABELER" and computes_in(store, name, precision):
             found.append((record["create_time"], name))
     return [Model(name, precision) for _, name in sorted(found, reverse=True)[:count]]

@@ -190,6 +190,11 @@ def read_record(store: Store, name: str) -> dict[str, Any]:
     return record
 
 
+def computes_in(store: Store, name: str, precision: str) -> bool:
+    """Whether the classifier `name`, which exists, was made for a number format."""
+    return precision != INT8 or bool(store.get_json(f"{name}/config.json").get("ranges"))
+
+
 def load(
     store: Store, name: str, *, device: str, classes: Sequence[str] | None = None, precision: str = FLOAT32
 ) -> Classifier:

@@ -106,11 +106,7 @@ class Network(nn.Module, ABC):
                 f"precision: {precision!r}; there are {', '.join(PRECISIONS)}", reason="UNKNOWN_PRECISION"
             )
         if precision == INT8 and not self.ranges:
-            raise FailedPrecondition(
-                "precision: this classifier was not measured for 8 bits; train a labeler with backbone VGG19 and "
-                "labeling.precision INT8",
-                reason="NOT_QUANTIZED",
-            )
+            raise not_quantized()
         self.precision = precision
 
     @abstractmethod
@@ -464,6 +460,15 @@ def _published_head(features: int, classes: int) -> nn.Sequential:
 
 # As long as a network uses one.
 _bodies: WeakValueDictionary[tuple[Any, ...], Body] = WeakValueDictionary()
+
+
+def not_quantized() -> FailedPrecondition:
+    """What whoever asks a classifier for `INT8` is told that was not measured for it."""
+    return FailedPrecondition(
+        "precision: this classifier was not measured for 8 bits; train a labeler with backbone VGG19 and "
+        "labeling.precision INT8",
+        reason="NOT_QUANTIZED",
+    )
 
 
 def in_precision(body: Body, precision: str, ranges: Sequence[float]) -> Body:
