@@ -12,6 +12,7 @@ from tests.servers import GENAUG, Home, wait_until
 
 from genaug.client import Client
 from genaug.shared.errors import Unauthenticated
+from genaug.shared.protojson import to_dict
 from genaug.shared.settings import Settings
 from genaug.v1 import run_pb2
 
@@ -122,6 +123,32 @@ def test_networks_are_closed(cluster: Cluster) -> None:
     cluster.kubectl("wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/stranger", "--timeout=120s")
     found = json.loads(cluster.kubectl("logs", "stranger").replace("'", '"').replace("T", "t").replace("F", "f"))
     assert found == {name: name == "gateway" for name in (*SERVICES, "minio")}
+
+
+def test_a_run_is_labelled_by_the_model_server(cluster: Cluster, client: Client, run_file, tmp_path: Path) -> None:
+    """TorchServe in pods of its own, one of which goes while it is asked: the labels are those of a run embedded."""
+    cluster.install("upgrade", "--set", "modelServer.enabled=true")
+    file = run_file("served", 160)
+    run = client.create_run(file)
+    pod = ("pod", "-l", "app.kubernetes.io/component=model-server")
+    wait_until(lambda: loaded(cluster), what=f"a labeler on the model server\n{cluster.state()}", seconds=300)
+    cluster.kubectl("delete", *pod, "--wait=false")
+    run = followed(client, run.name)
+    assert run.state == run_pb2.Run.STATE_SUCCEEDED, f"{run.error}\n{cluster.state()}"
+    embedded = Home(tmp_path / "embedded").json("run", "create", "-f", file, "--wait")
+    assert of_run(to_dict(run)) == of_run(embedded)
+    (server,) = [one for one in cluster.get("pods", *pod[1:])["items"] if not one["metadata"].get("deletionTimestamp")]
+    environment = server["spec"]["containers"][0]["env"]
+    assert not [one["name"] for one in environment if one["name"].startswith("GENAUG_STORE")]
+    cluster.install("upgrade")
+    assert not cluster.get("deployments", *pod[1:])["items"]
+
+
+def loaded(cluster: Cluster) -> bool:
+    """Whether the model server says that it loaded a classifier."""
+    return "classifier loaded" in cluster.kubectl(
+        "logs", f"deployment/{RELEASE}-model-server", "-c", "sync", "--tail=-1", check=False
+    )
 
 
 def test_helm_test_runs_a_tiny_run(cluster: Cluster) -> None:
