@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, BinaryIO
 
 import typer
 from google.protobuf import json_format
@@ -179,10 +179,14 @@ def label(
     output: FormatOption = "table",
 ) -> None:
     """Label image files with a classifier."""
+    # Each is read when its turn comes; what cannot be is found before anything is asked.
+    for path in images:
+        with _opened(path):
+            pass
     with client() as server:
         answers = server.label_images(
             resource(classifier, "classifiers"),
-            [(str(number), _read(path)) for number, path in enumerate(images)],
+            ((str(number), path.read_bytes()) for number, path in enumerate(images)),
             top_k=top,
             precision=precision_named(precision),
         )
@@ -217,9 +221,9 @@ def regenerate(
         raise SystemExit(1)
 
 
-def _read(path: Path) -> bytes:
+def _opened(path: Path) -> BinaryIO:
     try:
-        return path.read_bytes()
+        return path.open("rb")
     except OSError as error:
         raise InvalidArgument(f"{path}: cannot be read ({error.strerror})", reason="BAD_FILE") from None
 
