@@ -66,9 +66,12 @@ def served(home: Home, run: dict, tmp_path_factory: pytest.TempPathFactory) -> I
         kept = subprocess.Popen(command, env=home.env(), stdout=log, stderr=log)
     try:
         wait_until(lambda: answers(ready), what="the model server", seconds=120)
-        with open_client(home) as client:
-            labeler = next(one for one in client.list_classifiers() if one.role == LABELER)
         (name,) = TorchServe(f"http://127.0.0.1:{management}").models()
+        with open_client(home) as client:
+            labelers = [one for one in client.list_classifiers() if one.role == LABELER]
+        # The run has a second labeler; the one that was trained last is served.
+        labeler = max(labelers, key=lambda one: (one.create_time, one.name))
+        assert name.startswith(labeler.name.removeprefix("classifiers/"))
         yield Served(port, TorchServe(f"http://127.0.0.1:{management}"), labeler, name, server)
     finally:
         kept.terminate()
