@@ -51,7 +51,6 @@ lint-proto: ## buf lint, from npm
 .PHONY: bench
 bench: setup ## Measure each step beside its simplest alternative, and runs that are killed beside one left alone
 	$(BIN)/python benchmarks/training_data.py
-	$(BIN)/python benchmarks/labeling.py
 	$(BIN)/python benchmarks/matching.py
 	$(BIN)/python benchmarks/assembly.py
 	$(BIN)/python benchmarks/kill_single.py examples/quickstart.yaml --kills 20
