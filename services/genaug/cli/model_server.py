@@ -21,8 +21,12 @@ from genaug.shared.errors import FailedPrecondition, GenaugError
 from genaug.shared.names import digest_id
 from genaug.shared.store import Store
 from genaug.shared.telemetry import configure_logging
+from genaug.shared.threads import set_up_threads
 
 app = group("model-server", "Run TorchServe as a model server, and keep its classifiers those of the store.")
+
+# Seconds for which a classifier is wanted after labeling asked for it; it says so again each minute.
+_ASKED_S = 180.0
 
 # Management is for this host alone: whoever reaches it may load code.
 _PROPERTIES = """\
@@ -62,6 +66,11 @@ _LOGGING = """\
 """
 
 
+def is_whole(folder: Path) -> bool:
+    """Whether a folder holds an export, and none that is still being written."""
+    return not folder.name.startswith(".") and (folder / "MAR-INF").is_dir()
+
+
 @command(app, "run")
 def run(
     models: Annotated[Path, typer.Option(help="Folder of exported classifiers: TorchServe's model store.")],
@@ -81,7 +90,7 @@ def run(
         raise FailedPrecondition(f"model-server: needs {what}", reason="NO_TORCHSERVE")
     models.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix="model-server-"))
-    load = ",".join(f"{one.name}={one.name}" for one in sorted(models.iterdir()) if (one / "MAR-INF").is_dir())
+    load = ",".join(f"{one.name}={one.name}" for one in sorted(models.iterdir()) if is_whole(one))
     ports = {"port": port, "ping_port": ping_port, "management_port": management_port, "metrics_port": metrics_port}
     (scratch / "config.properties").write_text(
         _PROPERTIES.format(
@@ -94,6 +103,7 @@ def run(
         )
     )
     (scratch / "log4j2.xml").write_text(_LOGGING)
+    set_up_threads(settings().threads)
     environment = os.environ | {
         "TMPDIR": str(scratch),
         "LOG_LOCATION": str(scratch / "logs"),
@@ -114,15 +124,16 @@ def run(
 def sync(
     models: Annotated[Path, typer.Option(help="TorchServe's model store, which this command writes.")],
     classifier: Annotated[list[str] | None, typer.Option(help="Classifier to serve; may be repeated.")] = None,
-    labelers: Annotated[int, typer.Option(min=0, help="Serve also the labelers trained last, so many.")] = 4,
-    precision: Annotated[str, typer.Option(help="FLOAT32, BFLOAT16 or INT8.")] = "FLOAT32",
+    labelers: Annotated[int, typer.Option(min=0, help="Labelers trained last that are loaded unasked.")] = 2,
+    precision: Annotated[str, typer.Option(help="What those compute in: FLOAT32, BFLOAT16 or INT8.")] = "FLOAT32",
     management: Annotated[str, typer.Option(help="TorchServe's management API.")] = "http://127.0.0.1:8081",
     interval: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks at the store.")] = 2.0,
     linger: Annotated[float, typer.Option(min=0, help="Seconds that a classifier stays once it is not wanted.")] = 600,
     ready_port: Annotated[int, typer.Option(min=0, help="Port of /ready, for probes; 0 for none.")] = 0,
 ) -> None:
-    """Keep a TorchServe's classifiers those of the store, until told to end."""
-    from genaug.labeling.model_store import ModelStore, TorchServe, newest_labelers
+    """Keep a TorchServe's classifiers those that labeling asks for, until told to end."""
+    from genaug.labeling.model_store import Labelers, ModelStore, TorchServe
+    from genaug.labeling.wanted import read_wanted
     from genaug.vision.inference import Model
 
     precision_named(precision)
@@ -132,15 +143,16 @@ def sync(
     for model in fixed:
         digest_id(model.name, "classifiers")
     server, store = TorchServe(management), Store.open(found.store, "labeling")
-    kept = ModelStore(store, models, server, linger_s=linger)
+    kept, known = ModelStore(store, models, server, linger_s=linger), Labelers(store)
     synced = threading.Event()
     if ready_port:
         _answer_probes(ready_port, lambda: synced.is_set() and server.is_ready())
     while True:
         try:
-            newest = newest_labelers(store, labelers, f"PRECISION_{precision}") if labelers else []
-            kept.sync(list(dict.fromkeys([*fixed, *newest])))
-            synced.set()
+            newest = known.newest(labelers, f"PRECISION_{precision}") if labelers else []
+            asked = read_wanted(store, within_s=max(linger, _ASKED_S))
+            if kept.sync(list(dict.fromkeys([*fixed, *asked, *newest]))):
+                synced.set()
         except GenaugError as error:
             # The store or the server may be away for a while.
             print(f"genaug: {error.message} [{error.reason}]", file=sys.stderr)  # noqa: T201

@@ -105,13 +105,14 @@ def connect(endpoint: str, *, token: str = "", authority: str = "") -> grpc.Chan
     return grpc.intercept_channel(bare_channel(endpoint, authority=authority), _Metadata(token))
 
 
-def bare_channel(endpoint: str, *, authority: str = "", ours: bool = True) -> grpc.Channel:
+def bare_channel(endpoint: str, *, authority: str = "", ours: bool = True, spread: bool = True) -> grpc.Channel:
     """A channel that sends no metadata of its own, for what hands on the calls of others; as `connect`.
 
     Args:
         endpoint: As for `connect`.
         authority: As for `connect`.
         ours: Whether a server of ours is there, to whom a call may be sent again without harm.
+        spread: Of another's servers behind one name, whether each is asked in turn, or one alone.
     """
     options: list[tuple[str, Any]] = [
         ("grpc.max_receive_message_length", 8 * 1024 * 1024),
@@ -121,7 +122,9 @@ def bare_channel(endpoint: str, *, authority: str = "", ours: bool = True) -> gr
     if ours:
         options += [("grpc.service_config", _SERVICE_CONFIG), ("grpc.keepalive_time_ms", 60_000)]
     else:
-        options += [("grpc.enable_retries", 0), ("grpc.lb_policy_name", "round_robin")]
+        policy = "round_robin" if spread else "pick_first"
+        # Channels with the same options share their connections, and these must not.
+        options += [("grpc.enable_retries", 0), ("grpc.lb_policy_name", policy), ("grpc.use_local_subchannel_pool", 1)]
     if not endpoint.startswith("https://"):
         return grpc.insecure_channel(endpoint.removeprefix("http://"), options)
     try:

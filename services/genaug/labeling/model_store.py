@@ -14,6 +14,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ log = logging.getLogger(__name__)
 _LOADING = 300
 # Seconds that a request about models may take.
 _ASKING = 10
+# Seconds before a model that did not load is tried again, and after how many attempts nobody waits for it any more.
+_AGAIN, _GIVEN_UP = 15.0, 3
 
 
 class TorchServe:
@@ -120,11 +123,18 @@ class ModelStore:
         self._server = server
         self._linger = linger_s
         self._unwanted: dict[str, float] = {}
+        self._failed: dict[str, tuple[int, float]] = {}
+        for part in folder.glob(".*.part"):
+            # Of one that was killed while it wrote.
+            shutil.rmtree(part, ignore_errors=True)
 
-    def sync(self, wanted: Sequence[Model]) -> None:
+    def sync(self, wanted: Sequence[Model]) -> bool:
         """Load what is wanted and not there, and let go of what has not been wanted for long enough.
 
-        One classifier that does not load does not keep others from loading.
+        One classifier that does not load does not keep others from loading; it is tried again after a while.
+
+        Returns:
+            Whether all that is wanted is there, but for what has failed again and again.
 
         Raises:
             Unavailable: the server cannot be reached.
@@ -133,7 +143,7 @@ class ModelStore:
         names = {model_name(model): model for model in wanted}
         for name, model in names.items():
             self._unwanted.pop(name, None)
-            if name not in there:
+            if name not in there and self._due(name):
                 self._load(name, model)
         for name in there - names.keys():
             since = self._unwanted.setdefault(name, time.monotonic())
@@ -143,6 +153,11 @@ class ModelStore:
                 shutil.rmtree(self._folder / name, ignore_errors=True)
                 del self._unwanted[name]
                 log.info("classifier unloaded", extra={"model": name})
+        return all(self._failed.get(name, (_GIVEN_UP, 0.0))[0] >= _GIVEN_UP for name in names)
+
+    def _due(self, name: str) -> bool:
+        """Whether a model was not tried, or long enough ago."""
+        return name not in self._failed or time.monotonic() - self._failed[name][1] >= _AGAIN
 
     def _load(self, name: str, model: Model) -> None:
         start = time.monotonic()
@@ -150,8 +165,12 @@ class ModelStore:
             write_model(self._store, model, self._folder)
             self._server.load(name)
         except GenaugError as error:
-            log.error("classifier does not load", extra={"classifier": model.name, "reason": error.reason})
+            attempts = self._failed.get(name, (0, 0.0))[0] + 1
+            self._failed[name] = attempts, time.monotonic()
+            extra = {"classifier": model.name, "reason": error.reason, "attempt": attempts}
+            log.error("classifier does not load", extra=extra)
             return
+        self._failed.pop(name, None)
         log.info("classifier loaded", extra={"model": name, "seconds": round(time.monotonic() - start, 1)})
 
 
@@ -169,16 +188,32 @@ def write_model(store: Store, model: Model, folder: Path) -> Path:
     return target
 
 
-def newest_labelers(store: Store, count: int, precision: str) -> list[Model]:
-    """The labelers that were trained last and can compute in `precision`, at most `count`."""
-    found: list[tuple[str, str]] = []
-    for digest in store.children("classifiers/"):
-        name = f"classifiers/{digest}"
+class Labelers:
+    """The labelers of a store, whose records are read once: they do not change.
+
+    Args:
+        store: As the identity labeling.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._known: dict[str, str] = {}
+        """By digest when it was trained; empty for what is no labeler."""
+
+    def newest(self, count: int, precision: str) -> list[Model]:
+        """Those that were trained last and can compute in `precision`, at most `count`."""
+        for digest in self._store.children("classifiers/"):
+            if digest not in self._known:
+                self._read(digest)
+        times = sorted(((time, digest) for digest, time in self._known.items() if time), reverse=True)
+        names = (f"classifiers/{digest}" for _, digest in times)
+        fitting = (name for name in names if computes_in(self._store, name, precision))
+        return [Model(name, precision) for name in islice(fitting, count)]
+
+    def _read(self, digest: str) -> None:
         try:
-            record = store.get_json(f"{name}/classifier.json")
+            record = self._store.get_json(f"classifiers/{digest}/classifier.json")
         except NotFound:
             # Its training has not finished.
-            continue
-        if record.get("role") == "ROLE_LABELER" and computes_in(store, name, precision):
-            found.append((record["create_time"], name))
-    return [Model(name, precision) for _, name in sorted(found, reverse=True)[:count]]
+            return
+        self._known[digest] = record["create_time"] if record.get("role") == "ROLE_LABELER" else ""

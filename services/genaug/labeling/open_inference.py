@@ -73,10 +73,15 @@ class ModelServer:
         self._settings = settings
         self._queue = queue
         self._channel = bare_channel(settings.address, authority=authority, ours=False)
-        self._infer = self._channel.unary_unary(
-            f"/{settings.service_prefix}/ModelInfer",
-            request_serializer=pb.ModelInferRequest.SerializeToString,
-            response_deserializer=pb.ModelInferResponse.FromString,
+        # One of several servers behind the address: an image and what it is held against must meet the same.
+        self._channel_to_one = bare_channel(settings.address, authority=authority, ours=False, spread=False)
+        self._infer, self._infer_at_one = (
+            channel.unary_unary(
+                f"/{settings.service_prefix}/ModelInfer",
+                request_serializer=pb.ModelInferRequest.SerializeToString,
+                response_deserializer=pb.ModelInferResponse.FromString,
+            )
+            for channel in (self._channel, self._channel_to_one)
         )
         self._changed = threading.Condition()
         self._waiting: deque[_Item] = deque()
@@ -132,6 +137,7 @@ class ModelServer:
         for thread in self._threads:
             thread.join(5)
         self._channel.close()
+        self._channel_to_one.close()
 
     def _left(self, future: Future[Seen]) -> None:
         with self._changed:
@@ -174,8 +180,7 @@ class ModelServer:
         """The answers to images of one model, however often the server has to be asked.
 
         Raises:
-            Unavailable: it has not answered for so long as it is waited for.
-            FailedPrecondition: it answers something else.
+            FailedPrecondition: it has not answered for so long as it is waited for, or answers something else.
         """
         if len(items[0].data) > _MOST_BYTES:
             return [Seen("TOO_LARGE", f"more than {_MOST_BYTES} bytes, which the model server takes")]
@@ -201,22 +206,31 @@ class ModelServer:
                 if judged is not None:
                     return [judged]
             if time.monotonic() >= end or self._closed.wait(pause):
-                raise Unavailable(
-                    f"the model server at {self._settings.address} answers {code.name} for model {items[0].model!r}; "
-                    "is the model loaded there?",
+                # Not UNAVAILABLE: whoever asked us would ask again, and wait as long again each time.
+                raise FailedPrecondition(
+                    f"the model server at {self._settings.address} answers {code.name} for model {items[0].model!r}, "
+                    f"for {self._settings.patience_s:g} s now; is the model loaded there?",
                     reason="MODEL_SERVER_AWAY",
                 )
             pause = min(2 * pause, _PAUSES[1])
 
     def _judged(self, item: _Item) -> Seen | None:
-        """Its answer with the server to itself: then only the image can be at fault. None if the server is."""
+        """Its answer with one server to itself: then only the image can be at fault. None if the server is.
+
+        Before and after it, that server answers to another image.
+        """
+        canary = _Item(item.model, item.classes, CANARY)
         with self._judging, self._quiet():
             try:
-                return self._ask_now([item])[0]
+                self._ask_now([canary], one=True)
+            except grpc.RpcError:
+                return None
+            try:
+                return self._ask_now([item], one=True)[0]
             except grpc.RpcError as error:
                 code = error.code()
             try:
-                self._ask_now([_Item(item.model, item.classes, CANARY)])
+                self._ask_now([canary], one=True)
             except grpc.RpcError:
                 return None
             return Seen("FAILED", f"the model server answers {code.name} to this image, and well to others")
@@ -238,7 +252,7 @@ class ModelServer:
         with self._permits:
             return self._ask_now(items)
 
-    def _ask_now(self, items: Sequence[_Item]) -> list[Seen]:
+    def _ask_now(self, items: Sequence[_Item], *, one: bool = False) -> list[Seen]:
         tensor = pb.ModelInferRequest.InferInputTensor(
             name="images",
             datatype="BYTES",
@@ -246,7 +260,7 @@ class ModelServer:
             contents=pb.InferTensorContents(bytes_contents=[item.data for item in items]),
         )
         request = pb.ModelInferRequest(model_name=items[0].model, model_version=self._settings.version, inputs=[tensor])
-        response = self._infer(request, timeout=self._settings.deadline_s)
+        response = (self._infer_at_one if one else self._infer)(request, timeout=self._settings.deadline_s)
         return to_seen(response, images=len(items), classes=items[0].classes)
 
 
@@ -259,21 +273,34 @@ class OnServer:
         record: Its record.
         name: Its name there, with {digest} and {precision}.
         window: Images of one call that are under way.
+        wanted: Told of the model with each image.
     """
 
     feature_space = ""
 
-    def __init__(self, server: ModelServer, model: Model, record: Mapping[str, Any], *, name: str, window: int) -> None:
+    def __init__(
+        self,
+        server: ModelServer,
+        model: Model,
+        record: Mapping[str, Any],
+        *,
+        name: str,
+        window: int,
+        wanted: Callable[[Model], None] = lambda model: None,
+    ) -> None:
         self._server = server
+        self._model = model
+        self._wanted = wanted
         self._name = model_name(model, name)
         self._window = window
         self.classes: tuple[str, ...] = tuple(record["classes"])
         self.thresholds: Mapping[str, float] = record.get("thresholds", {})
 
     def predict(self, images: Iterator[bytes], *, until: Until = lambda: True) -> Answers:
-        submit: Callable[[bytes], Future[Seen]] = lambda data: self._server.submit(  # noqa: E731
-            self._name, len(self.classes), data
-        )
+        def submit(data: bytes) -> Future[Seen]:
+            self._wanted(self._model)
+            return self._server.submit(self._name, len(self.classes), data)
+
         return Answers(images, submit, window=self._window, until=until)
 
     def recall(self, features: NDArray[np.float32], statuses: NDArray[np.int8]) -> list[Seen]:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from genaug.labeling.label import Done, Labelled
     from genaug.labeling.open_inference import ModelServer
     from genaug.labeling.predictor import Predictor
+    from genaug.labeling.wanted import Wanted
     from genaug.vision.inference import InferenceServer, Seen
 
 
@@ -40,6 +41,7 @@ class LabelingServicer(labeling_service_pb2_grpc.LabelingServiceServicer):
         self._lock = threading.Lock()
         self._inference: InferenceServer | None = None
         self._elsewhere: ModelServer | None = None
+        self._wanted: Wanted | None = None
 
     def warm_up(self) -> None:
         """Check the store, and load the classifiers of `inference.preload`; others by the first call that needs them.
@@ -141,20 +143,23 @@ class LabelingServicer(labeling_service_pb2_grpc.LabelingServiceServicer):
         window, labeling = self._settings.inference.window, self._settings.labeling
         if labeling.predictor == "open-inference":
             name = labeling.open_inference.model
-            return OnServer(self._model_server(), model, record, name=name, window=window)
+            server, wanted = self._model_server()
+            return OnServer(server, model, record, name=name, window=window, wanted=wanted)
         return InProcess(self._server(), model, record, window=window)
 
-    def _model_server(self) -> ModelServer:
+    def _model_server(self) -> tuple[ModelServer, Wanted]:
         from genaug.labeling.open_inference import ModelServer
+        from genaug.labeling.wanted import Wanted
 
         with self._lock:
-            if self._elsewhere is None:
+            if self._elsewhere is None or self._wanted is None:
+                self._wanted = Wanted(self._store)
                 self._elsewhere = ModelServer(
                     self._settings.labeling.open_inference,
                     queue=self._settings.inference.queue,
                     authority=self._settings.tls.authority,
                 )
-            return self._elsewhere
+            return self._elsewhere, self._wanted
 
     def _server(self) -> InferenceServer:
         from genaug.vision.inference import serving

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from genaug.shared.provenance import now, provenance
 from genaug.shared.store import Store
 from genaug.vision.eyes import Eye, Until
 from genaug.vision.inference import Model, Seen
-from genaug.vision.shards import SHARD, read_shard
+from genaug.vision.shards import SHARD, read_shard, shard_key
 
 RECIPE = "match/2"
 
@@ -283,25 +284,42 @@ def _made_images(
     missing = {row.image_id for row in rows}
     found: dict[str, Features] = {}
     opened = eye()
+    parts: list[_Part] = []
     for part in (batch[start : start + SHARD] for batch in batches for start in range(0, len(batch), SHARD)):
-        _stop_unless(until)
-        wanted = [index for index, row in enumerate(part) if row.image_id in missing]
-        if wanted:
-            seen = _seen(store, part, wanted, opened, until)
-            chosen = [part[index] for index in wanted]
-            found |= {row.image_id: one for row, one in zip(chosen, stacked(chosen, seen), strict=True)}
-            missing -= found.keys()
+        if wanted := [index for index, row in enumerate(part) if row.image_id in missing]:
+            missing -= {part[index].image_id for index in wanted}
+            key = shard_key(opened.feature_space, [row.uri for row in part])
+            parts.append(_Part(part, wanted, kept=bool(opened.feature_space) and store.exists(key)))
+    # Another classifier labelled them, or another format; the shard would hold many that nobody asks for.
+    unseen = [one.part[index].uri for one in parts if not one.kept for index in one.wanted]
+    answers = opened.predict(store.read_ahead(unseen), until=until)
+    try:
+        for one in parts:
+            _stop_unless(until)
+            seen = _recalled(store, one, opened) if one.kept else list(islice(answers, len(one.wanted)))
+            chosen = [one.part[index] for index in one.wanted]
+            found |= {row.image_id: each for row, each in zip(chosen, stacked(chosen, seen), strict=True)}
             yield Doing("embedding", len(found), len(rows))
+    finally:
+        answers.close()
     return _by_class(rows, np.stack([found[row.image_id] for row in rows]))
 
 
-def _seen(store: Store, part: Sequence[Row], wanted: Sequence[int], eye: Eye, until: Until) -> list[Seen]:
-    """What the classifier makes of those of a shard's images that are `wanted`."""
-    shard = read_shard(store, eye.feature_space, [row.uri for row in part])
-    if shard is not None:
-        return eye.recall(shard.features[wanted], shard.statuses[wanted])
-    # Another classifier labelled them, or another format; the shard would hold many that nobody asks for.
-    return list(eye.predict(store.read_ahead([part[index].uri for index in wanted]), until=until))
+@dataclass(frozen=True)
+class _Part:
+    """A shard's images, those of them that are wanted, and whether the shard is there."""
+
+    part: Sequence[Row]
+    wanted: Sequence[int]
+    kept: bool
+
+
+def _recalled(store: Store, one: _Part, eye: Eye) -> list[Seen]:
+    uris = [row.uri for row in one.part]
+    shard = read_shard(store, eye.feature_space, uris)
+    if shard is None:
+        raise NotFound(f"{shard_key(eye.feature_space, uris)} was deleted while it was needed; try again")
+    return eye.recall(shard.features[one.wanted], shard.statuses[one.wanted])
 
 
 def _by_class(rows: Sequence[Row], features: Features) -> dict[str, Images]:

@@ -121,7 +121,7 @@ class InferenceSettings(_Section):
     """Images of one call that are under way."""
     decoders: int = Field(default_factory=lambda: min(8, os.cpu_count() or 1), ge=1, le=256)
     """Threads that decode images."""
-    memory_mb: int = Field(4096, ge=1)
+    memory_mb: int = Field(2048, ge=1)
     """Memory of loaded classifiers, MiB; those that were not used longest leave."""
     preload: list[str] = []
     """Classifiers ("classifiers/{digest}") that are loaded before the service is ready."""

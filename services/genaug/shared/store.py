@@ -58,7 +58,9 @@ ROLES: dict[str, Access] = {
     ),
     "finetune": Access(reads=("datasets/", "images/", "requests/"), writes=("generators/", "progress/")),
     "generation": Access(reads=("generators/",), writes=("draws/", "batches/")),
-    "labeling": Access(reads=("classifiers/", "backbones/", "batches/", "draws/"), writes=("labels/", "embeddings/")),
+    "labeling": Access(
+        reads=("classifiers/", "backbones/", "batches/", "draws/"), writes=("labels/", "embeddings/", "serving/")
+    ),
     "selection": Access(
         reads=("datasets/", "images/", "classifiers/", "backbones/", "batches/", "labels/", "draws/"),
         writes=("embeddings/", "selections/", "matches/"),

@@ -13,10 +13,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from genaug.shared.errors import Cancelled, ResourceExhausted
+from genaug.shared.errors import Cancelled, NotFound, ResourceExhausted
 from genaug.shared.store import Store
 from genaug.vision.inference import STATUSES, InferenceServer, Model, Seen
-from genaug.vision.shards import Shard, cut, read_shard, write_shard
+from genaug.vision.shards import Shard, cut, read_shard, shard_key, write_shard
 
 # Seconds between two attempts at a full queue.
 _AGAIN = 0.02
@@ -73,12 +73,14 @@ class Served:
         return Answers(images, lambda data: self._server.submit(self._model, data), window=self._window, until=until)
 
     def recall(self, features: NDArray[np.float32], statuses: NDArray[np.int8]) -> list[Seen]:
-        penultimate, probabilities = self._server.classifier(self._model).judge(np.nan_to_num(features))
-        found = [STATUSES[status] for status in statuses]
-        return [
-            Seen(status, "", p, f, last) if status in ("OK", "CONSTANT") else Seen(status)
-            for status, p, f, last in zip(found, probabilities, features, penultimate, strict=True)
-        ]
+        answers = [Seen(STATUSES[status]) for status in statuses]
+        # A shard of which no image could be seen does not know how many features there are.
+        there = [index for index, one in enumerate(answers) if one.status in ("OK", "CONSTANT")]
+        if there:
+            penultimate, probabilities = self._server.classifier(self._model).judge(features[there])
+            for index, p, last in zip(there, probabilities, penultimate, strict=True):
+                answers[index] = Seen(answers[index].status, "", p, features[index], last)
+        return answers
 
 
 class Answers(Iterator[Seen]):
@@ -200,14 +202,17 @@ def see_all(store: Store, uris: Sequence[str], eye: Eye, *, until: Until = lambd
     """
     space = eye.feature_space
     parts = list(cut(uris))
-    shards = [read_shard(store, space, part) if space else None for part in parts]
-    missing = [uri for part, shard in zip(parts, shards, strict=True) if shard is None for uri in part]
+    kept = [bool(space) and store.exists(shard_key(space, part)) for part in parts]
+    missing = [uri for part, there in zip(parts, kept, strict=True) if not there for uri in part]
     answers = eye.predict(store.read_ahead(missing), until=until)
     try:
-        for part, shard in zip(parts, shards, strict=True):
+        for part, there in zip(parts, kept, strict=True):
             if not until():
                 raise Cancelled("the caller has left", reason="CANCELLED")
-            if shard is not None:
+            if there:
+                shard = read_shard(store, space, part)
+                if shard is None:
+                    raise NotFound(f"{shard_key(space, part)} was deleted while it was needed; try again")
                 yield eye.recall(shard.features, shard.statuses)
                 continue
             seen = list(islice(answers, len(part)))

@@ -91,7 +91,8 @@ def _chunk(store: Store, rows: Sequence[Row], network: Network, kept: _Kept, she
         shelved = shelf.features(store, network.feature_space, unseen)
         for index, (row, key) in enumerate(zip(rows, keys, strict=True)):
             if row.uri in shelved:
-                found[index] = kept.put(key, shelved[row.uri])
+                # A view would keep its whole shard in memory.
+                found[index] = kept.put(key, shelved[row.uri].copy())
     missing = [index for index, row in enumerate(found) if row is None]
     if missing:
         wanted = [rows[index] for index in missing]

@@ -11,7 +11,7 @@ import pytest
 
 from genaug.labeling.open_inference import ModelServer, OnServer, to_seen
 from genaug.labeling.predictor import CANARY
-from genaug.shared.errors import FailedPrecondition, ResourceExhausted, Unavailable
+from genaug.shared.errors import FailedPrecondition, ResourceExhausted
 from genaug.shared.settings import OpenInferenceSettings
 from genaug.v1 import open_inference_pb2 as pb
 from genaug.vision.inference import Model
@@ -155,9 +155,25 @@ def test_a_server_that_is_only_full_fails_no_image(server: Server, ask) -> None:
     assert [one.status for one in found] == ["OK"] * 150
 
 
-def test_a_server_that_stays_away_is_unavailable(server: Server, ask) -> None:
+def test_no_image_is_blamed_for_one_of_two_servers_that_does_not_have_the_model(server: Server, ask) -> None:
+    """Asked in turns, an image could meet the one that fails and what it is held against the one that is well."""
+    other = Server()
+
+    def lacks(request: pb.ModelInferRequest, context: grpc.ServicerContext) -> pb.ModelInferResponse:
+        context.abort(grpc.StatusCode.INTERNAL, "no worker")
+
+    other.answer = lacks
+    addresses = f"{server.address},{other.address}", f"{other.address},{server.address}"
+    for both in addresses:
+        found = list(ask(address=f"ipv4:{both}", images=1, patience_s=20, requests=4).predict(iter([b"a"] * 100)))
+        assert [one.status for one in found] == ["OK"] * 100
+    assert len(other.requests) > 20
+    other.stop()
+
+
+def test_a_server_that_stays_away_is_said_to_and_not_asked_for_ever(server: Server, ask) -> None:
     server.stop()
-    with pytest.raises(Unavailable) as caught:
+    with pytest.raises(FailedPrecondition) as caught:
         list(ask(patience_s=0.3).predict(iter([b"a", b"b"])))
     assert caught.value.reason == "MODEL_SERVER_AWAY"
 

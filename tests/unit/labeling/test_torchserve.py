@@ -13,7 +13,7 @@ from tests.shapes import shape
 
 from genaug.labeling import torchserve
 from genaug.labeling.export import HEAD, SUMS, export_torchserve, model_name
-from genaug.labeling.model_store import newest_labelers, write_model
+from genaug.labeling.model_store import Labelers, write_model
 from genaug.labeling.torchserve import answer, handle, images_of
 from genaug.shared.digests import sha256
 from genaug.shared.errors import FailedPrecondition, NotFound
@@ -121,19 +121,19 @@ def test_what_is_not_there_is_not_exported(stores, saved: str, tmp_path) -> None
 
 
 def test_the_newest_labelers_are_served(stores, saved: str) -> None:
-    assert newest_labelers(stores("labeling"), 1, FLOAT32) == [Model(saved, FLOAT32)]
-    assert [one.name[-1] for one in newest_labelers(stores("labeling"), 9, FLOAT32)] == ["a", "b"]
+    assert Labelers(stores("labeling")).newest(1, FLOAT32) == [Model(saved, FLOAT32)]
+    assert [one.name[-1] for one in Labelers(stores("labeling")).newest(9, FLOAT32)] == ["a", "b"]
 
 
 def test_for_8_bits_only_what_was_measured_for_them(stores, saved: str) -> None:
     with pytest.raises(FailedPrecondition) as caught:
         list(export_torchserve(stores("labeling"), Model(saved, INT8)))
     assert caught.value.reason == "NOT_QUANTIZED"
-    assert newest_labelers(stores("labeling"), 9, INT8) == []
+    assert Labelers(stores("labeling")).newest(9, INT8) == []
     network = build_network(VGG19, image_size=32, channels=3, classes=2, seed=0, tuning=FINE_TUNED, weights="none")
     network.measure(np.zeros((1, 32, 32, 3), np.uint8))
     measured = "classifiers/" + "d" * 32
     record = {"role": "ROLE_LABELER", "create_time": "0"}
     save(stores("train"), Classifier(("a", "b"), network), name=measured, record=record)
-    assert newest_labelers(stores("labeling"), 9, INT8) == [Model(measured, INT8)]
+    assert Labelers(stores("labeling")).newest(9, INT8) == [Model(measured, INT8)]
     assert next(export_torchserve(stores("labeling"), Model(measured, INT8)))[0] == HEAD

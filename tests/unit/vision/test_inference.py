@@ -338,3 +338,9 @@ def test_what_was_kept_is_recalled_as_it_was_seen(make) -> None:
         if one.probabilities is not None:
             np.testing.assert_array_equal(one.probabilities, other.probabilities)
             np.testing.assert_array_equal(one.penultimate, other.penultimate)
+
+
+def test_images_of_which_none_could_be_seen_are_recalled_too(make) -> None:
+    eye = Served(make(), MODEL, window=4)
+    shard = to_shard(list(eye.predict(iter([b"none", b"neither"]))))
+    assert [one.status for one in eye.recall(shard.features, shard.statuses)] == ["UNREADABLE", "UNREADABLE"]
