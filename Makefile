@@ -58,8 +58,8 @@ bench: setup ## Measure each step beside its simplest alternative, and runs that
 
 .PHONY: bench-serving
 bench-serving: setup ## Label, embed, match and train beside the simplest way; a TorchServe under kills and overload (needs Java)
-	$(BIN)/python benchmarks/serving.py
-	$(BIN)/python benchmarks/matching.py
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python benchmarks/serving.py
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python benchmarks/matching.py
 	$(BIN)/python benchmarks/model_server.py
 
 # Names of the images: $(IMAGES)-generation:$(TAG), and so on.

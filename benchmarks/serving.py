@@ -1,5 +1,6 @@
 """VGG19 at 224 pixels, as we label, embed and train with it, beside the simplest way.
 
+    export OMP_WAIT_POLICY=PASSIVE    # as services have it: threads that spin while they wait keep others from the cores
     python benchmarks/serving.py
     python benchmarks/serving.py --odir ../shared/data/odir --weights vgg19.safetensors --images 1000
 
@@ -124,7 +125,12 @@ def trained(store: Store, pictures: Sequence[Picture], weights: Path, kinds: Seq
     schedule = Schedule(400, 64, 0.002, "SAMPLING_CLASS_BALANCED")
     _, seconds = timed(lambda: fit(network, features, schedule=schedule))
     network.measure(pixels[:64])
-    save(store, Classifier(tuple(kinds), network), name=NAME, record={"role": "ROLE_LABELER", "create_time": "0"})
+    save(
+        store,
+        Classifier(tuple(kinds), network, thresholds=dict.fromkeys(kinds, 0.5)),
+        name=NAME,
+        record={"role": "ROLE_LABELER", "create_time": "0"},
+    )
     return seconds / schedule.updates
 
 

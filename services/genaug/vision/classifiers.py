@@ -26,6 +26,7 @@ from genaug.shared.tensors import notes_of
 from genaug.vision.devices import pick_device
 from genaug.vision.features import Advance, load_inputs
 from genaug.vision.networks import FLOAT32, INT8, Network, build_network, format_words, pass_size, passes
+from genaug.vision.quantized import MapRange
 from genaug.vision.weights import keep, mismatches
 
 Probabilities = NDArray[np.float32]
@@ -234,7 +235,7 @@ def load(
     )
     _check_weights(name, config, network)
     _load_weights(name, store.get(f"{name}/model.safetensors"), network)
-    network.ranges = tuple(config.get("ranges", ()))
+    network.ranges = tuple(MapRange(largest, tuple(channels)) for largest, channels in config.get("ranges", ()))
     network.compute_in(precision)
     place = pick_device(device)
     if precision == INT8 and place.type != "cpu":

@@ -31,7 +31,7 @@ from genaug.vision.backbones import (
     check_size,
     find_weights,
 )
-from genaug.vision.quantized import QuantizedVgg19, ranges_of
+from genaug.vision.quantized import QuantizedVgg19, Ranges, ranges_of
 from genaug.vision.weights import IMAGENET, NONE, Weights
 
 FROZEN, FINE_TUNED = "TUNING_FROZEN", "TUNING_FINE_TUNED"
@@ -69,8 +69,8 @@ class Network(nn.Module, ABC):
         self.features = features
         self.classes = classes
         self.precision = FLOAT32
-        self.ranges: tuple[float, ...] = ()
-        """Largest values of the backbone's maps: what `INT8` needs. Empty where they were not measured."""
+        self.ranges: Ranges = ()
+        """What `INT8` needs to know of the backbone's maps; empty where they were not measured."""
         self.drop = nn.Dropout(_DROPOUT if spec["head"] == PUBLISHED else 0.0)
         self.head = _head(spec["head"], features, classes)
 
@@ -126,7 +126,7 @@ class Network(nn.Module, ABC):
         if not isinstance(body, Vgg19):
             raise InvalidArgument("precision: INT8 is there for backbone VGG19 alone", reason="BAD_CLASSIFIER")
         images = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2)
-        self.ranges = tuple(ranges_of(body, images))
+        self.ranges = ranges_of(body, images)
 
     @property
     def weights(self) -> Weights | None:
@@ -471,15 +471,15 @@ def not_quantized() -> FailedPrecondition:
     )
 
 
-def in_precision(body: Body, precision: str, ranges: Sequence[float]) -> Body:
+def in_precision(body: Body, precision: str, ranges: Ranges) -> Body:
     """A backbone that computes in `precision`; for `INT8` another one."""
     if precision == INT8:
         return QuantizedVgg19(cast(Vgg19, body), ranges).eval()
     return body.to(torch.bfloat16 if precision == BFLOAT16 else torch.float32)
 
 
-def format_words(precision: str, ranges: Sequence[float]) -> list[str]:
+def format_words(precision: str, ranges: Ranges) -> list[str]:
     """What a feature space's name says of the number format; 32 bits go without saying."""
     if precision == INT8:
-        return ["int8", digest_of("ranges/1", {"ranges": list(ranges)})[:8]]
+        return ["int8", digest_of("ranges/1", {"ranges": ranges})[:8]]
     return ["bf16"] if precision == BFLOAT16 else []

@@ -1,8 +1,9 @@
 """VGG19's convolutions in 8-bit integers, for CPUs.
 
-Weights have a scale per output channel, maps one scale each, which the largest value on some images fixes. Maps take 7
-of the 8 bits: below AVX-512 VNNI a processor adds pairs of products in 16 bits, which would run over. The first
-convolution stays in 32 bits: its input would need more.
+Weights have a scale per output channel, maps one scale each. Some channels of a map reach far higher than others; so
+each is divided by a factor of its own, which the next convolution's weights take back (Xiao et al. 2023, SmoothQuant,
+with `_SHARE` as their alpha). Maps take 7 of the 8 bits: below AVX-512 VNNI a processor adds pairs of products in 16
+bits, which would run over. The first convolution stays in 32 bits: its input would need more.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,21 @@ from genaug.shared.errors import FailedPrecondition
 from genaug.vision.backbones import Body, Vgg19
 
 _LARGEST = 127.0
+# Of a channel's unevenness, what its map is relieved of; the rest stays, since weights would bear it.
+_SHARE = 0.7
+
+
+class MapRange(NamedTuple):
+    """What is known of a convolution's map, after ReLU."""
+
+    largest: float
+    """Its largest value once its channels are divided; the mean over some images: what is rarely reached is cut off."""
+    channels: tuple[float, ...]
+    """By what each of its channels is divided; ones for the last map."""
+
+
+Ranges = tuple[MapRange, ...]
+"""Of each convolution, in their order."""
 
 
 @dataclass(frozen=True)
@@ -44,15 +60,15 @@ class QuantizedVgg19(Body):
         ranges: As `ranges_of` gives them.
     """
 
-    def __init__(self, body: Vgg19, ranges: Sequence[float]) -> None:
+    def __init__(self, body: Vgg19, ranges: Ranges) -> None:
         super().__init__(body.features, mean=body.mean, std=body.std)
-        convolutions = [layer for layer in body.network if isinstance(layer, nn.Conv2d)]
+        convolutions = _even(body, [one.channels for one in ranges])
         if len(ranges) != len(convolutions):
             raise FailedPrecondition(
                 f"{len(ranges)} ranges of maps for {len(convolutions)} convolutions; train the classifier again",
                 reason="NOT_QUANTIZED",
             )
-        scales = [value / _LARGEST for value in ranges]
+        scales = [one.largest / _LARGEST for one in ranges]
         self.first = _in_steps(convolutions[0], scales[0])
         self._layers: list[_Layer | None] = []
         place = 0
@@ -62,7 +78,8 @@ class QuantizedVgg19(Body):
             elif isinstance(layer, nn.Conv2d):
                 place += 1
                 last = place == len(convolutions) - 1
-                self._layers.append(_quantized(layer, scales[place - 1], 0.0 if last else scales[place]))
+                outgoing = 0.0 if last else scales[place]
+                self._layers.append(_quantized(convolutions[place], scales[place - 1], outgoing))
 
     def maps(self, images: Tensor) -> Tensor:
         found = self.first(images.contiguous(memory_format=torch.channels_last))
@@ -73,22 +90,36 @@ class QuantizedVgg19(Body):
         return found
 
 
-def ranges_of(body: Vgg19, pixels: Tensor) -> list[float]:
-    """The largest value of each convolution's map, after ReLU, on some images.
+def ranges_of(body: Vgg19, pixels: Tensor) -> Ranges:
+    """What `QuantizedVgg19` has to know of a network's maps.
 
     Args:
         body: The network in 32 bits.
-        pixels: [n, 3, side, side], 0 to 255.
+        pixels: [n, 3, side, side], 0 to 255: images like those that it will see.
     """
-    found: list[float] = []
+    maxima = _maxima(body, pixels)
+    convolutions = [layer for layer in body.network if isinstance(layer, nn.Conv2d)]
+    ranges: list[MapRange] = []
+    for index, of_images in enumerate(maxima):
+        factors = torch.ones(of_images.shape[1])
+        if index + 1 < len(convolutions):
+            factors = _factors(of_images.mean(0), convolutions[index + 1].weight.detach().cpu())
+        largest = float((of_images / factors).amax(1).mean())
+        ranges.append(MapRange(max(largest, 1e-6), tuple(float(f"{value:.6g}") for value in factors.tolist())))
+    return tuple(ranges)
+
+
+def _maxima(body: Vgg19, pixels: Tensor) -> list[Tensor]:
+    """The largest value of each channel of each convolution's map, after ReLU: per map [n, channels]."""
+    found: list[Tensor] = []
     handles = [
-        layer.register_forward_hook(lambda _layer, _inputs, maps: found.append(max(float(maps.max()), 1e-6)))
+        layer.register_forward_hook(lambda _layer, _inputs, maps: found.append(maps.amax((0, 2, 3)).cpu()))
         for layer in body.network
         if isinstance(layer, nn.ReLU)
     ]
     try:
+        per_image = []
         with torch.inference_mode():
-            per_image = []
             for one in pixels:
                 found.clear()
                 body(one[None])
@@ -96,12 +127,31 @@ def ranges_of(body: Vgg19, pixels: Tensor) -> list[float]:
     finally:
         for handle in handles:
             handle.remove()
-    return [max(values) for values in zip(*per_image, strict=True)]
+    return [torch.stack(maps) for maps in zip(*per_image, strict=True)]
+
+
+def _factors(reached: Tensor, weight: Tensor) -> Tensor:
+    """By what channels are divided that reach so far, before a convolution with these weights; their mean is 1."""
+    # A channel that hardly ever fires has no scale of its own.
+    reached = reached.clamp(min=1e-3 * max(float(reached.max()), 1e-6))
+    factors = reached**_SHARE / weight.abs().amax((0, 2, 3)).clamp(min=1e-8) ** (1 - _SHARE)
+    return factors / factors.log().mean().exp()
+
+
+def _even(body: Vgg19, channels: Sequence[Sequence[float]]) -> list[nn.Conv2d]:
+    """Copies of a network's convolutions, whose maps are divided so and taken for what they were."""
+    found = [copy.deepcopy(layer).requires_grad_(False) for layer in body.network if isinstance(layer, nn.Conv2d)]
+    for layer, following, factors in zip(found, found[1:], channels, strict=False):
+        divisors = torch.tensor(factors)
+        layer.weight.div_(divisors[:, None, None, None])
+        cast(Tensor, layer.bias).div_(divisors)
+        following.weight.mul_(divisors[None, :, None, None])
+    return found
 
 
 def _in_steps(layer: nn.Conv2d, step: float) -> nn.Conv2d:
     """A convolution that counts in steps, from half a step."""
-    result = copy.deepcopy(layer).requires_grad_(False)
+    result = copy.deepcopy(layer)
     result.weight.div_(step)
     cast(Tensor, result.bias).div_(step).add_(0.5)
     return result

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import copy
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +10,7 @@ import torch
 from genaug.shared.errors import FailedPrecondition, InvalidArgument
 from genaug.vision.backbones import EFFICIENTNET_LITE0, VGG19, Vgg19, build_body
 from genaug.vision.networks import FINE_TUNED, INT8, build_network
-from genaug.vision.quantized import QuantizedVgg19, ranges_of
+from genaug.vision.quantized import QuantizedVgg19, _convolved, _even, ranges_of
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +47,9 @@ def test_an_image_alone_gives_the_same_numbers_as_in_company(body: Vgg19) -> Non
 
 def test_every_map_stays_in_7_bits(body: Vgg19, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also for an image far outside what was measured: 8 bits could run over on processors without VNNI."""
-    quantized = QuantizedVgg19(body, [value / 10 for value in ranges_of(body, pictures(4))]).eval()
+    quantized = QuantizedVgg19(
+        body, tuple(one._replace(largest=one.largest / 10) for one in ranges_of(body, pictures(4)))
+    ).eval()
     seen: list[int] = []
     real = torch.ops.onednn.qconv_pointwise
 
@@ -59,19 +64,36 @@ def test_every_map_stays_in_7_bits(body: Vgg19, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_the_integer_convolution_is_exact(body: Vgg19) -> None:
-    """Against whole numbers: the one that is rounded differently is none."""
-    layer = next(one for one in QuantizedVgg19(body, ranges_of(body, pictures(4)))._layers if one is not None)
+    """Against whole numbers: at most one is rounded differently."""
+    ranges = ranges_of(body, pictures(4))
+    layer = next(one for one in QuantizedVgg19(body, ranges)._layers if one is not None)
     rng = np.random.default_rng(0)
     maps = torch.from_numpy(rng.integers(0, 128, (2, 64, 12, 12)).astype(np.uint8))
-    convolution = [one for one in body.network if isinstance(one, torch.nn.Conv2d)][1]
+    convolution = _even(body, [one.channels for one in ranges])[1]
     scales = (convolution.weight.abs().amax((1, 2, 3)) / 127)[:, None, None, None]
     weight = (convolution.weight / scales).round().detach().double()
     sums = torch.nn.functional.conv2d(maps.double(), weight, padding=1) * layer.incoming * scales[:, 0].double()
     exact = (sums + convolution.bias.detach().double()[:, None, None]) / layer.outgoing
-    from genaug.vision.quantized import _convolved
-
     found = _convolved(maps.contiguous(memory_format=torch.channels_last), layer).double()
     assert (found - exact.clamp(0, 127)).abs().max() < 0.501
+
+
+def test_uneven_channels_are_divided_and_taken_back(body: Vgg19) -> None:
+    """A network of the same function whose channels reach a hundred times as far, or less, loses nothing by it."""
+    uneven = copy.deepcopy(body)
+    convolutions = [one for one in uneven.network if isinstance(one, torch.nn.Conv2d)]
+    rng = np.random.default_rng(0)
+    with torch.no_grad():
+        for layer, following in itertools.pairwise(convolutions):
+            factors = torch.from_numpy(10.0 ** rng.uniform(-1, 1, len(layer.weight))).float()
+            layer.weight.mul_(factors[:, None, None, None])
+            layer.bias.mul_(factors)
+            following.weight.div_(factors[None, :, None, None])
+        unseen = pictures(8, seed=1)
+        exact = body(unseen).mean((2, 3))
+        torch.testing.assert_close(uneven(unseen).mean((2, 3)), exact, rtol=1e-3, atol=1e-4)
+        found = QuantizedVgg19(uneven, ranges_of(uneven, pictures(16)))(unseen).mean((2, 3))
+    assert (found - exact).norm() / exact.norm() < 0.05
 
 
 @pytest.mark.parametrize("side", [33, 47])
