@@ -1,6 +1,6 @@
 """VGG19 at 224 pixels, as we label, embed and train with it, beside the simplest way.
 
-    export OMP_WAIT_POLICY=PASSIVE    # as services have it: threads that spin while they wait keep others from the cores
+    export OMP_WAIT_POLICY=PASSIVE    # as services have it: threads that spin while they wait keep others waiting
     python benchmarks/serving.py
     python benchmarks/serving.py --odir ../shared/data/odir --weights vgg19.safetensors --images 1000
 
