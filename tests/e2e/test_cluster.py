@@ -127,7 +127,10 @@ def test_networks_are_closed(cluster: Cluster) -> None:
 
 def test_a_run_is_labelled_by_the_model_server(cluster: Cluster, client: Client, run_file, tmp_path: Path) -> None:
     """TorchServe in pods of its own, one of which goes while it is asked: the labels are those of a run embedded."""
-    cluster.install("upgrade", "--set", "modelServer.enabled=true")
+    # Room for it on a node of two cores, where the pods of before and after stand side by side.
+    small = [f"services.{name}.resources.requests.cpu=50m" for name in ("generation", "labeling", "selection")]
+    settings = ("modelServer.enabled=true", "modelServer.pods.resources.requests.cpu=50m", *small)
+    cluster.install("upgrade", *(text for setting in settings for text in ("--set", setting)))
     file = run_file("served", 160)
     run = client.create_run(file)
     pod = ("pod", "-l", "app.kubernetes.io/component=model-server")
@@ -140,7 +143,7 @@ def test_a_run_is_labelled_by_the_model_server(cluster: Cluster, client: Client,
     (server,) = [one for one in cluster.get("pods", *pod[1:])["items"] if not one["metadata"].get("deletionTimestamp")]
     environment = server["spec"]["containers"][0]["env"]
     assert not [one["name"] for one in environment if one["name"].startswith("GENAUG_STORE")]
-    cluster.install("upgrade")
+    cluster.install("upgrade", *(text for setting in small for text in ("--set", setting)))
     assert not cluster.get("deployments", *pod[1:])["items"]
 
 
