@@ -137,7 +137,10 @@ VGG19 = {
 def test_a_labeler_for_8_bits_carries_what_they_need(stores) -> None:
     put_version(stores("assembly"), real_rows(stores("assembly"), dict.fromkeys(CLASSES, 6)))
     name = train_labeler(
-        wanted(classifier=VGG19, quantized=True) | {"updates": 2}, stores("train"), silent, device="cpu"
+        wanted(classifier=VGG19, quantized=True) | {"updates": 1, "batch_size": 2},
+        stores("train"),
+        silent,
+        device="cpu",
     )
     exact = classifiers.load(stores("labeling"), name, device="cpu")
     coarse = classifiers.load(stores("labeling"), name, device="cpu", precision="PRECISION_INT8")
