@@ -276,7 +276,7 @@ class OnServer:
         wanted: Told of the model with each image.
     """
 
-    feature_space = ""
+    memory = None
 
     def __init__(
         self,
@@ -302,9 +302,6 @@ class OnServer:
             return self._server.submit(self._name, len(self.classes), data)
 
         return Answers(images, submit, window=self._window, until=until)
-
-    def recall(self, features: NDArray[np.float32], statuses: NDArray[np.int8]) -> list[Seen]:
-        raise NotImplementedError("a model server gives no features, so none were kept")
 
 
 def to_seen(response: pb.ModelInferResponse, *, images: int, classes: int) -> list[Seen]:

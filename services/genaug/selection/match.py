@@ -23,8 +23,8 @@ from genaug.shared.manifest import Row, encode, read_rows
 from genaug.shared.provenance import now, provenance
 from genaug.shared.store import Store
 from genaug.vision.eyes import Eye, Until
-from genaug.vision.inference import Model, Seen
-from genaug.vision.shards import SHARD, read_shard, shard_key
+from genaug.vision.inference import Model
+from genaug.vision.shards import SHARD
 
 RECIPE = "match/2"
 
@@ -284,19 +284,23 @@ def _made_images(
     missing = {row.image_id for row in rows}
     found: dict[str, Features] = {}
     opened = eye()
+    memory = opened.memory
     parts: list[_Part] = []
     for part in (batch[start : start + SHARD] for batch in batches for start in range(0, len(batch), SHARD)):
         if wanted := [index for index, row in enumerate(part) if row.image_id in missing]:
             missing -= {part[index].image_id for index in wanted}
-            key = shard_key(opened.feature_space, [row.uri for row in part])
-            parts.append(_Part(part, wanted, kept=bool(opened.feature_space) and store.exists(key)))
+            kept = memory is not None and memory.holds(store, [row.uri for row in part])
+            parts.append(_Part(part, wanted, kept))
     # Another classifier labelled them, or another format; the shard would hold many that nobody asks for.
     unseen = [one.part[index].uri for one in parts if not one.kept for index in one.wanted]
     answers = opened.predict(store.read_ahead(unseen), until=until)
     try:
         for one in parts:
             _stop_unless(until)
-            seen = _recalled(store, one, opened) if one.kept else list(islice(answers, len(one.wanted)))
+            if memory and one.kept:
+                seen = memory.answers(store, [row.uri for row in one.part], one.wanted)
+            else:
+                seen = list(islice(answers, len(one.wanted)))
             chosen = [one.part[index] for index in one.wanted]
             found |= {row.image_id: each for row, each in zip(chosen, stacked(chosen, seen), strict=True)}
             yield Doing("embedding", len(found), len(rows))
@@ -312,14 +316,6 @@ class _Part:
     part: Sequence[Row]
     wanted: Sequence[int]
     kept: bool
-
-
-def _recalled(store: Store, one: _Part, eye: Eye) -> list[Seen]:
-    uris = [row.uri for row in one.part]
-    shard = read_shard(store, eye.feature_space, uris)
-    if shard is None:
-        raise NotFound(f"{shard_key(eye.feature_space, uris)} was deleted while it was needed; try again")
-    return eye.recall(shard.features[one.wanted], shard.statuses[one.wanted])
 
 
 def _by_class(rows: Sequence[Row], features: Features) -> dict[str, Images]:

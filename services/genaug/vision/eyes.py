@@ -11,10 +11,10 @@ from itertools import islice
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from genaug.shared.errors import Cancelled, NotFound, ResourceExhausted
 from genaug.shared.store import Store
+from genaug.vision.classifiers import Classifier
 from genaug.vision.inference import STATUSES, InferenceServer, Model, Seen
 from genaug.vision.shards import Shard, cut, read_shard, shard_key, write_shard
 
@@ -31,8 +31,8 @@ class Eye(Protocol):
     """A classifier that sees encoded images, wherever it computes."""
 
     @property
-    def feature_space(self) -> str:
-        """The space of the features in its answers; empty where it gives none."""
+    def memory(self) -> Memory | None:
+        """What it makes of features that were kept; None where its answers hold none."""
 
     def predict(self, images: Iterator[bytes], *, until: Until = lambda: True) -> Answers:
         """What it makes of encoded images, in their order.
@@ -47,8 +47,50 @@ class Eye(Protocol):
             Unavailable: the model server cannot be had.
         """
 
-    def recall(self, features: NDArray[np.float32], statuses: NDArray[np.int8]) -> list[Seen]:
-        """What it makes of features [n, ...] of its space that were kept, and of what became of their images then."""
+
+class Memory:
+    """A classifier that answers from features that were kept, instead of from images.
+
+    Args:
+        classifier: It.
+    """
+
+    def __init__(self, classifier: Classifier) -> None:
+        self._classifier = classifier
+        self.space = classifier.feature_space
+        """Whose features it takes."""
+
+    def holds(self, store: Store, uris: Sequence[str]) -> bool:
+        """Whether the shard of these images is there."""
+        return store.exists(shard_key(self.space, uris))
+
+    def answers(self, store: Store, uris: Sequence[str], wanted: Sequence[int] | None = None) -> list[Seen]:
+        """What it makes of a shard's images.
+
+        Args:
+            store: Where the shard is.
+            uris: The images that it holds.
+            wanted: Indices of those that are asked for; None for all.
+
+        Raises:
+            NotFound: the shard is not there.
+        """
+        shard = read_shard(store, self.space, uris)
+        if shard is None:
+            raise NotFound(f"{shard_key(self.space, uris)} is not in the store; try again")
+        chosen = np.arange(len(uris)) if wanted is None else np.asarray(wanted, np.int64)
+        return self.recall(Shard(shard.features[chosen], shard.statuses[chosen]))
+
+    def recall(self, shard: Shard) -> list[Seen]:
+        """What it makes of features of its space, and of what became of their images then."""
+        answers = [Seen(STATUSES[status]) for status in shard.statuses]
+        # A shard of which no image could be seen does not know how many features there are.
+        there = [index for index, one in enumerate(answers) if one.status in ("OK", "CONSTANT")]
+        if there:
+            penultimate, probabilities = self._classifier.judge(shard.features[there])
+            for index, p, last in zip(there, probabilities, penultimate, strict=True):
+                answers[index] = Seen(answers[index].status, "", p, shard.features[index], last)
+        return answers
 
 
 class Served:
@@ -66,21 +108,11 @@ class Served:
         self._window = window
 
     @property
-    def feature_space(self) -> str:
-        return self._server.classifier(self._model).feature_space
+    def memory(self) -> Memory:
+        return Memory(self._server.classifier(self._model))
 
     def predict(self, images: Iterator[bytes], *, until: Until = lambda: True) -> Answers:
         return Answers(images, lambda data: self._server.submit(self._model, data), window=self._window, until=until)
-
-    def recall(self, features: NDArray[np.float32], statuses: NDArray[np.int8]) -> list[Seen]:
-        answers = [Seen(STATUSES[status]) for status in statuses]
-        # A shard of which no image could be seen does not know how many features there are.
-        there = [index for index, one in enumerate(answers) if one.status in ("OK", "CONSTANT")]
-        if there:
-            penultimate, probabilities = self._server.classifier(self._model).judge(features[there])
-            for index, p, last in zip(there, probabilities, penultimate, strict=True):
-                answers[index] = Seen(answers[index].status, "", p, features[index], last)
-        return answers
 
 
 class Answers(Iterator[Seen]):
@@ -197,27 +229,24 @@ def see_all(store: Store, uris: Sequence[str], eye: Eye, *, until: Until = lambd
         until: Whether the caller is still there.
 
     Raises:
-        NotFound: an image is not in the store.
+        NotFound: an image is not in the store, or a shard was deleted meanwhile.
         Cancelled: `until` said no. Shards that were yielded are kept.
     """
-    space = eye.feature_space
+    memory = eye.memory
     parts = list(cut(uris))
-    kept = [bool(space) and store.exists(shard_key(space, part)) for part in parts]
+    kept = [memory is not None and memory.holds(store, part) for part in parts]
     missing = [uri for part, there in zip(parts, kept, strict=True) if not there for uri in part]
     answers = eye.predict(store.read_ahead(missing), until=until)
     try:
         for part, there in zip(parts, kept, strict=True):
             if not until():
                 raise Cancelled("the caller has left", reason="CANCELLED")
-            if there:
-                shard = read_shard(store, space, part)
-                if shard is None:
-                    raise NotFound(f"{shard_key(space, part)} was deleted while it was needed; try again")
-                yield eye.recall(shard.features, shard.statuses)
+            if memory and there:
+                yield memory.answers(store, part)
                 continue
             seen = list(islice(answers, len(part)))
-            if space:
-                write_shard(store, space, part, to_shard(seen))
+            if memory:
+                write_shard(store, memory.space, part, to_shard(seen))
             yield seen
     finally:
         answers.close()

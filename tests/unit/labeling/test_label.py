@@ -25,13 +25,22 @@ from genaug.shared.errors import Cancelled, FailedPrecondition, InvalidArgument,
 from genaug.shared.manifest import Row, read_rows, write_rows
 from genaug.vision.backbones import SMALL_CNN
 from genaug.vision.classifiers import Classifier, save
-from genaug.vision.eyes import Answers, Until
+from genaug.vision.eyes import Answers, Memory, Until
 from genaug.vision.images import decode, is_constant
-from genaug.vision.inference import STATUSES, Seen
+from genaug.vision.inference import Seen
 from genaug.vision.networks import BFLOAT16, build_network
 
 LABELER = "classifiers/" + "1" * 32
 BATCH = "batches/" + "2" * 32
+
+
+class Remembered:
+    """What `Brightness` makes of brightness that was kept."""
+
+    feature_space = "brightness"
+
+    def judge(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return features, np.stack([seen_of(float(light)).probabilities for light in features[:, 0]])
 
 
 class Brightness:
@@ -39,17 +48,13 @@ class Brightness:
 
     classes = ("dark", "light")
     thresholds = {"dark": 0.7, "light": 0.8}  # noqa: RUF012
-    feature_space = "brightness"
     asked = 0
+
+    def __init__(self) -> None:
+        self.memory: Memory | None = Memory(Remembered())  # type: ignore[arg-type]
 
     def predict(self, images: Iterator[bytes], *, until: Until = lambda: True) -> Answers:
         return Answers(images, self._answer, window=4, until=until)
-
-    def recall(self, features: np.ndarray, statuses: np.ndarray) -> list[Seen]:
-        return [
-            seen_of(float(light)) if status == 0 else Seen(STATUSES[status])
-            for light, status in zip(features[:, 0], statuses, strict=True)
-        ]
 
     def _answer(self, data: bytes) -> Future[Seen]:
         self.asked += 1
@@ -181,7 +186,7 @@ def test_what_was_kept_gives_the_same_labels(stores, batch) -> None:
 
 def test_a_predictor_without_features_keeps_none(stores, batch) -> None:
     far = Brightness()
-    far.feature_space = ""
+    far.memory = None
     labelled(stores, predictor=far)
     assert list(stores("labeling").list("embeddings/")) == []
 

@@ -330,7 +330,7 @@ def test_what_was_kept_is_recalled_as_it_was_seen(make) -> None:
     seen = list(served.predict(iter([*images(3), b"none", encode_png(np.full((8, 8, 1), 7, np.uint8))])))
 
     shard = to_shard(seen)
-    recalled = served.recall(shard.features, shard.statuses)
+    recalled = served.memory.recall(shard)
     assert (
         [one.status for one in recalled] == [one.status for one in seen] == ["OK", "OK", "OK", "UNREADABLE", "CONSTANT"]
     )
@@ -343,4 +343,4 @@ def test_what_was_kept_is_recalled_as_it_was_seen(make) -> None:
 def test_images_of_which_none_could_be_seen_are_recalled_too(make) -> None:
     eye = Served(make(), MODEL, window=4)
     shard = to_shard(list(eye.predict(iter([b"none", b"neither"]))))
-    assert [one.status for one in eye.recall(shard.features, shard.statuses)] == ["UNREADABLE", "UNREADABLE"]
+    assert [one.status for one in eye.memory.recall(shard)] == ["UNREADABLE", "UNREADABLE"]
