@@ -32,7 +32,7 @@ from obstore.store import MemoryStore
 from genaug.assembly.importers import ImportOptions, open_source
 from genaug.selection.choose import METHODS, choose, choose_at_random, feature_space
 from genaug.selection.kernel import Gaussian
-from genaug.selection.match import find_pairs, unit
+from genaug.selection.nearest import find_pairs, unit
 from genaug.selection.project import project
 from genaug.selection.quality import coverage
 from genaug.shared.manifest import Row

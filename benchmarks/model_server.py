@@ -42,7 +42,8 @@ from genaug.vision.backbones import SMALL_CNN
 from genaug.vision.classifiers import Classifier, save
 from genaug.vision.images import encode_png
 from genaug.vision.inference import Model
-from genaug.vision.networks import FLOAT32, build_network
+from genaug.vision.networks import build_network
+from genaug.vision.precision import FLOAT32
 
 CLASSES = ("a", "b", "c")
 MODELS = [Model("classifiers/" + digit * 32, FLOAT32) for digit in "123"]

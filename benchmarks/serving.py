@@ -61,10 +61,13 @@ from genaug.shared.store import Store
 from genaug.vision.backbones import VGG19, build_body
 from genaug.vision.classifiers import Classifier, load, read_record, save
 from genaug.vision.eyes import Served, see_all
+from genaug.vision.heads import PUBLISHED
 from genaug.vision.images import decode, fitted
 from genaug.vision.inference import Model, serving
-from genaug.vision.networks import BFLOAT16, FINE_TUNED, FLOAT32, INT8, PUBLISHED, build_network
-from genaug.vision.training import Labelled, Schedule, fit, train
+from genaug.vision.networks import FINE_TUNED, build_network
+from genaug.vision.precision import BFLOAT16, FLOAT32, INT8
+from genaug.vision.schedule import Schedule
+from genaug.vision.training import Labelled, fit, train
 
 SIZE, CLIENTS, EPOCHS = 224, 16, 35
 NAME = "classifiers/" + "1" * 32

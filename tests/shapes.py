@@ -15,7 +15,7 @@ from genaug.vision.classifiers import Classifier
 from genaug.vision.eyes import Served
 from genaug.vision.images import Pixels, encode_png, pixel_sha256
 from genaug.vision.inference import InferenceServer, Model
-from genaug.vision.networks import FLOAT32
+from genaug.vision.precision import FLOAT32
 
 CLASSES = ["leans", "lies", "stands"]
 VERSION = "datasets/shapes/versions/real"

@@ -25,7 +25,7 @@ from genaug.shared.settings import OpenInferenceSettings
 from genaug.v1 import classifier_pb2
 from genaug.vision.images import encode_png
 from genaug.vision.inference import Model, Seen
-from genaug.vision.networks import FLOAT32
+from genaug.vision.precision import FLOAT32
 
 LABELER = classifier_pb2.Classifier.ROLE_LABELER
 

@@ -14,8 +14,9 @@ from genaug.vision import classifiers
 from genaug.vision.classifiers import Classifier
 from genaug.vision.devices import pick_device
 from genaug.vision.networks import build_network
+from genaug.vision.schedule import Schedule
 from genaug.vision.shards import Shelf
-from genaug.vision.training import Schedule, check_classes, fit, load_labelled
+from genaug.vision.training import check_classes, fit, load_labelled
 
 ROLE = "ROLE_EVALUATOR"
 

@@ -11,7 +11,7 @@ from genaug.shared.digests import canonical_json, sha256
 from genaug.shared.store import Store
 from genaug.vision.classifiers import computes_in, read_record
 from genaug.vision.inference import Model
-from genaug.vision.networks import not_quantized
+from genaug.vision.precision import not_quantized
 from genaug.vision.weights import key_of
 
 HEAD = "export.json"

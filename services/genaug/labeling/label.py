@@ -15,7 +15,7 @@ from genaug.shared.metrics import IMAGES_LABELLED
 from genaug.shared.store import Store
 from genaug.vision.eyes import Until, see_all
 from genaug.vision.inference import Seen
-from genaug.vision.networks import FLOAT32
+from genaug.vision.precision import FLOAT32
 
 RECIPE = "label/2"
 

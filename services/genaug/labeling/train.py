@@ -22,8 +22,9 @@ from genaug.vision.classifiers import Classifier
 from genaug.vision.devices import pick_device
 from genaug.vision.images import Pixels
 from genaug.vision.networks import Network, build_network
+from genaug.vision.schedule import Schedule
 from genaug.vision.shards import Shelf
-from genaug.vision.training import Labelled, Schedule, check_classes, fit, load_labelled, logits_of, macro_recall
+from genaug.vision.training import Labelled, check_classes, fit, load_labelled, logits_of, macro_recall
 
 ROLE = "ROLE_LABELER"
 

@@ -14,11 +14,19 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from genaug.selection.embed import Doing, Embedding, Features, read_embedding, stacked, training_rows
+from genaug.selection.nearest import (
+    Pairs,
+    Reals,
+    copy_distance,
+    find_pairs,
+    natural_distances,
+    stop_unless,
+    unit,
+)
 from genaug.shared.digests import digest_of
-from genaug.shared.errors import Cancelled, FailedPrecondition, InvalidArgument, NotFound
+from genaug.shared.errors import FailedPrecondition, InvalidArgument, NotFound
 from genaug.shared.manifest import Row, encode, read_rows
 from genaug.shared.provenance import now, provenance
 from genaug.shared.store import Store
@@ -28,14 +36,6 @@ from genaug.vision.shards import SHARD
 
 RECIPE = "match/2"
 
-NEAREST = 10
-"""Made images named for each real one, at most."""
-
-COPY_PERCENTILE = 1.0
-"""Made images nearer than this percentile of natural closeness are suspected to be copies."""
-
-ENOUGH = 50
-"""Natural distances from which a class has a percentile of its own; with fewer, those of all classes are taken."""
 
 NEAREST_MADE = pa.schema(
     [
@@ -55,14 +55,6 @@ NEAREST_REAL = pa.schema(
         ("copy", pa.bool_()),
     ]
 )
-
-Reals = NDArray[np.float64]
-Indices = NDArray[np.int64]
-
-# Images whose distances to all others of their class are held at once.
-_BLOCK = 512
-# Distances are rounded to so many digits, below what float32 features mean: equal images tie, and the first id wins.
-_DIGITS = 7
 
 
 @dataclass(frozen=True)
@@ -98,18 +90,6 @@ class Images:
     """Of real images: images of one group show the same subject, or subjects joined by near-identical photographs."""
     features: Reals
     """[n, d], each of length 1 (or 0)."""
-
-
-@dataclass(frozen=True)
-class Pairs:
-    """The nearest images in both directions, for one class of n real and m made images."""
-
-    made: Indices
-    """[n, min(10, m)]: the made images nearest to each real one, nearest first."""
-    made_distances: Reals
-    real: Indices
-    """[m, 1]: the real image nearest to each made one."""
-    real_distances: Reals
 
 
 def match(
@@ -163,91 +143,6 @@ def read_match(store: Store, name: str) -> dict[str, Any]:
     return record
 
 
-def find_pairs(real: Reals, made: Reals, *, until: Until = lambda: True) -> Pairs:
-    """The nearest images in both directions; among equally near ones the first.
-
-    Args:
-        real: [n, d], n ≥ 1, rows of length 1 (or 0).
-        made: [m, d], m ≥ 1, likewise.
-    """
-    return Pairs(*nearest(real, made, NEAREST, until=until), *nearest(made, real, 1, until=until))
-
-
-def nearest(queries: Reals, targets: Reals, count: int, *, until: Until = lambda: True) -> tuple[Indices, Reals]:
-    """The `count` targets nearest to each query, nearest first, the first among equals; and their distances.
-
-    Args:
-        queries: [q, d], rows of length 1 (or 0).
-        targets: [t, d], likewise.
-
-    Returns:
-        Indices and distances, both [q, min(count, t)].
-    """
-    found = np.empty((len(queries), min(count, len(targets))), np.int64)
-    distances = np.empty(found.shape)
-    for start in range(0, len(queries), _BLOCK):
-        _stop_unless(until)
-        block = _distances(queries[start : start + _BLOCK], targets)
-        order = np.argsort(block, axis=1, kind="stable")[:, :count]
-        found[start : start + _BLOCK] = order
-        distances[start : start + _BLOCK] = np.take_along_axis(block, order, axis=1)
-    return found, distances
-
-
-def natural_distances(features: Reals, groups: Sequence[str], *, until: Until = lambda: True) -> Reals:
-    """How near images of different subjects come: of each image, the distance to the nearest one of another group.
-
-    Args:
-        features: [n, d], rows of length 1 (or 0), of one class.
-        groups: The group of each.
-
-    Returns:
-        [n], or [0] where all images are of one group.
-    """
-    _, group = np.unique(np.array(groups), return_inverse=True)
-    if group.size == 0 or group.max() == 0:
-        return np.empty(0)
-    result = np.empty(len(features))
-    for start in range(0, len(features), _BLOCK):
-        _stop_unless(until)
-        block = _distances(features[start : start + _BLOCK], features)
-        block[group[start : start + _BLOCK, None] == group[None, :]] = np.inf
-        result[start : start + _BLOCK] = block.min(axis=1)
-    return result
-
-
-def copy_distance(own: Reals, of_all: Callable[[], Reals]) -> float:
-    """Below this distance a made image is suspected to be a copy: the first percentile of natural closeness.
-
-    Args:
-        own: Natural distances of the class.
-        of_all: Gives those of all classes; they stand in where the class has fewer than `ENOUGH`.
-
-    Returns:
-        0, so that nothing is suspected, where there are no two subjects in any class.
-    """
-    distances = own if len(own) >= ENOUGH else of_all()
-    return float(np.percentile(distances, COPY_PERCENTILE)) if len(distances) else 0.0
-
-
-def unit(features: Features) -> Reals:
-    """`features` [n, d] scaled to length 1; rows of zeros stay, at distance 1 from everything."""
-    rows = features.astype(np.float64)
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    result: Reals = rows / np.where(lengths > 0, lengths, 1.0)
-    return result
-
-
-def _distances(a: Reals, b: Reals) -> Reals:
-    result: Reals = np.round(1.0 - a @ b.T, _DIGITS).clip(0.0, 2.0)
-    return result
-
-
-def _stop_unless(until: Until) -> None:
-    if not until():
-        raise Cancelled("matching was cancelled; nothing was written")
-
-
 def _real_images(store: Store, embedding: Embedding) -> dict[str, Images]:
     """The embedded training images, by class."""
     rows = training_rows(store, embedding.dataset_version)
@@ -296,7 +191,7 @@ def _made_images(
     answers = opened.predict(store.read_ahead(unseen), until=until)
     try:
         for one in parts:
-            _stop_unless(until)
+            stop_unless(until)
             if memory and one.kept:
                 seen = memory.answers(store, [row.uri for row in one.part], one.wanted)
             else:

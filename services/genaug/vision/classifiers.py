@@ -25,7 +25,9 @@ from genaug.shared.store import Store
 from genaug.shared.tensors import notes_of
 from genaug.vision.devices import pick_device
 from genaug.vision.features import Advance, load_inputs
-from genaug.vision.networks import FLOAT32, INT8, Network, build_network, format_words, pass_size, passes
+from genaug.vision.networks import Network, build_network
+from genaug.vision.passes import pass_size, passes
+from genaug.vision.precision import FLOAT32, INT8, format_words
 from genaug.vision.quantized import MapRange
 from genaug.vision.weights import keep, mismatches
 

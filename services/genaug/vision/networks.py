@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
 from typing import Any, cast
 from weakref import WeakValueDictionary
 
@@ -17,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from genaug.shared.digests import digest_of, seed_of
-from genaug.shared.errors import FailedPrecondition, InvalidArgument
+from genaug.shared.digests import seed_of
+from genaug.shared.errors import InvalidArgument
 from genaug.shared.store import Store
 from genaug.vision import weights as sources
 from genaug.vision.backbones import (
@@ -31,25 +30,13 @@ from genaug.vision.backbones import (
     check_size,
     find_weights,
 )
-from genaug.vision.quantized import QuantizedVgg19, Ranges, ranges_of
+from genaug.vision.heads import DENSE, DROPOUT, GRID, LINEAR, LOGISTIC, PUBLISHED, build_head
+from genaug.vision.passes import passes
+from genaug.vision.precision import FLOAT32, INT8, PRECISIONS, format_words, in_precision, not_quantized
+from genaug.vision.quantized import Ranges, ranges_of
 from genaug.vision.weights import IMAGENET, NONE, Weights
 
 FROZEN, FINE_TUNED = "TUNING_FROZEN", "TUNING_FINE_TUNED"
-FLOAT32, BFLOAT16, INT8 = "PRECISION_FLOAT32", "PRECISION_BFLOAT16", "PRECISION_INT8"
-PRECISIONS = (FLOAT32, BFLOAT16, INT8)
-LINEAR, PUBLISHED, LOGISTIC, DENSE = "HEAD_LINEAR", "HEAD_PUBLISHED", "HEAD_LOGISTIC", "HEAD_DENSE"
-
-# Images in one pass. On a CPU at most so many values, or maps leave its caches: EfficientNet-Lite0 takes three times as
-# long for photographs in passes of 64 as in passes of 4.
-_PASS, _CPU_VALUES = 64, 1 << 20
-
-# The published study's: dropout before the pooling, then these widths.
-_DROPOUT = 0.6
-_WIDTHS = (256, 128, 64)
-
-# The dense head's, which is that of the published study's frozen labeler and of VGG itself: it stands on maps of so
-# many places a side, through two layers this wide, each under dropout.
-_GRID, _DENSE_WIDTH, _DENSE_DROPOUT = 7, 4096, 0.5
 
 
 class Network(nn.Module, ABC):
@@ -71,8 +58,8 @@ class Network(nn.Module, ABC):
         self.precision = FLOAT32
         self.ranges: Ranges = ()
         """What `INT8` needs to know of the backbone's maps; empty where they were not measured."""
-        self.drop = nn.Dropout(_DROPOUT if spec["head"] == PUBLISHED else 0.0)
-        self.head = _head(spec["head"], features, classes)
+        self.drop = nn.Dropout(DROPOUT if spec["head"] == PUBLISHED else 0.0)
+        self.head = build_head(spec["head"], features, classes)
 
     @property
     def image_size(self) -> int:
@@ -232,7 +219,7 @@ class Frozen(Network):
 
     The artefact holds the head and the features' scale; the backbone is known by the sha256 of its weights. Under the
     published head, dropout falls on features that are averaged already. The dense head takes maps as they are, of
-    `_GRID` places a side; as penultimate features, these are averaged too.
+    `GRID` places a side; as penultimate features, these are averaged too.
     """
 
     feature_mean: Tensor
@@ -242,7 +229,7 @@ class Frozen(Network):
         super().__init__(spec, channels=3, features=features, classes=classes)
         self._weights = weights
         self._shared: tuple[tuple[str, str], list[Body]] | None = None
-        self._places = _GRID**2 if spec["head"] == DENSE else 1
+        self._places = GRID**2 if spec["head"] == DENSE else 1
         self.register_buffer("feature_mean", torch.zeros(features * self._places))
         self.register_buffer("feature_std", torch.ones(features * self._places))
 
@@ -377,32 +364,6 @@ def build_network(
         return FineTuned(spec, body, channels=seen, classes=classes).eval()
 
 
-def passes(inputs: NDArray[Any], device: torch.device) -> Iterator[tuple[int, int, Tensor]]:
-    """`inputs` cut into passes of one size, on `device`; the last row is repeated to fill up the last pass.
-
-    An image's numbers do not depend on who shares its pass.
-
-    Yields:
-        The index of the pass's first row, how many of its rows count, and the rows.
-    """
-    size = pass_size(inputs.shape[1:], device)
-    for start in range(0, len(inputs), size):
-        # Copied: a view with other strides would be computed by other kernels, with other last digits.
-        some = inputs[start : start + size].copy()
-        kept = len(some)
-        if kept < size:
-            some = np.concatenate([some, np.repeat(some[-1:], size - kept, axis=0)])
-        yield start, kept, torch.from_numpy(some).to(device)
-
-
-def pass_size(shape: Sequence[int], device: torch.device) -> int:
-    """Rows of `shape` in one pass on `device`."""
-    size = _PASS
-    while device.type == "cpu" and size > 1 and size * math.prod(shape) > _CPU_VALUES:
-        size //= 2
-    return size
-
-
 def _check_parts(spec: dict[str, Any]) -> None:
     if spec["tuning"] not in (FROZEN, FINE_TUNED) or spec["head"] not in (LINEAR, PUBLISHED, LOGISTIC, DENSE):
         raise InvalidArgument(
@@ -438,48 +399,5 @@ def _find_weights(spec: dict[str, Any], store: Store | None, digest: str | None)
     return find_weights(spec["backbone"], spec["weights"], store)
 
 
-def _head(kind: str, features: int, classes: int) -> nn.Module:
-    if kind == PUBLISHED:
-        return _published_head(features, classes)
-    return _dense_head(features, classes) if kind == DENSE else nn.Linear(features, classes)
-
-
-def _dense_head(features: int, classes: int) -> nn.Sequential:
-    layers: list[nn.Module] = []
-    for before in (features * _GRID**2, _DENSE_WIDTH):
-        layers += [nn.Linear(before, _DENSE_WIDTH), nn.ReLU(), nn.Dropout(_DENSE_DROPOUT)]
-    return nn.Sequential(*layers, nn.Linear(_DENSE_WIDTH, classes))
-
-
-def _published_head(features: int, classes: int) -> nn.Sequential:
-    layers: list[nn.Module] = [nn.BatchNorm1d(features)]
-    for before, width in zip((features, *_WIDTHS), _WIDTHS, strict=False):
-        layers += [nn.Linear(before, width), nn.ReLU()]
-    return nn.Sequential(*layers, nn.Linear(_WIDTHS[-1], classes))
-
-
 # As long as a network uses one.
 _bodies: WeakValueDictionary[tuple[Any, ...], Body] = WeakValueDictionary()
-
-
-def not_quantized() -> FailedPrecondition:
-    """What whoever asks a classifier for `INT8` is told that was not measured for it."""
-    return FailedPrecondition(
-        "precision: this classifier was not measured for 8 bits; train a labeler with backbone VGG19 and "
-        "labeling.precision INT8",
-        reason="NOT_QUANTIZED",
-    )
-
-
-def in_precision(body: Body, precision: str, ranges: Ranges) -> Body:
-    """A backbone that computes in `precision`; for `INT8` another one."""
-    if precision == INT8:
-        return QuantizedVgg19(cast(Vgg19, body), ranges).eval()
-    return body.to(torch.bfloat16 if precision == BFLOAT16 else torch.float32)
-
-
-def format_words(precision: str, ranges: Ranges) -> list[str]:
-    """What a feature space's name says of the number format; 32 bits go without saying."""
-    if precision == INT8:
-        return ["int8", digest_of("ranges/1", {"ranges": ranges})[:8]]
-    return ["bf16"] if precision == BFLOAT16 else []

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
@@ -20,101 +19,27 @@ from genaug.shared.errors import FailedPrecondition, InvalidArgument
 from genaug.shared.manifest import Row
 from genaug.shared.requests import Report
 from genaug.shared.store import Store
-from genaug.vision.augment import Ranges, augmented
+from genaug.vision.augment import augmented
 from genaug.vision.features import load_inputs
-from genaug.vision.networks import BFLOAT16, FLOAT32, FROZEN, LOGISTIC, Network, passes
+from genaug.vision.heads import LOGISTIC
+from genaug.vision.networks import Network
+from genaug.vision.passes import passes
+from genaug.vision.precision import BFLOAT16
+from genaug.vision.schedule import Epochs, Rate, Schedule, batches
 from genaug.vision.shards import Shelf
 
 log = logging.getLogger(__name__)
 
-NATURAL = "SAMPLING_NATURAL"
-CLASS_BALANCED = "SAMPLING_CLASS_BALANCED"
-COSINE = "DECAY_COSINE"
-PLATEAU = "DECAY_PLATEAU"
 
 # Looks at the validation rows, evenly spread over the updates, the last after the last update.
 VALIDATIONS = 10
 WEIGHT_DECAY = 0.01
-# The published study's decay on a plateau, in updates: its epochs are 7 of them (842 images by 128), and its learning
-# rate falls after 10 epochs in which the loss did not fall by `_LEAST_FALL`.
-PLATEAU_EVERY, _PATIENCE, _FACTOR, _LEAST_FALL, _LEAST_RATE = 7, 10, 0.75, 1e-4, 1e-6
 # Inverse strength of the penalty of a logistic regression: five-fold recall on fundus features is flat around it.
 LOGISTIC_C = 0.003
 
 # Rows this small are trained on one thread: handing work to another costs more than doing it, and far more where
 # several processes share the cores.
 _TINY_ROW = 1280
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """How a classifier is trained; the same for all scenarios of a comparison."""
-
-    updates: int
-    """Optimiser updates; there is no early stop."""
-    batch_size: int
-    """Rows per update."""
-    learning_rate: float
-    """AdamW's, at the first update."""
-    sampling: str = NATURAL
-    """`NATURAL` takes each row alike, `CLASS_BALANCED` each class alike."""
-    seed: int = 0
-    """Seed of the order of rows, of dropout and of what images are changed by."""
-    precision: str = FLOAT32
-    """`FLOAT32`, or `BFLOAT16` for autocast: weights and their updates stay in 32 bits."""
-    decay: str = COSINE
-    """`COSINE`: the learning rate falls to 0 along a half cosine. `PLATEAU`: by a quarter whenever the loss (of the
-    validation rows, or of the updates where there are none) has not fallen for 70 updates."""
-    class_weights: bool = False
-    """Whether a row's loss counts by n / (classes × the rows of its class)."""
-    augment: Ranges | None = None
-    """How images are changed anew at each update; None for not at all."""
-
-    @classmethod
-    def of(cls, item: Mapping[str, Any]) -> Schedule:
-        """The schedule of one item of a `train` Job."""
-        options = dict(item.get("training", {}))
-        if options.get("augment"):
-            options["augment"] = Ranges(**options["augment"])
-        return cls(
-            item["updates"], item["batch_size"], item["learning_rate"], item["sampling"], item["seed"], **options
-        )
-
-    def check(self, network: Network) -> None:
-        """Refuse what cannot be done with `network`.
-
-        Raises:
-            InvalidArgument: reason BAD_SCHEDULE.
-        """
-        wrong = ""
-        if network.spec["tuning"] == FROZEN and (self.augment or self.precision != FLOAT32):
-            wrong = "augment and precision: a frozen backbone's features are computed once; set tuning: FINE_TUNED"
-        elif network.spec["head"] == LOGISTIC and (self.class_weights or self.decay != COSINE):
-            wrong = "class_weights and decay: a logistic regression is fitted in closed form, with balanced classes"
-        elif self.batch_size == 1 and any(isinstance(module, nn.BatchNorm1d) for module in network.modules()):
-            wrong = "batch_size: 1; the published head normalises over the batch: take 2 or more"
-        if wrong:
-            raise InvalidArgument(wrong, reason="BAD_SCHEDULE")
-
-    def __post_init__(self) -> None:
-        if self.updates < 1 or self.batch_size < 1 or not self.learning_rate > 0:
-            raise InvalidArgument(
-                "a training needs updates ≥ 1, batch_size ≥ 1 and learning_rate > 0; "
-                f"got {self.updates}, {self.batch_size}, {self.learning_rate}",
-                reason="BAD_SCHEDULE",
-            )
-        if self.sampling not in (NATURAL, CLASS_BALANCED):
-            raise InvalidArgument(
-                f"sampling: {self.sampling!r}; there are {NATURAL} and {CLASS_BALANCED}", reason="BAD_SAMPLING"
-            )
-        if self.precision not in (FLOAT32, BFLOAT16) or self.decay not in (COSINE, PLATEAU):
-            raise InvalidArgument(
-                f"training: precision {self.precision!r} or decay {self.decay!r} is unknown; there are {FLOAT32} and "
-                f"{BFLOAT16}, {COSINE} and {PLATEAU}",
-                reason="BAD_SCHEDULE",
-            )
-        if self.augment:
-            self.augment.check("training.augment")
 
 
 @dataclass(frozen=True)
@@ -220,21 +145,17 @@ def train(
         optimiser = torch.optim.AdamW(
             network.parameters(), lr=schedule.learning_rate, weight_decay=WEIGHT_DECAY, fused=True
         )
-        rate = _Rate(optimiser, schedule)
+        rate = Rate(optimiser, schedule)
         weights = _class_weights(training.targets, network) if schedule.class_weights else None
         due = {round(schedule.updates * (i + 1) / VALIDATIONS) for i in range(VALIDATIONS)}
-        epoch = _Epochs(len(training.targets), schedule)
+        epoch = Epochs(len(training.targets), schedule)
         looks: list[Validated] = []
         best: dict[str, Tensor] = {}
         network.train()
         for update, rows in enumerate(batches(training.targets, schedule=schedule), start=1):
             chosen = torch.from_numpy(rows).to(network.device)
-            images = inputs[chosen]
-            if schedule.augment:
-                images = augmented(images, schedule.augment, seed=schedule.seed, update=update)
-            with torch.autocast(network.device.type, torch.bfloat16, enabled=schedule.precision == BFLOAT16):
-                logits = network(images)
-            loss = nn.functional.cross_entropy(logits.float(), targets[chosen], weight=weights)
+            logits = _logits(network, inputs[chosen], schedule=schedule, update=update)
+            loss = nn.functional.cross_entropy(logits, targets[chosen], weight=weights)
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
@@ -246,7 +167,7 @@ def train(
                 looks.append(looked)
                 if looked is max(looks, key=lambda look: look.rank):
                     best = {key: value.clone() for key, value in network.state_dict().items()}
-            rate.step(update, loss.detach(), looked)
+            rate.step(update, loss.detach(), looked.loss if looked else None)
             advance(update, epoch.note(update, loss.detach()))
         if best:
             network.load_state_dict(best)
@@ -254,62 +175,13 @@ def train(
     return looks
 
 
-class _Rate:
-    """Brings the learning rate down."""
-
-    def __init__(self, optimiser: torch.optim.Optimizer, schedule: Schedule) -> None:
-        self._cosine: torch.optim.lr_scheduler.LambdaLR | None = None
-        self._plateau: torch.optim.lr_scheduler.ReduceLROnPlateau | None = None
-        self._losses: list[Tensor] = []
-        if schedule.decay == COSINE:
-            self._cosine = torch.optim.lr_scheduler.LambdaLR(
-                optimiser, lambda u: (1 + math.cos(math.pi * u / schedule.updates)) / 2
-            )
-        else:
-            # Keras, which the study used, lowers the rate at the tenth look without a fall; torch after it.
-            self._plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
-                optimiser,
-                factor=_FACTOR,
-                patience=_PATIENCE - 1,
-                threshold=_LEAST_FALL,
-                threshold_mode="abs",
-                min_lr=_LEAST_RATE,
-            )
-
-    def asks(self, update: int) -> bool:
-        """Whether the loss of the validation rows counts after this update."""
-        return self._plateau is not None and update % PLATEAU_EVERY == 0
-
-    def step(self, update: int, loss: Tensor, looked: Validated | None) -> None:
-        """After each update: its loss, and what validation rows said if they were asked."""
-        if self._cosine:
-            self._cosine.step()
-        elif self._plateau:
-            self._losses.append(loss)
-            if self.asks(update):
-                self._plateau.step(looked.loss if looked else torch.stack(self._losses).mean().item())
-                self._losses.clear()
-
-
-class _Epochs:
-    """Says once per epoch, which is as many updates as show each row about once, how training goes."""
-
-    def __init__(self, rows: int, schedule: Schedule) -> None:
-        self._every = max(1, math.ceil(rows / schedule.batch_size))
-        self._updates = schedule.updates
-        self._losses: list[Tensor] = []
-        self._note = ""
-
-    def note(self, update: int, loss: Tensor) -> str:
-        """After each update: how the last whole epoch went; empty before its end."""
-        self._losses.append(loss)
-        if update % self._every == 0 or update == self._updates:
-            epoch, epochs = math.ceil(update / self._every), math.ceil(self._updates / self._every)
-            mean = torch.stack(self._losses).mean().item()
-            self._losses.clear()
-            self._note = f"epoch {epoch} of {epochs}, loss {mean:.3f}"
-            log.debug("epoch", extra={"epoch": epoch, "epochs": epochs, "update": update, "loss": round(mean, 4)})
-        return self._note
+def _logits(network: Network, inputs: Tensor, *, schedule: Schedule, update: int) -> Tensor:
+    """Logits, float32 [n, classes], of the rows of an update, changed and computed as the schedule has it."""
+    if schedule.augment:
+        inputs = augmented(inputs, schedule.augment, seed=schedule.seed, update=update)
+    with torch.autocast(network.device.type, torch.bfloat16, enabled=schedule.precision == BFLOAT16):
+        logits: Tensor = network(inputs)
+    return logits.float()
 
 
 def _class_weights(targets: NDArray[np.int64], network: Network) -> Tensor:
@@ -362,30 +234,6 @@ def fit_logistic(network: Network, training: Labelled) -> None:
         head.weight.copy_(torch.from_numpy(weight))
         head.bias.copy_(torch.from_numpy(bias))
     network.eval()
-
-
-def batches(targets: NDArray[np.int64], *, schedule: Schedule) -> Iterator[NDArray[np.int64]]:
-    """Rows of each update, [batch_size]; a function of the targets and the schedule alone.
-
-    NATURAL runs through all rows in a new order each time round. CLASS_BALANCED runs through the classes likewise, and
-    through each class's rows: over an update, counts of classes differ by one at most.
-    """
-    rng = np.random.default_rng(seed_of("order of rows", schedule.seed))
-    if schedule.sampling == NATURAL:
-        rows = _rounds(np.arange(len(targets)), rng)
-        for _ in range(schedule.updates):
-            yield np.fromiter(rows, np.int64, schedule.batch_size)
-        return
-    present = np.unique(targets)
-    classes = _rounds(present, rng)
-    of_class = {int(index): _rounds(np.flatnonzero(targets == index), rng) for index in present}
-    for _ in range(schedule.updates):
-        yield np.array([next(of_class[next(classes)]) for _ in range(schedule.batch_size)], np.int64)
-
-
-def _rounds(values: NDArray[np.int64], rng: np.random.Generator) -> Iterator[int]:
-    while True:
-        yield from rng.permutation(values).tolist()
 
 
 def logits_of(network: Network, inputs: NDArray[Any]) -> NDArray[np.float32]:

@@ -28,7 +28,8 @@ from genaug.vision.classifiers import Classifier, save
 from genaug.vision.eyes import Answers, Memory, Until
 from genaug.vision.images import decode, is_constant
 from genaug.vision.inference import Seen
-from genaug.vision.networks import BFLOAT16, build_network
+from genaug.vision.networks import build_network
+from genaug.vision.precision import BFLOAT16
 
 LABELER = "classifiers/" + "1" * 32
 BATCH = "batches/" + "2" * 32

@@ -13,7 +13,7 @@ from genaug.labeling.wanted import Wanted, read_wanted
 from genaug.shared.errors import Unavailable
 from genaug.vision.classifiers import save
 from genaug.vision.inference import Model
-from genaug.vision.networks import BFLOAT16, FLOAT32
+from genaug.vision.precision import BFLOAT16, FLOAT32
 
 MODELS = [Model("classifiers/" + digit * 32, FLOAT32) for digit in "ab"]
 

@@ -15,7 +15,7 @@ from genaug.shared.errors import FailedPrecondition, ResourceExhausted
 from genaug.shared.settings import OpenInferenceSettings
 from genaug.v1 import open_inference_pb2 as pb
 from genaug.vision.inference import Model
-from genaug.vision.networks import FLOAT32
+from genaug.vision.precision import FLOAT32
 
 MODEL = Model("classifiers/" + "a" * 32, FLOAT32)
 PREFIX = "test.Inference"

@@ -21,7 +21,8 @@ from genaug.vision.backbones import SMALL_CNN, VGG19
 from genaug.vision.classifiers import Classifier, save
 from genaug.vision.images import encode_png
 from genaug.vision.inference import Model
-from genaug.vision.networks import BFLOAT16, FINE_TUNED, FLOAT32, INT8, build_network
+from genaug.vision.networks import FINE_TUNED, build_network
+from genaug.vision.precision import BFLOAT16, FLOAT32, INT8
 
 NAME = "classifiers/" + "a" * 32
 POOL = ThreadPoolExecutor(2)

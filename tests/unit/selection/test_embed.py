@@ -14,7 +14,8 @@ from genaug.vision.backbones import SMALL_CNN
 from genaug.vision.classifiers import Classifier
 from genaug.vision.eyes import Served
 from genaug.vision.inference import Model
-from genaug.vision.networks import BFLOAT16, FLOAT32, build_network
+from genaug.vision.networks import build_network
+from genaug.vision.precision import BFLOAT16, FLOAT32
 
 CLASSIFIER = Model("classifiers/" + "c" * 32, FLOAT32)
 

@@ -18,7 +18,8 @@ from genaug.vision.classifiers import Classifier
 from genaug.vision.eyes import Answers, Served, to_shard
 from genaug.vision.images import encode_png
 from genaug.vision.inference import InferenceServer, Model, Models, Seen
-from genaug.vision.networks import FLOAT32, build_network
+from genaug.vision.networks import build_network
+from genaug.vision.precision import FLOAT32
 
 MODEL = Model("classifiers/" + "a" * 32, FLOAT32)
 OTHER = Model("classifiers/" + "b" * 32, FLOAT32)

@@ -6,7 +6,8 @@ import torch
 
 from genaug.shared.errors import InvalidArgument
 from genaug.vision.backbones import EFFICIENTNET_LITE0, MOBILENET_V2, SMALL_CNN, VGG19
-from genaug.vision.networks import DENSE, FINE_TUNED, FROZEN, LOGISTIC, PUBLISHED, Network, build_network
+from genaug.vision.heads import DENSE, LOGISTIC, PUBLISHED
+from genaug.vision.networks import FINE_TUNED, FROZEN, Network, build_network
 
 
 def small(size: int = 8, channels: int = 1, seed: int = 0) -> Network:
@@ -138,3 +139,10 @@ class TestFineTuned:
         shapes = [tuple(p.shape) for name, p in network.head.named_parameters() if name.endswith("weight")]
         assert shapes == [(512,), (256, 512), (128, 256), (64, 128), (5, 64)]
         assert network.drop.p == 0.6
+
+
+def test_a_finished_network_does_not_ask_for_its_first_weights() -> None:
+    net = build_network(
+        VGG19, image_size=32, channels=3, classes=2, seed=0, tuning=FINE_TUNED, weights="/gone", weights_sha256=""
+    )
+    assert net.spec["weights"] == "/gone"

@@ -9,7 +9,8 @@ import torch
 
 from genaug.shared.errors import FailedPrecondition, InvalidArgument
 from genaug.vision.backbones import EFFICIENTNET_LITE0, VGG19, Vgg19, build_body
-from genaug.vision.networks import FINE_TUNED, INT8, build_network
+from genaug.vision.networks import FINE_TUNED, build_network
+from genaug.vision.precision import INT8
 from genaug.vision.quantized import QuantizedVgg19, _convolved, _even, ranges_of
 
 

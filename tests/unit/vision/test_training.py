@@ -5,8 +5,6 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
@@ -14,23 +12,12 @@ from tests.shapes import CLASSES, shape
 
 from genaug.shared.errors import Cancelled, FailedPrecondition, InvalidArgument
 from genaug.vision.augment import Ranges
-from genaug.vision.backbones import EFFICIENTNET_LITE0, SMALL_CNN, VGG19
-from genaug.vision.networks import BFLOAT16, FINE_TUNED, FROZEN, PUBLISHED, Network, build_network
-from genaug.vision.training import (
-    CLASS_BALANCED,
-    LOGISTIC_C,
-    NATURAL,
-    PLATEAU,
-    Labelled,
-    Schedule,
-    Validated,
-    batches,
-    check_classes,
-    fit,
-    logits_of,
-    macro_recall,
-    train,
-)
+from genaug.vision.backbones import EFFICIENTNET_LITE0, SMALL_CNN
+from genaug.vision.heads import PUBLISHED
+from genaug.vision.networks import FROZEN, Network, build_network
+from genaug.vision.precision import BFLOAT16
+from genaug.vision.schedule import PLATEAU, Schedule
+from genaug.vision.training import LOGISTIC_C, Labelled, Validated, check_classes, fit, logits_of, macro_recall, train
 
 
 def network() -> Network:
@@ -113,46 +100,6 @@ def test_training_gives_back_the_threads_it_took() -> None:
     torch.set_num_threads(1)
 
 
-@given(
-    counts=st.lists(st.integers(1, 30), min_size=2, max_size=5),
-    batch=st.integers(1, 40),
-    seed=st.integers(0, 2**53),
-)
-@settings(max_examples=30, deadline=None)
-def test_natural_order_takes_every_row_alike(counts: list[int], batch: int, seed: int) -> None:
-    targets = np.repeat(np.arange(len(counts)), counts)
-    found = list(batches(targets, schedule=schedule(updates=20, batch_size=batch, seed=seed)))
-    assert [len(rows) for rows in found] == [batch] * 20
-    times = np.bincount(np.concatenate(found), minlength=len(targets))
-    assert times.max() - times.min() <= 1
-
-
-@given(
-    counts=st.lists(st.integers(1, 30), min_size=2, max_size=5),
-    batch=st.integers(1, 40),
-    seed=st.integers(0, 2**53),
-)
-@settings(max_examples=30, deadline=None)
-def test_balanced_order_takes_every_class_alike(counts: list[int], batch: int, seed: int) -> None:
-    targets = np.repeat(np.arange(len(counts)), counts)
-    plan = schedule(updates=20, batch_size=batch, seed=seed, sampling=CLASS_BALANCED)
-    found = list(batches(targets, schedule=plan))
-    for rows in found:
-        classes = np.bincount(targets[rows], minlength=len(counts))
-        assert classes.max() - classes.min() <= 2
-    times = np.bincount(np.concatenate(found), minlength=len(targets))
-    for index in range(len(counts)):
-        own = times[targets == index]
-        assert own.max() - own.min() <= 1
-
-
-def test_the_order_depends_on_the_seed() -> None:
-    targets = np.repeat(np.arange(3), 20)
-    first, again, other = (np.concatenate(list(batches(targets, schedule=schedule(seed=s)))) for s in (1, 1, 2))
-    assert (first == again).all()
-    assert (first != other).any()
-
-
 def test_macro_recall_counts_classes_not_rows() -> None:
     targets = np.array([0] * 90 + [1] * 10)
     assert macro_recall(targets, np.zeros(100, np.int64)) == 0.5
@@ -165,20 +112,6 @@ def test_logits_do_not_depend_on_the_mode_the_network_was_left_in() -> None:
     expected = logits_of(net, images.inputs)
     net.train()
     np.testing.assert_array_equal(logits_of(net, images.inputs), expected)
-
-
-@pytest.mark.parametrize(
-    "wrong", [{"updates": 0}, {"batch_size": 0}, {"learning_rate": 0.0}, {"learning_rate": float("nan")}]
-)
-def test_a_schedule_refuses_what_cannot_be(wrong: dict[str, object]) -> None:
-    with pytest.raises(InvalidArgument):
-        schedule(**wrong)
-
-
-def test_a_schedule_knows_its_samplings() -> None:
-    assert {schedule(sampling=name).sampling for name in (NATURAL, CLASS_BALANCED)} == {NATURAL, CLASS_BALANCED}
-    with pytest.raises(InvalidArgument, match="SAMPLING_ODD"):
-        schedule(sampling="SAMPLING_ODD")
 
 
 @pytest.mark.parametrize("classes", [[], ["lies"], ["lies", "lies"]])
@@ -246,20 +179,6 @@ def test_the_published_head_needs_two_images_an_update() -> None:
 
 
 class TestOptions:
-    def test_an_item_says_them(self) -> None:
-        item = {"updates": 5, "batch_size": 2, "learning_rate": 0.1, "sampling": NATURAL, "seed": 3}
-        assert Schedule.of(item) == Schedule(5, 2, 0.1, NATURAL, 3)
-        options = {"precision": BFLOAT16, "decay": PLATEAU, "class_weights": True, "augment": {"shift": 0.2}}
-        found = Schedule.of({**item, "training": options})
-        assert (found.precision, found.decay, found.class_weights) == (BFLOAT16, PLATEAU, True)
-        assert found.augment == Ranges(shift=0.2)
-
-    @pytest.mark.parametrize("changes", [{"precision": "PRECISION_INT8"}, {"decay": "DECAY_SOME"}])
-    def test_unknown_ones_are_refused(self, changes: dict[str, str]) -> None:
-        with pytest.raises(InvalidArgument) as caught:
-            schedule(**changes)
-        assert caught.value.reason == "BAD_SCHEDULE"
-
     @pytest.mark.parametrize(
         ("head", "changes"),
         [
@@ -328,10 +247,3 @@ class TestOptions:
         assert rates[:77] == [0.004] * 77
         np.testing.assert_allclose(rates[77:147], 0.003)
         np.testing.assert_allclose(rates[147:], 0.00225)
-
-
-def test_a_finished_network_does_not_ask_for_its_first_weights() -> None:
-    net = build_network(
-        VGG19, image_size=32, channels=3, classes=2, seed=0, tuning=FINE_TUNED, weights="/gone", weights_sha256=""
-    )
-    assert net.spec["weights"] == "/gone"
