@@ -11,6 +11,7 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,10 +23,10 @@ from genaug.labeling.model_store import TorchServe
 from genaug.labeling.open_inference import ModelServer, OnServer
 from genaug.shared.errors import GenaugError
 from genaug.shared.settings import OpenInferenceSettings
-from genaug.v1 import classifier_pb2
+from genaug.v1 import classifier_pb2, common_pb2
 from genaug.vision.images import encode_png
 from genaug.vision.inference import Model, Seen
-from genaug.vision.precision import FLOAT32
+from genaug.vision.precision import BFLOAT16, FLOAT32
 
 LABELER = classifier_pb2.Classifier.ROLE_LABELER
 
@@ -39,14 +40,15 @@ class Served:
     labeler: classifier_pb2.Classifier
     name: str
     server: subprocess.Popen[bytes]
+    folder: Path
 
-    def predictor(self, **changes: object) -> tuple[ModelServer, OnServer]:
+    def predictor(self, precision: str = FLOAT32, **changes: object) -> tuple[ModelServer, OnServer]:
         settings = OpenInferenceSettings(
             **{"address": f"127.0.0.1:{self.port}", "patience_s": 100, "deadline_s": 20, **changes}
         )
         server = ModelServer(settings, queue=1000)
         record = {"classes": list(self.labeler.classes)}
-        return server, OnServer(server, Model(self.labeler.name, FLOAT32), record, name=settings.model, window=64)
+        return server, OnServer(server, Model(self.labeler.name, precision), record, name=settings.model, window=64)
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +74,7 @@ def served(home: Home, run: dict, tmp_path_factory: pytest.TempPathFactory) -> I
         # The run has a second labeler; the one that was trained last is served.
         labeler = max(labelers, key=lambda one: (one.create_time, one.name))
         assert name.startswith(labeler.name.removeprefix("classifiers/"))
-        yield Served(port, TorchServe(f"http://127.0.0.1:{management}"), labeler, name, server)
+        yield Served(port, TorchServe(f"http://127.0.0.1:{management}"), labeler, name, server, folder)
     finally:
         kept.terminate()
         server.terminate()
@@ -98,13 +100,22 @@ def digits(count: int) -> list[bytes]:
     return [encode_png((image * 15).astype(np.uint8)[:, :, None]) for image in load_digits().images[:count]]
 
 
-def test_the_same_labels_through_both(served: Served, home: Home) -> None:
+@pytest.mark.parametrize("precision", [FLOAT32, BFLOAT16])
+def test_the_same_labels_through_both(served: Served, home: Home, precision: str) -> None:
+    word = precision.removeprefix("PRECISION_")
+    if precision != FLOAT32:
+        # Unlike the other, which `sync` has brought.
+        digest = served.labeler.name.removeprefix("classifiers/")
+        exported = ("classifier", "export", digest, "--format", "torchserve", "--precision", word)
+        home.run(*exported, "--output", str(served.folder))
+        served.management.load(f"{digest}-{word.lower()}")
     images = digits(200)
-    server, remote = served.predictor()
+    server, remote = served.predictor(precision)
     far = list(remote.predict(iter(images)))
     server.close()
     with open_client(home) as client:
-        near = list(client.label_images(served.labeler.name, images, top_k=0))
+        number = common_pb2.Precision.Value(precision)
+        near = list(client.label_images(served.labeler.name, images, top_k=0, precision=number))
     classes = list(served.labeler.classes)
     ours = np.array([[{t.class_name: t.probability for t in one.top}[c] for c in classes] for one in near])
     theirs = np.stack([one.probabilities for one in far])

@@ -199,6 +199,8 @@ class Labelers:
         self._store = store
         self._known: dict[str, str] = {}
         """By digest when it was trained; empty for what is no labeler."""
+        self._fits: dict[Model, bool] = {}
+        """Whether a labeler can compute in a number format."""
 
     def newest(self, count: int, precision: str) -> list[Model]:
         """Those that were trained last and can compute in `precision`, at most `count`."""
@@ -206,9 +208,13 @@ class Labelers:
             if digest not in self._known:
                 self._read(digest)
         times = sorted(((time, digest) for digest, time in self._known.items() if time), reverse=True)
-        names = (f"classifiers/{digest}" for _, digest in times)
-        fitting = (name for name in names if computes_in(self._store, name, precision))
-        return [Model(name, precision) for name in islice(fitting, count)]
+        models = (Model(f"classifiers/{digest}", precision) for _, digest in times)
+        return list(islice(filter(self._fit, models), count))
+
+    def _fit(self, model: Model) -> bool:
+        if model not in self._fits:
+            self._fits[model] = computes_in(self._store, model.name, model.precision)
+        return self._fits[model]
 
     def _read(self, digest: str) -> None:
         try:
