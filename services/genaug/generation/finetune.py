@@ -49,7 +49,7 @@ DEFAULTS: dict[str, Any] = {
 """What a diffusion generator's specification may leave out."""
 
 _FEWEST_IMAGES = 2
-_LARGEST_PIXELS, _LARGEST_LATENTS = 64, 512
+_LARGEST_PIXELS, _LARGEST_SIDE = 64, 512
 _PREDICTIONS = {"PREDICTION_V": "v_prediction", "PREDICTION_EPSILON": "epsilon", "PREDICTION_IMAGE": "sample"}
 _PRECISIONS = ("PRECISION_FLOAT32", "PRECISION_BFLOAT16")
 # Subjects of a class below which none of them is held out.
@@ -285,10 +285,11 @@ def _grid_key(name: str, update: int) -> str:
 
 def _check_shape(spec: Mapping[str, Any]) -> None:
     side, channels = spec["image_size"], spec["channels"]
-    latent = bool(spec["autoencoder"])
-    step, largest = (16, _LARGEST_LATENTS) if latent else (8, _LARGEST_PIXELS)
+    # Only a network that draws pixels is limited by them: transforms take any size.
+    pixels = spec["kind"] == class_conditional.KIND and not spec["autoencoder"]
+    step, largest = (16 if spec["autoencoder"] else 8, _LARGEST_PIXELS if pixels else _LARGEST_SIDE)
     if side % step or not step <= side <= largest:
-        hint = "" if latent or side <= largest else "; larger ones are drawn in latents: name generator.autoencoder"
+        hint = "; larger ones are drawn in latents: name generator.autoencoder" if pixels and side > largest else ""
         raise InvalidArgument(
             f"generator.image_size: {side} is not a multiple of {step} from {step} to {largest}{hint}",
             reason="BAD_SIZE",

@@ -296,3 +296,9 @@ def test_every_way_to_train_draws(world: World, changes: dict[str, Any]) -> None
     assert drawn[0].pixels.shape == (size, size, changes.get("channels", 1))
     named = {"PREDICTION_EPSILON": "epsilon", "PREDICTION_IMAGE": "sample"}
     assert artefact.config["schedule"]["prediction_type"] == named.get(changes.get("prediction", ""), "v_prediction")
+
+
+def test_transforms_take_photographs_as_large_as_those_drawn_in_latents(world: World) -> None:
+    """A traditional scenario stands beside images of 128 pixels; nothing of it is drawn in pixels by a network."""
+    name = world.finetune(kind="KIND_TRANSFORMS", image_size=128)
+    assert world.stores("generation").get_json(f"{name}/generator.json")["image_size"] == 128
