@@ -163,7 +163,7 @@ def generate(
             guidance_scale=guidance_scale,
         ):
             stem = f"{_file_word(class_name)}-{image.receipt.seed}-{image.receipt.index:06d}"
-            write_file(output / f"{stem}.png", image.png)
+            write_file(output / f"{stem}.png", image.data)
             receipt = json_format.MessageToJson(image.receipt, preserving_proto_field_name=True)
             write_file(output / f"{stem}.json", receipt.encode())
             drawn += 1
@@ -215,7 +215,7 @@ def regenerate(
         raise InvalidArgument(f"{receipt}: no receipt ({error})", reason="BAD_RECEIPT") from None
     with client() as server:
         response = server.regenerate(message)
-    write_file(output, response.image.png)
+    write_file(output, response.image.data)
     stderr.print(f"{output}: {'the same pixels' if response.same_pixels else 'other pixels than the receipt says'}")
     if not response.same_pixels:
         raise SystemExit(1)

@@ -4,7 +4,7 @@
 
     with Client() as client:                       # starts a server over GENAUG_HOME; Client("host:port") calls one
         for image in client.generate("generators/…", "cataract", count=16, seed=1):
-            Path(f"{image.receipt.index}.png").write_bytes(image.png)
+            Path(f"{image.receipt.index}.png").write_bytes(image.data)
 
 Errors are those of `genaug.shared.errors`, whatever the wire says.
 """

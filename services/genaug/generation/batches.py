@@ -3,17 +3,35 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
-from genaug.generation.receipts import Drawn, Sampler, Wanted, draw_digest, draw_key, receipt_json, sampler_json
+from genaug.generation.faults import Inspector
+from genaug.generation.receipts import (
+    Drawn,
+    Fault,
+    Sampler,
+    Source,
+    Steps,
+    Wanted,
+    draw_digest,
+    draw_key,
+    receipt_json,
+    sampler_json,
+)
 from genaug.shared.digests import canonical_json, digest_of, sha256
-from genaug.shared.errors import NotFound
-from genaug.shared.manifest import Row, Source, write_rows
-from genaug.shared.metrics import IMAGES_GENERATED
-from genaug.shared.store import Store
-from genaug.vision.images import decode, encode_png, pixel_sha256
+from genaug.shared.errors import InvalidArgument, NotFound
+from genaug.shared.manifest import Row, write_rows
+from genaug.shared.manifest import Source as RowSource
+from genaug.shared.metrics import DRAWS_REJECTED, IMAGES_GENERATED
+from genaug.shared.store import Store, damaged
+from genaug.vision.images import decode, pixel_sha256
+from genaug.vision.marks import encode_marked, receipt_of
+
+RECIPE = "batch/2"
 
 # The store answers and Pillow packs outside the interpreter's lock, beside the model's thread.
 _THREADS = 8
@@ -35,7 +53,7 @@ class BatchRequest:
     first_index: int
     sampler: Sampler | None
     """None for a generator that does not sample."""
-    source: Source
+    source: RowSource
 
     @property
     def name(self) -> str:
@@ -47,12 +65,17 @@ class BatchRequest:
             "first_index": self.first_index,
             "sampler": sampler_json(self.sampler),
         }
-        return f"batches/{digest_of('batch/1', inputs)}"
+        return f"batches/{digest_of(RECIPE, inputs)}"
 
     @property
     def manifest(self) -> str:
         """Where its manifest lies."""
         return f"{self.name}/manifest.parquet"
+
+    @property
+    def record(self) -> str:
+        """Where its record lies, written before the manifest."""
+        return f"{self.name}/batch.json"
 
     def wanted(self) -> list[Wanted]:
         """Its images, by class, then by index."""
@@ -65,106 +88,153 @@ class BatchRequest:
 
 @dataclass(frozen=True)
 class Done:
-    """How many images are in the store."""
+    """How far a batch is."""
 
     done: int
+    """Images in the store."""
     total: int
+    steps: Steps
 
 
 @dataclass(frozen=True)
 class Filled:
     """The batch is whole."""
 
-    drawn: int
-    """Images that had to be made."""
+    record: dict[str, Any]
+    """The message `Batch` as JSON."""
 
 
-DrawMissing = Callable[[Sequence[Wanted]], Iterator[Drawn]]
+DrawMissing = Callable[[Sequence[Wanted]], Iterator[Drawn | Steps]]
 
 
 def fill_batch(
-    store: Store,
-    request: BatchRequest,
-    *,
-    draw_missing: DrawMissing,
-    parents: Callable[[Wanted], tuple[str, ...]],
-    bucket: int,
+    store: Store, request: BatchRequest, source: Source, *, draw_missing: DrawMissing
 ) -> Iterator[Done | Filled]:
-    """Have every image of `request` in the store, then write its manifest.
+    """Have every image of `request` in the store, then write its manifest. Draws that are no images are left out.
 
     Args:
+        source: What the receipts say of the generator.
         draw_missing: Draws images, in order. Encoding and upload run on threads of their own meanwhile.
-        parents: The real images behind one image.
-        bucket: The generator's.
 
     Yields:
-        `Done` twice a second, then `Filled`.
+        `Done` as steps are taken, twice a second at most; then `Filled`.
 
     Raises:
         What `draw_missing` raises, once the images that were drawn are in the store.
     """
     wanted = request.wanted()
+    rejected: Counter[tuple[str, Fault]] = Counter()
+    inspector = Inspector()
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="upload") as pool:
-        rows = dict(
-            zip(wanted, pool.map(lambda one: _stored(store, request, one, parents(one), bucket), wanted), strict=True)
-        )
-        missing = [one for one in wanted if rows[one] is None]
-        found, last = len(wanted) - len(missing), time.monotonic()
-        yield Done(found, len(wanted))
-        uploads: list[Future[Row]] = []
-        for drawn in draw_missing(missing) if missing else ():
-            uploads.append(pool.submit(_store, store, request, drawn))
-            if len(uploads) > _WAITING:
-                # Neither draw on while the store refuses, nor let images pile up before one that is slow.
-                uploads[-_WAITING - 1].result()
+        stored = dict(zip(wanted, pool.map(lambda one: _stored(store, request, one), wanted), strict=True))
+        missing = [one for one in wanted if stored[one] is None]
+        found, steps, last = len(wanted) - len(missing), Steps(0, 0, 0), time.monotonic()
+        yield Done(found, len(wanted), steps)
+        uploads: dict[Wanted, Future[Row]] = {}
+        waiting: list[Future[Row]] = []
+        before = iter(wanted)
+        for event in draw_missing(missing) if missing else ():
+            if isinstance(event, Steps):
+                steps = event
+            else:
+                # What was stored before this one counts as seen before it.
+                for one in before:
+                    if one == event.wanted:
+                        break
+                    if (known := stored[one]) is not None and request.sampler is not None:
+                        inspector.fault(known.drawn)
+                fault = inspector.fault(event) if request.sampler is not None else None
+                if fault:
+                    rejected[event.wanted.class_name, fault] += 1
+                    DRAWS_REJECTED.labels(fault.removeprefix("REASON_").lower()).inc()
+                else:
+                    uploads[event.wanted] = pool.submit(_store, store, request, source, event)
+                    waiting.append(uploads[event.wanted])
+                if len(waiting) > _WAITING:
+                    # Neither draw on while the store refuses, nor let images pile up before one that is slow.
+                    waiting.pop(0).result()
             if time.monotonic() - last > _INTERVAL:
                 last = time.monotonic()
-                yield Done(found + sum(upload.done() for upload in uploads), len(wanted))
-        rows.update(zip(missing, (upload.result() for upload in uploads), strict=True))
-    write_rows(store, request.manifest, (row for row in rows.values() if row is not None))
-    yield Done(len(wanted), len(wanted))
-    yield Filled(len(missing))
+                yield Done(found + sum(one.done() for one in uploads.values()), len(wanted), steps)
+        rows = {one: known.row for one, known in stored.items() if known is not None}
+        rows |= {one: upload.result() for one, upload in uploads.items()}
+    made = Counter(one.class_name for one in rows)
+    record = {
+        "name": request.name,
+        "manifest": request.manifest,
+        "counts": [{"class_name": name, "count": made[name]} for name in sorted(request.counts)],
+        "rejected": [
+            {"class_name": name, "reason": fault, "count": count} for (name, fault), count in sorted(rejected.items())
+        ],
+    }
+    store.put_new_json(request.record, record)
+    write_rows(store, request.manifest, (rows[one] for one in wanted if one in rows))
+    yield Done(len(rows), len(wanted), steps)
+    yield Filled({**record, "drawn": len(uploads)})
 
 
-def _stored(
-    store: Store, request: BatchRequest, wanted: Wanted, parent_ids: tuple[str, ...], bucket: int
-) -> Row | None:
-    """The row of an image that the store has; None when it has not."""
+def finished_batch(store: Store, request: BatchRequest) -> dict[str, Any] | None:
+    """The message `Batch` as JSON, drawn by others before; None when it is not whole."""
+    if not store.exists(request.manifest):
+        return None
+    return {**store.get_json(request.record), "drawn": 0}
+
+
+@dataclass(frozen=True)
+class _Stored:
+    drawn: Drawn
+    row: Row
+
+
+def _stored(store: Store, request: BatchRequest, wanted: Wanted) -> _Stored | None:
+    """An image that the store has, with the receipt that it carries; None when it has not."""
     digest = draw_digest(request.generator, wanted, request.sampler)
     try:
         png = store.get(draw_key(digest))
     except NotFound:
         return None
-    return _row(request, Drawn(wanted, decode(png), bucket, parent_ids), png=png, digest=digest)
+    return _known(request, wanted, png, digest=digest)
 
 
-def _store(store: Store, request: BatchRequest, drawn: Drawn) -> Row:
+def _store(store: Store, request: BatchRequest, source: Source, drawn: Drawn) -> Row:
     """Store an image and return its row. Where another has been stored meanwhile, that one counts."""
     digest = draw_digest(request.generator, drawn.wanted, request.sampler)
-    png = encode_png(drawn.pixels)
+    receipt = receipt_json(source, drawn, sampler=request.sampler, pixel_sha256=pixel_sha256(drawn.pixels))
+    png = encode_marked(drawn.pixels, receipt)
     if store.put_new(draw_key(digest), png):
         IMAGES_GENERATED.labels(drawn.wanted.class_name).inc()
-        return _row(request, drawn, png=png, digest=digest)
-    png = store.get(draw_key(digest))
-    stored = Drawn(drawn.wanted, decode(png), drawn.bucket, drawn.parent_ids)
-    return _row(request, stored, png=png, digest=digest)
+        return _row(request, drawn.wanted, receipt, png=png)
+    return _known(request, drawn.wanted, store.get(draw_key(digest)), digest=digest).row
 
 
-def _row(request: BatchRequest, drawn: Drawn, *, png: bytes, digest: str) -> Row:
-    wanted, pixels = drawn.wanted, pixel_sha256(drawn.pixels)
-    receipt = receipt_json(request.generator, drawn, sampler=request.sampler, digest=digest, pixel_sha256=pixels)
+def _known(request: BatchRequest, wanted: Wanted, png: bytes, *, digest: str) -> _Stored:
+    key = draw_key(digest)
+    try:
+        receipt = receipt_of(png)
+        pixels = decode(png)
+    except InvalidArgument as error:
+        raise damaged(key, error.message) from None
+    if receipt.get("draw") != digest or receipt.get("pixel_sha256") != pixel_sha256(pixels):
+        raise damaged(key, "its receipt is another image's")
+    drawn = Drawn(wanted, pixels, int(receipt["bucket"]), tuple(receipt.get("parent_ids", ())))
+    return _Stored(drawn, _row(request, wanted, receipt, png=png))
+
+
+def _row(request: BatchRequest, wanted: Wanted, receipt: Mapping[str, object], *, png: bytes) -> Row:
+    digest = str(receipt["draw"])
+    parents = receipt.get("parent_ids", ())
     return Row(
         image_id=digest,
         uri=draw_key(digest),
         content_sha256=sha256(png),
-        pixel_sha256=pixels,
+        pixel_sha256=str(receipt["pixel_sha256"]),
         class_name=wanted.class_name,
         split="train",
         source=request.source,
         generator=request.generator,
-        prompt=wanted.class_name,
+        prompt=str(receipt.get("prompt") or wanted.class_name),
         seed=wanted.seed,
         index=wanted.index,
-        parent_ids=drawn.parent_ids,
+        parent_ids=tuple(map(str, parents)) if isinstance(parents, (list, tuple)) else (),
         receipt=canonical_json(receipt).decode(),
     )

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
 
+from genaug.generation.denoise import draw_lot
 from genaug.generation.generators import Generator
+from genaug.generation.generators.transforms import Transforms
 from genaug.generation.receipts import Drawn, Sampler, Wanted
 from genaug.shared.errors import Cancelled, InvalidArgument
 
@@ -15,9 +18,7 @@ _LARGEST_BUCKET = 1024
 def draw(
     generator: Generator, wanted: Sequence[Wanted], *, sampler: Sampler, active: Callable[[], bool], bucket: int = 0
 ) -> Iterator[Drawn]:
-    """Yield the images of `wanted`, in order, as their batches finish.
-
-    Every batch is padded to the generator's bucket: an image's decoded pixels do not depend on who shares its batch.
+    """Yield the images of `wanted`, in order, a bucket at a time, with nobody else at work on the device.
 
     Args:
         wanted: Images of classes that are the generator's.
@@ -28,11 +29,33 @@ def draw(
         InvalidArgument: the bucket is out of range.
         Cancelled: `active()` turned false; the images yielded so far are whole.
     """
-    size = bucket or generator.bucket
-    if not 1 <= size <= _LARGEST_BUCKET:
-        raise InvalidArgument(f"receipt.bucket: {size} is not within 1 and {_LARGEST_BUCKET}", reason="BAD_RECEIPT")
-    for start in range(0, len(wanted), size):
-        batch = generator.make(wanted[start : start + size], sampler=sampler, bucket=size, active=active)
-        if batch is None:
-            raise Cancelled("drawing was cancelled; what was finished is kept", reason="CANCELLED_BY_CALLER")
-        yield from batch
+    if isinstance(generator, Transforms):
+        for one in wanted:
+            if not active():
+                raise cancelled()
+            yield generator.make(one)
+        return
+    size = checked_bucket(bucket or generator.bucket)
+    for _, found in groupby(wanted, key=lambda one: generator.variant(one.class_name, sampler)):
+        of_variant = list(found)
+        for start in range(0, len(of_variant), size):
+            lot = draw_lot(generator, of_variant[start : start + size], sampler, bucket=size, active=active)
+            if lot is None:
+                raise cancelled()
+            yield from lot
+
+
+def checked_bucket(bucket: int) -> int:
+    """A bucket that may come from a receipt.
+
+    Raises:
+        InvalidArgument: it is out of range.
+    """
+    if not 1 <= bucket <= _LARGEST_BUCKET:
+        raise InvalidArgument(f"receipt.bucket: {bucket} is not within 1 and {_LARGEST_BUCKET}", reason="BAD_RECEIPT")
+    return bucket
+
+
+def cancelled() -> Cancelled:
+    """The error for a caller who has left."""
+    return Cancelled("drawing was cancelled; what was finished is kept", reason="CANCELLED_BY_CALLER")

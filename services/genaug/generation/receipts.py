@@ -2,21 +2,41 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
 
 from genaug.shared.digests import digest_of
+from genaug.shared.provenance import revision
 from genaug.vision.images import Pixels
+
+RECIPE = "draw/2"
+
+Fault = Literal["REASON_NOT_FINITE", "REASON_CONSTANT", "REASON_BLACK", "REASON_DUPLICATE"]
+"""Why a draw is no image."""
 
 
 @dataclass(frozen=True)
 class Sampler:
-    """How a diffusion image is sampled."""
+    """How a diffusion image is sampled, with nothing left open."""
 
     steps: int = 20
-    """DPM-Solver++ steps, 1 to 1000."""
+    """Denoising steps, 1 to 1000."""
     guidance_scale: float = 1.5
     """Classifier-free guidance, 1 (none) to 100."""
+    scheduler: str = "DPMSolverMultistepScheduler"
+    """By diffusers' name."""
+    negative_prompt: str = ""
+    image_size: int = 0
+    """Height and width, pixels; 0 for the generator's own."""
+    strength: float = 0.0
+    """Share of the noise with which drawing starts from a training image; 0 from noise alone."""
+    profile: str = "PROFILE_FULL"
+    precision: str = "PRECISION_FLOAT32"
+
+    def guided(self, step: int, *, of: int) -> bool:
+        """Whether a step, counted from 0, is guided; TURBO guides in the first half (arXiv:2404.07724)."""
+        early = self.profile != "PROFILE_TURBO" or 2 * step < of
+        return self.guidance_scale != 1 and early
 
 
 @dataclass(frozen=True)
@@ -38,6 +58,34 @@ class Drawn:
     """Images that were computed together."""
     parent_ids: tuple[str, ...] = ()
     """Real images it was transformed from."""
+    finite: bool = True
+    """Whether the network's numbers stayed finite; where not, the pixels mean nothing."""
+
+
+@dataclass(frozen=True)
+class Steps:
+    """How far a request is."""
+
+    done: int
+    """Denoising steps of all its images."""
+    total: int
+    position: int
+    """Requests of other callers that start before it; 0 once it has started."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """The generator behind a draw, as its receipts say it."""
+
+    generator: str
+    """ "generators/{digest}"."""
+    base: str = ""
+    """ "bases/{digest}"; empty where there is none."""
+    weights_sha256: str = ""
+    captions: dict[str, str] = field(default_factory=dict)
+    """By class, where captions are what it is asked with."""
+    device: str = ""
+    """What it is drawn on."""
 
 
 def draw_digest(generator: str, wanted: Wanted, sampler: Sampler | None) -> str:
@@ -48,10 +96,9 @@ def draw_digest(generator: str, wanted: Wanted, sampler: Sampler | None) -> str:
         sampler: None for a generator that does not sample.
     """
     return digest_of(
-        "draw/1",
+        RECIPE,
         {
             "generator": generator,
-            "prompt": wanted.class_name,
             "class": wanted.class_name,
             "seed": wanted.seed,
             "index": wanted.index,
@@ -70,18 +117,24 @@ def sampler_json(sampler: Sampler | None) -> dict[str, Any]:
     return {} if sampler is None else asdict(sampler)
 
 
-def receipt_json(
-    generator: str, drawn: Drawn, *, sampler: Sampler | None, digest: str, pixel_sha256: str
-) -> dict[str, Any]:
+def receipt_json(source: Source, drawn: Drawn, *, sampler: Sampler | None, pixel_sha256: str) -> dict[str, Any]:
     """The message `Receipt` as JSON: everything needed to draw the image again."""
-    return {
-        "generator": generator,
-        "class_name": drawn.wanted.class_name,
-        "seed": drawn.wanted.seed,
-        "index": drawn.wanted.index,
+    wanted = drawn.wanted
+    found: dict[str, Any] = {
+        "generator": source.generator,
+        "class_name": wanted.class_name,
+        "seed": wanted.seed,
+        "index": wanted.index,
         "sampler": sampler_json(sampler),
         "bucket": drawn.bucket,
         "pixel_sha256": pixel_sha256,
         "parent_ids": list(drawn.parent_ids),
-        "draw": digest,
+        "draw": draw_digest(source.generator, wanted, sampler),
+        "prompt": source.captions.get(wanted.class_name, ""),
+        "base": source.base,
+        "weights_sha256": source.weights_sha256,
+        "image_size": drawn.pixels.shape[0],
+        "revision": revision(),
+        "device": source.device,
     }
+    return {key: value for key, value in found.items() if value not in ("", {}, [])}

@@ -4,38 +4,38 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import grpc
 
 from genaug.generation.artefacts import check_classes, read_record, samples
-from genaug.generation.batches import BatchRequest, Done, fill_batch
-from genaug.generation.receipts import Drawn, Sampler, Wanted, draw_digest, receipt_json
+from genaug.generation.batches import BatchRequest, Done, fill_batch, finished_batch
+from genaug.generation.faults import Inspector
+from genaug.generation.receipts import Drawn, Sampler, Source, Steps, Wanted, draw_digest, receipt_json
+from genaug.generation.sampling import read_sampler
+from genaug.shared.digests import sha256
 from genaug.shared.errors import InvalidArgument
+from genaug.shared.metrics import DRAWS_REJECTED
 from genaug.shared.names import digest_id
-from genaug.shared.protojson import from_dict
+from genaug.shared.protojson import from_dict, to_dict
 from genaug.shared.server import Room, page
 from genaug.shared.settings import Settings
 from genaug.shared.store import Store
 from genaug.v1 import common_pb2, generation_service_pb2_grpc, generator_pb2
 from genaug.v1 import generation_service_pb2 as wire
-from genaug.vision.images import encode_png, pixel_sha256
+from genaug.vision.images import pixel_sha256
+from genaug.vision.marks import Format, encode_marked
 
 if TYPE_CHECKING:
-    from genaug.generation.models import Models
+    from genaug.generation.drawing import DrawingServer
+    from genaug.generation.generators import Generator
 
 log = logging.getLogger(__name__)
 
 MAX_IMAGES = 100_000
-MAX_STEPS = 1000
-MAX_GUIDANCE = 100.0
 MAX_INDEX = 2**53
-# Seconds between two events of progress.
-_INTERVAL = 0.5
-
-Active = Callable[[], bool]
 
 
 class GenerationServicer(generation_service_pb2_grpc.GenerationServiceServicer):
@@ -51,7 +51,7 @@ class GenerationServicer(generation_service_pb2_grpc.GenerationServiceServicer):
     def __init__(self, store: Store, settings: Settings) -> None:
         self._store = store
         self._settings = settings
-        self._models: Models | None = None
+        self._drawing: DrawingServer | None = None
         self._lock = threading.Lock()
 
     def warm_up(self) -> None:
@@ -61,8 +61,8 @@ class GenerationServicer(generation_service_pb2_grpc.GenerationServiceServicer):
     def close(self) -> None:
         """Let the models' thread end."""
         with self._lock:
-            if self._models is not None:
-                self._models.close()
+            if self._drawing is not None:
+                self._drawing.close()
 
     def GetGenerator(self, request: wire.GetGeneratorRequest, context: grpc.ServicerContext) -> generator_pb2.Generator:
         return from_dict(generator_pb2.Generator, self._record(request.name))
@@ -80,11 +80,11 @@ class GenerationServicer(generation_service_pb2_grpc.GenerationServiceServicer):
         self, request: wire.GenerateImagesRequest, context: grpc.ServicerContext
     ) -> Iterator[wire.GenerateImagesResponse]:
         record = self._record(request.generator)
-        batch = _batch_request(request, record)
-        check_classes(record, batch.counts)
+        asked = _Request(_batch_request(request, record), _source(record))
+        check_classes(record, asked.batch.counts)
         if request.output == wire.GenerateImagesRequest.OUTPUT_INLINE:
-            return self._draw_inline(batch, active=context.is_active)
-        return self._draw_into_store(batch, active=context.is_active)
+            return self._draw_inline(asked, _format(request), context)
+        return self._draw_into_store(asked, context)
 
     def RegenerateImage(
         self, request: wire.RegenerateImageRequest, context: grpc.ServicerContext
@@ -92,7 +92,7 @@ class GenerationServicer(generation_service_pb2_grpc.GenerationServiceServicer):
         receipt = request.receipt
         record = self._record(receipt.generator)
         check_classes(record, [receipt.class_name])
-        sampler = _sampler(receipt.sampler) if samples(record) else None
+        sampler = read_sampler(to_dict(receipt.sampler), record)
         wanted = Wanted(receipt.class_name, receipt.seed, _index(receipt.index, field="receipt.index"))
         digest = draw_digest(receipt.generator, wanted, sampler)
         if receipt.draw and receipt.draw != digest:
@@ -101,60 +101,96 @@ class GenerationServicer(generation_service_pb2_grpc.GenerationServiceServicer):
                 "send the receipt as it was given",
                 reason="BAD_RECEIPT",
             )
-        models = self._opened()
-        generator = models.load(receipt.generator)
-        drawn = models.draw(
-            generator, [wanted], sampler=sampler or Sampler(), active=context.is_active, bucket=receipt.bucket
+        server = self._opened()
+        generator = server.load(receipt.generator)
+        _check(generator, sampler)
+        events = server.draw(
+            generator,
+            [wanted],
+            sampler=sampler or Sampler(),
+            client=_client(context),
+            active=context.is_active,
+            bucket=receipt.bucket if sampler else 0,
         )
-        image = _image(receipt.generator, next(drawn), sampler)
+        drawn = next(event for event in events if isinstance(event, Drawn))
+        source = replace(_source(record), device=server.device)
+        image = _image(drawn, _receipt(source, drawn, sampler), "PNG")
         return wire.RegenerateImageResponse(image=image, same_pixels=image.receipt.pixel_sha256 == receipt.pixel_sha256)
 
-    def _draw_inline(self, batch: BatchRequest, *, active: Active) -> Iterator[wire.GenerateImagesResponse]:
-        models, wanted = self._opened(), batch.wanted()
-        generator = models.load(batch.generator)
-        yield _progress(0, len(wanted))
-        last = time.monotonic()
-        drawn = models.draw(generator, wanted, sampler=batch.sampler or Sampler(), active=active)
-        for done, one in enumerate(drawn, start=1):
-            # At most 512×512 RGB: below a message's 4 MB even where nothing can be packed.
-            yield wire.GenerateImagesResponse(image=_image(batch.generator, one, batch.sampler))
-            if time.monotonic() - last > _INTERVAL or done == len(wanted):
-                last = time.monotonic()
-                yield _progress(done, len(wanted))
-
-    def _draw_into_store(self, batch: BatchRequest, *, active: Active) -> Iterator[wire.GenerateImagesResponse]:
-        if self._store.exists(batch.manifest):
-            yield _finished(batch, drawn=0)
-            return
-        models = self._opened()
-        generator = models.load(batch.generator)
-        sampler = batch.sampler or Sampler()
-        events = fill_batch(
-            self._store,
-            batch,
-            draw_missing=lambda missing: models.draw(generator, missing, sampler=sampler, active=active),
-            parents=generator.parents,
-            bucket=generator.bucket,
-        )
-        for event in events:
-            if isinstance(event, Done):
-                yield _progress(event.done, event.total)
+    def _draw_inline(
+        self, request: _Request, format: Format, context: grpc.ServicerContext
+    ) -> Iterator[wire.GenerateImagesResponse]:
+        batch, inspector = request.batch, Inspector()
+        wanted = batch.wanted()
+        server = self._opened()
+        source = replace(request.source, device=server.device)
+        generator = server.load(batch.generator)
+        _check(generator, batch.sampler)
+        steps, done = Steps(0, 0, 0), 0
+        yield _progress(0, len(wanted), steps)
+        for event in server.draw(
+            generator, wanted, sampler=batch.sampler or Sampler(), client=_client(context), active=context.is_active
+        ):
+            if isinstance(event, Steps):
+                steps = event
             else:
-                log.info("batch filled", extra={"batch": batch.name, "drawn": event.drawn})
-                yield _finished(batch, drawn=event.drawn)
+                done += 1
+                fault = inspector.fault(event) if batch.sampler else None
+                receipt = _receipt(source, event, batch.sampler)
+                if fault:
+                    DRAWS_REJECTED.labels(fault.removeprefix("REASON_").lower()).inc()
+                    reason = generator_pb2.Rejection.Reason.Value(fault)
+                    rejected = wire.RejectedDraw(reason=reason, receipt=from_dict(generator_pb2.Receipt, receipt))
+                    yield wire.GenerateImagesResponse(rejected=rejected)
+                else:
+                    yield wire.GenerateImagesResponse(image=_image(event, receipt, format))
+            yield _progress(done, len(wanted), steps)
+
+    def _draw_into_store(
+        self, request: _Request, context: grpc.ServicerContext
+    ) -> Iterator[wire.GenerateImagesResponse]:
+        batch = request.batch
+        found = finished_batch(self._store, batch)
+        if found is not None:
+            yield wire.GenerateImagesResponse(batch=from_dict(generator_pb2.Batch, found))
+            return
+        server = self._opened()
+        generator = server.load(batch.generator)
+        _check(generator, batch.sampler)
+
+        def draw_missing(missing: Sequence[Wanted]) -> Iterator[Drawn | Steps]:
+            sampler, client = batch.sampler or Sampler(), _client(context)
+            return server.draw(generator, missing, sampler=sampler, client=client, active=context.is_active)
+
+        source = replace(request.source, device=server.device)
+        for event in fill_batch(self._store, batch, source, draw_missing=draw_missing):
+            if isinstance(event, Done):
+                yield _progress(event.done, event.total, event.steps)
+            else:
+                log.info("batch filled", extra={"batch": batch.name, "drawn": event.record["drawn"]})
+                yield wire.GenerateImagesResponse(batch=from_dict(generator_pb2.Batch, event.record))
 
     def _record(self, name: str) -> dict[str, Any]:
         digest_id(name, "generators")
         return read_record(self._store, name)
 
-    def _opened(self) -> Models:
-        """The models, with torch, which the first call imports: the server itself starts in a second."""
+    def _opened(self) -> DrawingServer:
+        """What draws, with torch, which the first call imports: the server itself starts in a second."""
         with self._lock:
-            if self._models is None:
-                from genaug.generation.models import Models
+            if self._drawing is None:
+                from genaug.generation.drawing import DrawingServer
 
-                self._models = Models(self._store, device=self._settings.device, threads=self._settings.threads)
-            return self._models
+                settings = self._settings
+                self._drawing = DrawingServer(
+                    self._store, settings.generation, device=settings.device, threads=settings.threads
+                )
+            return self._drawing
+
+
+@dataclass(frozen=True)
+class _Request:
+    batch: BatchRequest
+    source: Source
 
 
 def register(server: grpc.Server, settings: Settings) -> Room:
@@ -167,13 +203,12 @@ def register(server: grpc.Server, settings: Settings) -> Room:
 def _batch_request(request: wire.GenerateImagesRequest, record: dict[str, Any]) -> BatchRequest:
     if request.output not in wire.GenerateImagesRequest.Output.values():
         raise InvalidArgument(f"output: {request.output} is not a value of Output", reason="BAD_OUTPUT")
-    sampler = _sampler(request.sampler)
     return BatchRequest(
         generator=request.generator,
         counts=_counts(request),
         seed=request.seed,
         first_index=_index(request.first_index, field="first_index"),
-        sampler=sampler if samples(record) else None,
+        sampler=read_sampler(to_dict(request.sampler), record),
         source="synthetic" if samples(record) else "transformed",
     )
 
@@ -197,46 +232,59 @@ def _counts(request: wire.GenerateImagesRequest) -> dict[str, int]:
     return counts
 
 
-def _sampler(settings: generator_pb2.SamplerSettings) -> Sampler:
-    """The settings, with defaults for what is 0."""
-    default = Sampler()
-    steps = settings.steps or default.steps
-    guidance_scale = settings.guidance_scale or default.guidance_scale
-    if not 1 <= steps <= MAX_STEPS:
-        raise InvalidArgument(f"sampler.steps: {steps} is not within 1 and {MAX_STEPS}", reason="BAD_SAMPLER")
-    if not 1 <= guidance_scale <= MAX_GUIDANCE:
-        raise InvalidArgument(
-            f"sampler.guidance_scale: {guidance_scale} is not within 1 (no guidance) and {MAX_GUIDANCE:g}",
-            reason="BAD_SAMPLER",
-        )
-    return Sampler(steps, guidance_scale)
-
-
 def _index(value: int, *, field: str) -> int:
     if not 0 <= value <= MAX_INDEX:
         raise InvalidArgument(f"{field}: {value} is not within 0 and {MAX_INDEX}", reason="BAD_INDEX")
     return value
 
 
-def _image(generator: str, drawn: Drawn, sampler: Sampler | None) -> wire.GeneratedImage:
-    receipt = receipt_json(
-        generator,
-        drawn,
-        sampler=sampler,
-        digest=draw_digest(generator, drawn.wanted, sampler),
-        pixel_sha256=pixel_sha256(drawn.pixels),
-    )
-    return wire.GeneratedImage(png=encode_png(drawn.pixels), receipt=from_dict(generator_pb2.Receipt, receipt))
+def _format(request: wire.GenerateImagesRequest) -> Format:
+    if request.format not in wire.GenerateImagesRequest.Format.values():
+        raise InvalidArgument(f"format: {request.format} is not a value of Format", reason="BAD_FORMAT")
+    return "JPEG" if request.format == wire.GenerateImagesRequest.FORMAT_JPEG else "PNG"
 
 
-def _progress(done: int, total: int) -> wire.GenerateImagesResponse:
-    return wire.GenerateImagesResponse(
-        progress=common_pb2.Progress(step="drawing", done=done, total=total, unit="images")
+def _source(record: Mapping[str, Any]) -> Source:
+    return Source(
+        record["name"],
+        base=record.get("base", ""),
+        weights_sha256=record.get("weights_sha256", ""),
+        captions=dict(record.get("captions", {})),
     )
 
 
-def _finished(batch: BatchRequest, *, drawn: int) -> wire.GenerateImagesResponse:
-    counts = [common_pb2.ClassCount(class_name=name, count=count) for name, count in sorted(batch.counts.items())]
+def _check(generator: Generator, sampler: Sampler | None) -> None:
+    """Refuse settings that only the loaded generator knows it cannot draw with."""
+    check = getattr(generator, "check", None)
+    if sampler and check:
+        check(sampler)
+
+
+def _client(context: grpc.ServicerContext) -> str:
+    """Whose request it is: who shows the same token over the same connection."""
+    token = dict(context.invocation_metadata() or ()).get("authorization", "")
+    return f"{sha256(str(token).encode())[:16]} {context.peer()}"
+
+
+def _receipt(source: Source, drawn: Drawn, sampler: Sampler | None) -> dict[str, Any]:
+    return receipt_json(source, drawn, sampler=sampler, pixel_sha256=pixel_sha256(drawn.pixels))
+
+
+def _image(drawn: Drawn, receipt: dict[str, Any], format: Format) -> wire.GeneratedImage:
+    # At most 1024×1024 RGB: below a message's 4 MB unless nothing can be packed.
+    data = encode_marked(drawn.pixels, receipt, format=format)
+    return wire.GeneratedImage(data=data, receipt=from_dict(generator_pb2.Receipt, receipt))
+
+
+def _progress(done: int, total: int, steps: Steps) -> wire.GenerateImagesResponse:
     return wire.GenerateImagesResponse(
-        batch=generator_pb2.Batch(name=batch.name, manifest=batch.manifest, counts=counts, drawn=drawn)
+        progress=common_pb2.Progress(
+            step="drawing",
+            done=done,
+            total=total,
+            unit="images",
+            steps=steps.done,
+            steps_total=steps.total,
+            queue_position=steps.position,
+        )
     )

@@ -15,6 +15,7 @@ from torch.nn import functional
 from genaug.generation.autoencoder import Encoder
 from genaug.generation.generators import class_conditional
 from genaug.generation.generators.class_conditional import Config
+from genaug.generation.schedulers import signal_left
 
 # Share of images that are shown without their class, so that one network learns both halves of guidance.
 _CLASS_DROPOUT = 0.1
@@ -182,7 +183,7 @@ class Noising:
     _HEAVIEST = 25.0
 
     def __init__(self, config: Config) -> None:
-        self._keep = class_conditional.build_scheduler(config).alphas_cumprod
+        self._keep = signal_left(config.schedule)
         self._prediction = config.schedule["prediction_type"]
 
     @property

@@ -6,6 +6,14 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from genaug.orchestrator.generator_spec import (
+    DRAWING,
+    PUBLISHED,
+    PUBLISHED_DRAWING,
+    STABLE_DIFFUSION,
+    complete_generator,
+    generator_with_defaults,
+)
 from genaug.shared.digests import digest_of
 from genaug.shared.errors import InvalidArgument
 from genaug.shared.names import check_id
@@ -29,17 +37,9 @@ _DEFAULT_SCENARIOS: tuple[dict[str, Any], ...] = (
 
 # path -> default, lowest, highest
 _NUMBERS: dict[str, tuple[float, float, float]] = {
-    "generator.train_steps": (800, 1, 1_000_000),
-    "generator.batch_size": (64, 1, 4096),
-    "generator.learning_rate": (0.003, 1e-7, 1.0),
-    "generator.base_channels": (32, 8, 512),
-    "generator.seed": (0, 0, 2**53),
-    "generator.ema_decay": (0.995, 0, 0.99999),
-    "generator.held_out": (0.05, 0, 0.5),
-    "generator.sample_grids": (4, 0, 50),
-    "generator.patch_size": (0, 0, 4),
     "generation.steps": (20, 1, 1000),
     "generation.guidance_scale": (1.5, 1, 30),
+    "generation.strength": (0.0, 0, 1),
     "generation.seed": (0, 0, 2**53),
     "generation.rounds": (4, 1, 20),
     "generation.draw_limit": (8.0, 1, 1000),
@@ -54,9 +54,10 @@ _NUMBERS: dict[str, tuple[float, float, float]] = {
 
 _WORDS: dict[str, str] = {
     "multi_disease": "MULTI_DISEASE_KEEP",
-    "generator.kind": "KIND_CLASS_CONDITIONAL",
-    "generator.precision": "PRECISION_FLOAT32",
-    "generator.autoencoder": "",
+    "generation.scheduler": "DPMSolverMultistepScheduler",
+    "generation.negative_prompt": "",
+    "generation.profile": "PROFILE_FULL",
+    "generation.precision": "PRECISION_FLOAT32",
     "labeling.mode": "MODE_AGREE",
     "labeling.precision": "PRECISION_FLOAT32",
     "selection.method": "METHOD_TSNE_GRID",
@@ -85,9 +86,6 @@ _SHARED = ("updates", "seeds", "first_seed", "batch_size", "resamples", "folds")
 
 # Below this side, pixels, a network pretrained on photographs has nothing to look at.
 _PHOTOGRAPH = 32
-# Largest side at which the velocity is predicted, and which is drawn in pixels, and in an autoencoder's latents.
-_LARGEST_VELOCITY = 32
-_LARGEST_PIXELS, _LARGEST_LATENTS = 64, 512
 
 
 def check_alone(spec: Spec) -> None:
@@ -127,7 +125,7 @@ def complete(spec: Spec, dataset: Mapping[str, Any]) -> Spec:
         raise _fail(
             "generator.kind", "transforms draw nothing synthetic; give the scenarios `transformed` doses instead"
         )
-    _generator(result["generator"], int(dataset["median_side"]))
+    complete_generator(result["generator"], result["generation"], dataset, classes=augmented_classes(result))
     detail = result["generator"]["image_size"]
     _labeling(result["labeling"], dataset, detail=detail)
     result["evaluation"] = complete_evaluation(result.get("evaluation", {}), dataset, detail=detail)
@@ -193,14 +191,18 @@ def _fail(path: str, problem: str) -> InvalidArgument:
 
 def _with_defaults(spec: Spec) -> Spec:
     result: Spec = {key: dict(value) if isinstance(value, dict) else value for key, value in spec.items()}
+    result["generator"] = generator = generator_with_defaults(result.get("generator", {}))
+    if generator["kind"] == STABLE_DIFFUSION:
+        drawing = DRAWING | (PUBLISHED_DRAWING if generator.get("preset") == PUBLISHED else {})
+        result["generation"] = {**drawing, **result.get("generation", {})}
     for path, word in _WORDS.items():
         place, key = _place(result, path)
         place.setdefault(key, word)
     _fill(result, _NUMBERS, prefix="")
+    result["generation"].setdefault("keep_copies", False)
     result["generator"]["transforms"] = _transforms(
         result["generator"].get("transforms", {}), path="generator.transforms"
     )
-    result["generator"].setdefault("horizontal_flip", False)
     return result
 
 
@@ -291,26 +293,6 @@ def is_reference(scenario: Mapping[str, Any]) -> bool:
         and scenario["sampling"] == "SAMPLING_NATURAL"
         and scenario.get("reduction", "REDUCTION_SELECTED") == "REDUCTION_SELECTED"
     )
-
-
-def _generator(generator: Spec, median_side: int) -> None:
-    latent = bool(generator["autoencoder"])
-    largest, step = (_LARGEST_LATENTS, 16) if latent else (_LARGEST_PIXELS, 8)
-    fitting = max(step, min(128 if latent else _LARGEST_PIXELS, median_side // step * step))
-    size = generator.get("image_size", 0) or fitting
-    if not latent and size > _LARGEST_PIXELS:
-        raise _fail(
-            "generator.image_size",
-            f"{size} is above {_LARGEST_PIXELS}, where images are drawn in an autoencoder's latents; name the folder "
-            "of its weights in generator.autoencoder",
-        )
-    if size % step or not step <= size <= largest:
-        raise _fail("generator.image_size", f"{size} is not a multiple of {step} within {step} and {largest}")
-    if generator["patch_size"] not in (0, 1, 2, 4):
-        raise _fail("generator.patch_size", f"{generator['patch_size']} is none of 0 (what fits), 1, 2, 4")
-    generator["image_size"] = size
-    # Measured: above 32 pixels a place has more numbers than a small network has channels, and their noise stays in.
-    generator.setdefault("prediction", "PREDICTION_V" if size <= _LARGEST_VELOCITY else "PREDICTION_IMAGE")
 
 
 def _labeling(labeling: Spec, dataset: Mapping[str, Any], *, detail: int) -> None:

@@ -23,6 +23,9 @@ _SPARE = 1.2
 # What runs that were begun before it could be chosen do not say.
 _BEFORE = {"precision": "PRECISION_FLOAT32", "batch_size": 64, "training": {}, "second_seed": -1}
 
+# What GenerationSpec and SamplerSettings have in common.
+SAMPLER = ("steps", "guidance_scale", "scheduler", "negative_prompt", "strength", "profile", "precision")
+
 Json = dict[str, Any]
 
 
@@ -396,7 +399,8 @@ def top_up(needed: dict[str, int], kept: dict[str, int], drawn: dict[str, int], 
 def draw_requests(spec: Spec, generator: str, wanted: dict[str, int], first: dict[str, int]) -> list[Json]:
     """Cut what is wanted of each class into chunks of some tens of seconds on a small CPU."""
     size = 256 if spec["generator"]["image_size"] <= 16 else 64
-    sampler = {key: spec["generation"][key] for key in ("steps", "guidance_scale")}
+    settings = spec["generation"]
+    sampler = {key: settings[key] for key in SAMPLER if settings.get(key)}
     return [
         {
             "generator": generator,

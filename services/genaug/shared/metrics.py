@@ -25,6 +25,7 @@ STORE_SECONDS = Histogram(
     "genaug_store_operation_seconds", "Operations on the object store.", ("operation", "outcome"), buckets=_CALL
 )
 IMAGES_GENERATED = Counter("genaug_images_generated_total", "Images drawn or transformed.", ("class_name",))
+DRAWS_REJECTED = Counter("genaug_draws_rejected_total", "Draws that are no images, by why.", ("reason",))
 IMAGES_LABELLED = Counter(
     "genaug_images_labelled_total", "Made images by what the labeler made of them.", ("class_name", "verdict")
 )

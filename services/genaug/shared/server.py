@@ -328,7 +328,13 @@ class Server:
 
 
 def _options(settings: Settings) -> list[tuple[str, int]]:
-    options = [("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES)]
+    options = [
+        ("grpc.so_reuseport", 0),
+        ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+        # gRPC's own is five minutes: a caller that asks every minute whether we are there, in a call that is silent for
+        # some, would be cut off for too many pings.
+        ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+    ]
     if settings.server.connection_age_s:
         # gRPC spreads the age by a tenth, so that callers do not all come at once; calls at work are not cut short.
         options.append(("grpc.max_connection_age_ms", settings.server.connection_age_s * 1000))

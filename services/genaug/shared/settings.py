@@ -129,6 +129,15 @@ class InferenceSettings(_Section):
     """What preloaded classifiers compute in."""
 
 
+class GenerationSettings(_Section):
+    """How generation draws."""
+
+    queue: int = Field(256, ge=1, le=100_000)
+    """Requests of all callers that may wait or be drawn; one more is refused."""
+    memory_mb: int = Field(16_384, ge=1)
+    """Memory of loaded bases and generators, MiB; those that were not used longest leave."""
+
+
 class OpenInferenceSettings(_Section):
     """A model server that speaks the Open Inference Protocol 2 over gRPC, such as TorchServe."""
 
@@ -186,6 +195,7 @@ class Settings(BaseSettings):
     server: ServerSettings = ServerSettings()
     jobs: JobSettings = JobSettings()
     inference: InferenceSettings = InferenceSettings()
+    generation: GenerationSettings = GenerationSettings()
     labeling: LabelingSettings = LabelingSettings()
 
     @classmethod

@@ -56,8 +56,8 @@ ROLES: dict[str, Access] = {
         reads=("batches/", "labels/", "selections/", "generators/", "classifiers/", "evaluations/", "runs/", "draws/"),
         writes=("uploads/", "images/", "sealed/", "restricted/", "datasets/", "seal-openings/", "draws/"),
     ),
-    "finetune": Access(reads=("datasets/", "images/", "requests/"), writes=("generators/", "progress/")),
-    "generation": Access(reads=("generators/",), writes=("draws/", "batches/")),
+    "finetune": Access(reads=("datasets/", "images/", "requests/"), writes=("bases/", "generators/", "progress/")),
+    "generation": Access(reads=("bases/", "generators/"), writes=("draws/", "batches/")),
     "labeling": Access(
         reads=("classifiers/", "backbones/", "batches/", "draws/"), writes=("labels/", "embeddings/", "serving/")
     ),

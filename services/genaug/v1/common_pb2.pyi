@@ -19,20 +19,26 @@ PRECISION_BFLOAT16: Precision
 PRECISION_INT8: Precision
 
 class Progress(_message.Message):
-    __slots__ = ("step", "done", "total", "unit", "seconds_left", "aside")
+    __slots__ = ("step", "done", "total", "unit", "seconds_left", "aside", "steps", "steps_total", "queue_position")
     STEP_FIELD_NUMBER: _ClassVar[int]
     DONE_FIELD_NUMBER: _ClassVar[int]
     TOTAL_FIELD_NUMBER: _ClassVar[int]
     UNIT_FIELD_NUMBER: _ClassVar[int]
     SECONDS_LEFT_FIELD_NUMBER: _ClassVar[int]
     ASIDE_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    STEPS_TOTAL_FIELD_NUMBER: _ClassVar[int]
+    QUEUE_POSITION_FIELD_NUMBER: _ClassVar[int]
     step: str
     done: int
     total: int
     unit: str
     seconds_left: float
     aside: str
-    def __init__(self, step: _Optional[str] = ..., done: _Optional[int] = ..., total: _Optional[int] = ..., unit: _Optional[str] = ..., seconds_left: _Optional[float] = ..., aside: _Optional[str] = ...) -> None: ...
+    steps: int
+    steps_total: int
+    queue_position: int
+    def __init__(self, step: _Optional[str] = ..., done: _Optional[int] = ..., total: _Optional[int] = ..., unit: _Optional[str] = ..., seconds_left: _Optional[float] = ..., aside: _Optional[str] = ..., steps: _Optional[int] = ..., steps_total: _Optional[int] = ..., queue_position: _Optional[int] = ...) -> None: ...
 
 class ClassCount(_message.Message):
     __slots__ = ("class_name", "count")

@@ -24,33 +24,38 @@ _sym_db = _symbol_database.Default()
 
 from genaug.v1 import common_pb2 as genaug_dot_v1_dot_common__pb2
 from genaug.v1 import generator_pb2 as genaug_dot_v1_dot_generator__pb2
+from genaug.v1 import sampler_pb2 as genaug_dot_v1_dot_sampler__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"genaug/v1/generation_service.proto\x12\tgenaug.v1\x1a\x16genaug/v1/common.proto\x1a\x19genaug/v1/generator.proto\"#\n\x13GetGeneratorRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\">\n\x15ListGeneratorsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"[\n\x16ListGeneratorsResponse\x12(\n\ngenerators\x18\x01 \x03(\x0b\x32\x14.genaug.v1.Generator\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xa1\x02\n\x15GenerateImagesRequest\x12\x11\n\tgenerator\x18\x01 \x01(\t\x12%\n\x06\x63ounts\x18\x02 \x03(\x0b\x32\x15.genaug.v1.ClassCount\x12\x0c\n\x04seed\x18\x03 \x01(\x03\x12\x13\n\x0b\x66irst_index\x18\x04 \x01(\x03\x12+\n\x07sampler\x18\x05 \x01(\x0b\x32\x1a.genaug.v1.SamplerSettings\x12\x37\n\x06output\x18\x06 \x01(\x0e\x32\'.genaug.v1.GenerateImagesRequest.Output\"E\n\x06Output\x12\x16\n\x12OUTPUT_UNSPECIFIED\x10\x00\x12\x10\n\x0cOUTPUT_STORE\x10\x01\x12\x11\n\rOUTPUT_INLINE\x10\x02\"\x99\x01\n\x16GenerateImagesResponse\x12\'\n\x08progress\x18\x01 \x01(\x0b\x32\x13.genaug.v1.ProgressH\x00\x12*\n\x05image\x18\x02 \x01(\x0b\x32\x19.genaug.v1.GeneratedImageH\x00\x12!\n\x05\x62\x61tch\x18\x03 \x01(\x0b\x32\x10.genaug.v1.BatchH\x00\x42\x07\n\x05\x65vent\"B\n\x0eGeneratedImage\x12\x0b\n\x03png\x18\x01 \x01(\x0c\x12#\n\x07receipt\x18\x02 \x01(\x0b\x32\x12.genaug.v1.Receipt\"=\n\x16RegenerateImageRequest\x12#\n\x07receipt\x18\x01 \x01(\x0b\x32\x12.genaug.v1.Receipt\"X\n\x17RegenerateImageResponse\x12(\n\x05image\x18\x01 \x01(\x0b\x32\x19.genaug.v1.GeneratedImage\x12\x13\n\x0bsame_pixels\x18\x02 \x01(\x08\x32\xe3\x02\n\x11GenerationService\x12\x44\n\x0cGetGenerator\x12\x1e.genaug.v1.GetGeneratorRequest\x1a\x14.genaug.v1.Generator\x12U\n\x0eListGenerators\x12 .genaug.v1.ListGeneratorsRequest\x1a!.genaug.v1.ListGeneratorsResponse\x12W\n\x0eGenerateImages\x12 .genaug.v1.GenerateImagesRequest\x1a!.genaug.v1.GenerateImagesResponse0\x01\x12X\n\x0fRegenerateImage\x12!.genaug.v1.RegenerateImageRequest\x1a\".genaug.v1.RegenerateImageResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"genaug/v1/generation_service.proto\x12\tgenaug.v1\x1a\x16genaug/v1/common.proto\x1a\x19genaug/v1/generator.proto\x1a\x17genaug/v1/sampler.proto\"#\n\x13GetGeneratorRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\">\n\x15ListGeneratorsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"[\n\x16ListGeneratorsResponse\x12(\n\ngenerators\x18\x01 \x03(\x0b\x32\x14.genaug.v1.Generator\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x9d\x03\n\x15GenerateImagesRequest\x12\x11\n\tgenerator\x18\x01 \x01(\t\x12%\n\x06\x63ounts\x18\x02 \x03(\x0b\x32\x15.genaug.v1.ClassCount\x12\x0c\n\x04seed\x18\x03 \x01(\x03\x12\x13\n\x0b\x66irst_index\x18\x04 \x01(\x03\x12+\n\x07sampler\x18\x05 \x01(\x0b\x32\x1a.genaug.v1.SamplerSettings\x12\x37\n\x06output\x18\x06 \x01(\x0e\x32\'.genaug.v1.GenerateImagesRequest.Output\x12\x37\n\x06\x66ormat\x18\x07 \x01(\x0e\x32\'.genaug.v1.GenerateImagesRequest.Format\"E\n\x06Output\x12\x16\n\x12OUTPUT_UNSPECIFIED\x10\x00\x12\x10\n\x0cOUTPUT_STORE\x10\x01\x12\x11\n\rOUTPUT_INLINE\x10\x02\"A\n\x06\x46ormat\x12\x16\n\x12\x46ORMAT_UNSPECIFIED\x10\x00\x12\x0e\n\nFORMAT_PNG\x10\x01\x12\x0f\n\x0b\x46ORMAT_JPEG\x10\x02\"\xc6\x01\n\x16GenerateImagesResponse\x12\'\n\x08progress\x18\x01 \x01(\x0b\x32\x13.genaug.v1.ProgressH\x00\x12*\n\x05image\x18\x02 \x01(\x0b\x32\x19.genaug.v1.GeneratedImageH\x00\x12!\n\x05\x62\x61tch\x18\x03 \x01(\x0b\x32\x10.genaug.v1.BatchH\x00\x12+\n\x08rejected\x18\x04 \x01(\x0b\x32\x17.genaug.v1.RejectedDrawH\x00\x42\x07\n\x05\x65vent\"C\n\x0eGeneratedImage\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12#\n\x07receipt\x18\x02 \x01(\x0b\x32\x12.genaug.v1.Receipt\"`\n\x0cRejectedDraw\x12+\n\x06reason\x18\x01 \x01(\x0e\x32\x1b.genaug.v1.Rejection.Reason\x12#\n\x07receipt\x18\x02 \x01(\x0b\x32\x12.genaug.v1.Receipt\"=\n\x16RegenerateImageRequest\x12#\n\x07receipt\x18\x01 \x01(\x0b\x32\x12.genaug.v1.Receipt\"X\n\x17RegenerateImageResponse\x12(\n\x05image\x18\x01 \x01(\x0b\x32\x19.genaug.v1.GeneratedImage\x12\x13\n\x0bsame_pixels\x18\x02 \x01(\x08\x32\xe3\x02\n\x11GenerationService\x12\x44\n\x0cGetGenerator\x12\x1e.genaug.v1.GetGeneratorRequest\x1a\x14.genaug.v1.Generator\x12U\n\x0eListGenerators\x12 .genaug.v1.ListGeneratorsRequest\x1a!.genaug.v1.ListGeneratorsResponse\x12W\n\x0eGenerateImages\x12 .genaug.v1.GenerateImagesRequest\x1a!.genaug.v1.GenerateImagesResponse0\x01\x12X\n\x0fRegenerateImage\x12!.genaug.v1.RegenerateImageRequest\x1a\".genaug.v1.RegenerateImageResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'genaug.v1.generation_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_GETGENERATORREQUEST']._serialized_start=100
-  _globals['_GETGENERATORREQUEST']._serialized_end=135
-  _globals['_LISTGENERATORSREQUEST']._serialized_start=137
-  _globals['_LISTGENERATORSREQUEST']._serialized_end=199
-  _globals['_LISTGENERATORSRESPONSE']._serialized_start=201
-  _globals['_LISTGENERATORSRESPONSE']._serialized_end=292
-  _globals['_GENERATEIMAGESREQUEST']._serialized_start=295
-  _globals['_GENERATEIMAGESREQUEST']._serialized_end=584
-  _globals['_GENERATEIMAGESREQUEST_OUTPUT']._serialized_start=515
-  _globals['_GENERATEIMAGESREQUEST_OUTPUT']._serialized_end=584
-  _globals['_GENERATEIMAGESRESPONSE']._serialized_start=587
-  _globals['_GENERATEIMAGESRESPONSE']._serialized_end=740
-  _globals['_GENERATEDIMAGE']._serialized_start=742
-  _globals['_GENERATEDIMAGE']._serialized_end=808
-  _globals['_REGENERATEIMAGEREQUEST']._serialized_start=810
-  _globals['_REGENERATEIMAGEREQUEST']._serialized_end=871
-  _globals['_REGENERATEIMAGERESPONSE']._serialized_start=873
-  _globals['_REGENERATEIMAGERESPONSE']._serialized_end=961
-  _globals['_GENERATIONSERVICE']._serialized_start=964
-  _globals['_GENERATIONSERVICE']._serialized_end=1319
+  _globals['_GETGENERATORREQUEST']._serialized_start=125
+  _globals['_GETGENERATORREQUEST']._serialized_end=160
+  _globals['_LISTGENERATORSREQUEST']._serialized_start=162
+  _globals['_LISTGENERATORSREQUEST']._serialized_end=224
+  _globals['_LISTGENERATORSRESPONSE']._serialized_start=226
+  _globals['_LISTGENERATORSRESPONSE']._serialized_end=317
+  _globals['_GENERATEIMAGESREQUEST']._serialized_start=320
+  _globals['_GENERATEIMAGESREQUEST']._serialized_end=733
+  _globals['_GENERATEIMAGESREQUEST_OUTPUT']._serialized_start=597
+  _globals['_GENERATEIMAGESREQUEST_OUTPUT']._serialized_end=666
+  _globals['_GENERATEIMAGESREQUEST_FORMAT']._serialized_start=668
+  _globals['_GENERATEIMAGESREQUEST_FORMAT']._serialized_end=733
+  _globals['_GENERATEIMAGESRESPONSE']._serialized_start=736
+  _globals['_GENERATEIMAGESRESPONSE']._serialized_end=934
+  _globals['_GENERATEDIMAGE']._serialized_start=936
+  _globals['_GENERATEDIMAGE']._serialized_end=1003
+  _globals['_REJECTEDDRAW']._serialized_start=1005
+  _globals['_REJECTEDDRAW']._serialized_end=1101
+  _globals['_REGENERATEIMAGEREQUEST']._serialized_start=1103
+  _globals['_REGENERATEIMAGEREQUEST']._serialized_end=1164
+  _globals['_REGENERATEIMAGERESPONSE']._serialized_start=1166
+  _globals['_REGENERATEIMAGERESPONSE']._serialized_end=1254
+  _globals['_GENERATIONSERVICE']._serialized_start=1257
+  _globals['_GENERATIONSERVICE']._serialized_end=1612
 # @@protoc_insertion_point(module_scope)

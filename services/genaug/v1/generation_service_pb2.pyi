@@ -1,5 +1,6 @@
 from genaug.v1 import common_pb2 as _common_pb2
 from genaug.v1 import generator_pb2 as _generator_pb2
+from genaug.v1 import sampler_pb2 as _sampler_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
@@ -32,7 +33,7 @@ class ListGeneratorsResponse(_message.Message):
     def __init__(self, generators: _Optional[_Iterable[_Union[_generator_pb2.Generator, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class GenerateImagesRequest(_message.Message):
-    __slots__ = ("generator", "counts", "seed", "first_index", "sampler", "output")
+    __slots__ = ("generator", "counts", "seed", "first_index", "sampler", "output", "format")
     class Output(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         OUTPUT_UNSPECIFIED: _ClassVar[GenerateImagesRequest.Output]
@@ -41,37 +42,57 @@ class GenerateImagesRequest(_message.Message):
     OUTPUT_UNSPECIFIED: GenerateImagesRequest.Output
     OUTPUT_STORE: GenerateImagesRequest.Output
     OUTPUT_INLINE: GenerateImagesRequest.Output
+    class Format(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        FORMAT_UNSPECIFIED: _ClassVar[GenerateImagesRequest.Format]
+        FORMAT_PNG: _ClassVar[GenerateImagesRequest.Format]
+        FORMAT_JPEG: _ClassVar[GenerateImagesRequest.Format]
+    FORMAT_UNSPECIFIED: GenerateImagesRequest.Format
+    FORMAT_PNG: GenerateImagesRequest.Format
+    FORMAT_JPEG: GenerateImagesRequest.Format
     GENERATOR_FIELD_NUMBER: _ClassVar[int]
     COUNTS_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
     FIRST_INDEX_FIELD_NUMBER: _ClassVar[int]
     SAMPLER_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_FIELD_NUMBER: _ClassVar[int]
+    FORMAT_FIELD_NUMBER: _ClassVar[int]
     generator: str
     counts: _containers.RepeatedCompositeFieldContainer[_common_pb2.ClassCount]
     seed: int
     first_index: int
-    sampler: _generator_pb2.SamplerSettings
+    sampler: _sampler_pb2.SamplerSettings
     output: GenerateImagesRequest.Output
-    def __init__(self, generator: _Optional[str] = ..., counts: _Optional[_Iterable[_Union[_common_pb2.ClassCount, _Mapping]]] = ..., seed: _Optional[int] = ..., first_index: _Optional[int] = ..., sampler: _Optional[_Union[_generator_pb2.SamplerSettings, _Mapping]] = ..., output: _Optional[_Union[GenerateImagesRequest.Output, str]] = ...) -> None: ...
+    format: GenerateImagesRequest.Format
+    def __init__(self, generator: _Optional[str] = ..., counts: _Optional[_Iterable[_Union[_common_pb2.ClassCount, _Mapping]]] = ..., seed: _Optional[int] = ..., first_index: _Optional[int] = ..., sampler: _Optional[_Union[_sampler_pb2.SamplerSettings, _Mapping]] = ..., output: _Optional[_Union[GenerateImagesRequest.Output, str]] = ..., format: _Optional[_Union[GenerateImagesRequest.Format, str]] = ...) -> None: ...
 
 class GenerateImagesResponse(_message.Message):
-    __slots__ = ("progress", "image", "batch")
+    __slots__ = ("progress", "image", "batch", "rejected")
     PROGRESS_FIELD_NUMBER: _ClassVar[int]
     IMAGE_FIELD_NUMBER: _ClassVar[int]
     BATCH_FIELD_NUMBER: _ClassVar[int]
+    REJECTED_FIELD_NUMBER: _ClassVar[int]
     progress: _common_pb2.Progress
     image: GeneratedImage
     batch: _generator_pb2.Batch
-    def __init__(self, progress: _Optional[_Union[_common_pb2.Progress, _Mapping]] = ..., image: _Optional[_Union[GeneratedImage, _Mapping]] = ..., batch: _Optional[_Union[_generator_pb2.Batch, _Mapping]] = ...) -> None: ...
+    rejected: RejectedDraw
+    def __init__(self, progress: _Optional[_Union[_common_pb2.Progress, _Mapping]] = ..., image: _Optional[_Union[GeneratedImage, _Mapping]] = ..., batch: _Optional[_Union[_generator_pb2.Batch, _Mapping]] = ..., rejected: _Optional[_Union[RejectedDraw, _Mapping]] = ...) -> None: ...
 
 class GeneratedImage(_message.Message):
-    __slots__ = ("png", "receipt")
-    PNG_FIELD_NUMBER: _ClassVar[int]
+    __slots__ = ("data", "receipt")
+    DATA_FIELD_NUMBER: _ClassVar[int]
     RECEIPT_FIELD_NUMBER: _ClassVar[int]
-    png: bytes
+    data: bytes
     receipt: _generator_pb2.Receipt
-    def __init__(self, png: _Optional[bytes] = ..., receipt: _Optional[_Union[_generator_pb2.Receipt, _Mapping]] = ...) -> None: ...
+    def __init__(self, data: _Optional[bytes] = ..., receipt: _Optional[_Union[_generator_pb2.Receipt, _Mapping]] = ...) -> None: ...
+
+class RejectedDraw(_message.Message):
+    __slots__ = ("reason", "receipt")
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    RECEIPT_FIELD_NUMBER: _ClassVar[int]
+    reason: _generator_pb2.Rejection.Reason
+    receipt: _generator_pb2.Receipt
+    def __init__(self, reason: _Optional[_Union[_generator_pb2.Rejection.Reason, str]] = ..., receipt: _Optional[_Union[_generator_pb2.Receipt, _Mapping]] = ...) -> None: ...
 
 class RegenerateImageRequest(_message.Message):
     __slots__ = ("receipt",)

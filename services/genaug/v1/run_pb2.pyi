@@ -2,6 +2,7 @@ from genaug.v1 import classifier_pb2 as _classifier_pb2
 from genaug.v1 import common_pb2 as _common_pb2
 from genaug.v1 import dataset_pb2 as _dataset_pb2
 from genaug.v1 import evaluation_pb2 as _evaluation_pb2
+from genaug.v1 import sampler_pb2 as _sampler_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
@@ -72,7 +73,37 @@ class ImportSpec(_message.Message):
     def __init__(self, format: _Optional[str] = ..., images: _Optional[str] = ..., csv: _Optional[str] = ..., split: _Optional[_Iterable[float]] = ..., folds: _Optional[int] = ..., seed: _Optional[int] = ..., keep: _Optional[_Mapping[str, int]] = ..., subject_regex: _Optional[str] = ..., filename_column: _Optional[str] = ..., class_column: _Optional[str] = ..., subject_column: _Optional[str] = ..., split_column: _Optional[str] = ...) -> None: ...
 
 class GeneratorSpec(_message.Message):
-    __slots__ = ("kind", "image_size", "train_steps", "batch_size", "learning_rate", "base_channels", "seed", "transforms", "prediction", "ema_decay", "horizontal_flip", "precision", "patch_size", "held_out", "sample_grids", "autoencoder")
+    __slots__ = ("kind", "image_size", "train_steps", "batch_size", "learning_rate", "base_channels", "seed", "transforms", "prediction", "ema_decay", "horizontal_flip", "precision", "patch_size", "held_out", "sample_grids", "autoencoder", "base", "method", "preset", "prompts", "captions", "compared_prompts", "weights", "lora", "text_encoder", "dreambooth", "accumulation", "gradient_checkpointing", "min_snr", "eight_bit_adam", "decay", "memorised", "keep_latents")
+    class Method(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        METHOD_UNSPECIFIED: _ClassVar[GeneratorSpec.Method]
+        METHOD_LORA: _ClassVar[GeneratorSpec.Method]
+        METHOD_DREAMBOOTH: _ClassVar[GeneratorSpec.Method]
+    METHOD_UNSPECIFIED: GeneratorSpec.Method
+    METHOD_LORA: GeneratorSpec.Method
+    METHOD_DREAMBOOTH: GeneratorSpec.Method
+    class Preset(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        PRESET_UNSPECIFIED: _ClassVar[GeneratorSpec.Preset]
+        PRESET_PUBLISHED: _ClassVar[GeneratorSpec.Preset]
+    PRESET_UNSPECIFIED: GeneratorSpec.Preset
+    PRESET_PUBLISHED: GeneratorSpec.Preset
+    class Weights(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        WEIGHTS_UNSPECIFIED: _ClassVar[GeneratorSpec.Weights]
+        WEIGHTS_ADAPTER: _ClassVar[GeneratorSpec.Weights]
+        WEIGHTS_ALL: _ClassVar[GeneratorSpec.Weights]
+    WEIGHTS_UNSPECIFIED: GeneratorSpec.Weights
+    WEIGHTS_ADAPTER: GeneratorSpec.Weights
+    WEIGHTS_ALL: GeneratorSpec.Weights
+    class Decay(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        DECAY_UNSPECIFIED: _ClassVar[GeneratorSpec.Decay]
+        DECAY_COSINE: _ClassVar[GeneratorSpec.Decay]
+        DECAY_CONSTANT: _ClassVar[GeneratorSpec.Decay]
+    DECAY_UNSPECIFIED: GeneratorSpec.Decay
+    DECAY_COSINE: GeneratorSpec.Decay
+    DECAY_CONSTANT: GeneratorSpec.Decay
     class Prediction(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         PREDICTION_UNSPECIFIED: _ClassVar[GeneratorSpec.Prediction]
@@ -96,9 +127,18 @@ class GeneratorSpec(_message.Message):
         KIND_UNSPECIFIED: _ClassVar[GeneratorSpec.Kind]
         KIND_CLASS_CONDITIONAL: _ClassVar[GeneratorSpec.Kind]
         KIND_TRANSFORMS: _ClassVar[GeneratorSpec.Kind]
+        KIND_STABLE_DIFFUSION: _ClassVar[GeneratorSpec.Kind]
     KIND_UNSPECIFIED: GeneratorSpec.Kind
     KIND_CLASS_CONDITIONAL: GeneratorSpec.Kind
     KIND_TRANSFORMS: GeneratorSpec.Kind
+    KIND_STABLE_DIFFUSION: GeneratorSpec.Kind
+    class CaptionsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     KIND_FIELD_NUMBER: _ClassVar[int]
     IMAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
     TRAIN_STEPS_FIELD_NUMBER: _ClassVar[int]
@@ -115,6 +155,23 @@ class GeneratorSpec(_message.Message):
     HELD_OUT_FIELD_NUMBER: _ClassVar[int]
     SAMPLE_GRIDS_FIELD_NUMBER: _ClassVar[int]
     AUTOENCODER_FIELD_NUMBER: _ClassVar[int]
+    BASE_FIELD_NUMBER: _ClassVar[int]
+    METHOD_FIELD_NUMBER: _ClassVar[int]
+    PRESET_FIELD_NUMBER: _ClassVar[int]
+    PROMPTS_FIELD_NUMBER: _ClassVar[int]
+    CAPTIONS_FIELD_NUMBER: _ClassVar[int]
+    COMPARED_PROMPTS_FIELD_NUMBER: _ClassVar[int]
+    WEIGHTS_FIELD_NUMBER: _ClassVar[int]
+    LORA_FIELD_NUMBER: _ClassVar[int]
+    TEXT_ENCODER_FIELD_NUMBER: _ClassVar[int]
+    DREAMBOOTH_FIELD_NUMBER: _ClassVar[int]
+    ACCUMULATION_FIELD_NUMBER: _ClassVar[int]
+    GRADIENT_CHECKPOINTING_FIELD_NUMBER: _ClassVar[int]
+    MIN_SNR_FIELD_NUMBER: _ClassVar[int]
+    EIGHT_BIT_ADAM_FIELD_NUMBER: _ClassVar[int]
+    DECAY_FIELD_NUMBER: _ClassVar[int]
+    MEMORISED_FIELD_NUMBER: _ClassVar[int]
+    KEEP_LATENTS_FIELD_NUMBER: _ClassVar[int]
     kind: GeneratorSpec.Kind
     image_size: int
     train_steps: int
@@ -131,21 +188,74 @@ class GeneratorSpec(_message.Message):
     held_out: float
     sample_grids: int
     autoencoder: str
-    def __init__(self, kind: _Optional[_Union[GeneratorSpec.Kind, str]] = ..., image_size: _Optional[int] = ..., train_steps: _Optional[int] = ..., batch_size: _Optional[int] = ..., learning_rate: _Optional[float] = ..., base_channels: _Optional[int] = ..., seed: _Optional[int] = ..., transforms: _Optional[_Union[_common_pb2.TransformSpec, _Mapping]] = ..., prediction: _Optional[_Union[GeneratorSpec.Prediction, str]] = ..., ema_decay: _Optional[float] = ..., horizontal_flip: _Optional[bool] = ..., precision: _Optional[_Union[GeneratorSpec.Precision, str]] = ..., patch_size: _Optional[int] = ..., held_out: _Optional[float] = ..., sample_grids: _Optional[int] = ..., autoencoder: _Optional[str] = ...) -> None: ...
+    base: str
+    method: GeneratorSpec.Method
+    preset: GeneratorSpec.Preset
+    prompts: str
+    captions: _containers.ScalarMap[str, str]
+    compared_prompts: str
+    weights: GeneratorSpec.Weights
+    lora: LoraSpec
+    text_encoder: bool
+    dreambooth: DreamBoothSpec
+    accumulation: int
+    gradient_checkpointing: bool
+    min_snr: float
+    eight_bit_adam: bool
+    decay: GeneratorSpec.Decay
+    memorised: float
+    keep_latents: bool
+    def __init__(self, kind: _Optional[_Union[GeneratorSpec.Kind, str]] = ..., image_size: _Optional[int] = ..., train_steps: _Optional[int] = ..., batch_size: _Optional[int] = ..., learning_rate: _Optional[float] = ..., base_channels: _Optional[int] = ..., seed: _Optional[int] = ..., transforms: _Optional[_Union[_common_pb2.TransformSpec, _Mapping]] = ..., prediction: _Optional[_Union[GeneratorSpec.Prediction, str]] = ..., ema_decay: _Optional[float] = ..., horizontal_flip: _Optional[bool] = ..., precision: _Optional[_Union[GeneratorSpec.Precision, str]] = ..., patch_size: _Optional[int] = ..., held_out: _Optional[float] = ..., sample_grids: _Optional[int] = ..., autoencoder: _Optional[str] = ..., base: _Optional[str] = ..., method: _Optional[_Union[GeneratorSpec.Method, str]] = ..., preset: _Optional[_Union[GeneratorSpec.Preset, str]] = ..., prompts: _Optional[str] = ..., captions: _Optional[_Mapping[str, str]] = ..., compared_prompts: _Optional[str] = ..., weights: _Optional[_Union[GeneratorSpec.Weights, str]] = ..., lora: _Optional[_Union[LoraSpec, _Mapping]] = ..., text_encoder: _Optional[bool] = ..., dreambooth: _Optional[_Union[DreamBoothSpec, _Mapping]] = ..., accumulation: _Optional[int] = ..., gradient_checkpointing: _Optional[bool] = ..., min_snr: _Optional[float] = ..., eight_bit_adam: _Optional[bool] = ..., decay: _Optional[_Union[GeneratorSpec.Decay, str]] = ..., memorised: _Optional[float] = ..., keep_latents: _Optional[bool] = ...) -> None: ...
+
+class LoraSpec(_message.Message):
+    __slots__ = ("rank", "alpha", "targets")
+    RANK_FIELD_NUMBER: _ClassVar[int]
+    ALPHA_FIELD_NUMBER: _ClassVar[int]
+    TARGETS_FIELD_NUMBER: _ClassVar[int]
+    rank: int
+    alpha: float
+    targets: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, rank: _Optional[int] = ..., alpha: _Optional[float] = ..., targets: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class DreamBoothSpec(_message.Message):
+    __slots__ = ("token", "prior_caption", "prior_images", "prior_weight", "per_class")
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    PRIOR_CAPTION_FIELD_NUMBER: _ClassVar[int]
+    PRIOR_IMAGES_FIELD_NUMBER: _ClassVar[int]
+    PRIOR_WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    PER_CLASS_FIELD_NUMBER: _ClassVar[int]
+    token: str
+    prior_caption: str
+    prior_images: int
+    prior_weight: float
+    per_class: bool
+    def __init__(self, token: _Optional[str] = ..., prior_caption: _Optional[str] = ..., prior_images: _Optional[int] = ..., prior_weight: _Optional[float] = ..., per_class: _Optional[bool] = ...) -> None: ...
 
 class GenerationSpec(_message.Message):
-    __slots__ = ("steps", "guidance_scale", "seed", "rounds", "draw_limit")
+    __slots__ = ("steps", "guidance_scale", "seed", "rounds", "draw_limit", "scheduler", "negative_prompt", "strength", "profile", "precision", "keep_copies")
     STEPS_FIELD_NUMBER: _ClassVar[int]
     GUIDANCE_SCALE_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
     ROUNDS_FIELD_NUMBER: _ClassVar[int]
     DRAW_LIMIT_FIELD_NUMBER: _ClassVar[int]
+    SCHEDULER_FIELD_NUMBER: _ClassVar[int]
+    NEGATIVE_PROMPT_FIELD_NUMBER: _ClassVar[int]
+    STRENGTH_FIELD_NUMBER: _ClassVar[int]
+    PROFILE_FIELD_NUMBER: _ClassVar[int]
+    PRECISION_FIELD_NUMBER: _ClassVar[int]
+    KEEP_COPIES_FIELD_NUMBER: _ClassVar[int]
     steps: int
     guidance_scale: float
     seed: int
     rounds: int
     draw_limit: float
-    def __init__(self, steps: _Optional[int] = ..., guidance_scale: _Optional[float] = ..., seed: _Optional[int] = ..., rounds: _Optional[int] = ..., draw_limit: _Optional[float] = ...) -> None: ...
+    scheduler: str
+    negative_prompt: str
+    strength: float
+    profile: _sampler_pb2.SamplerSettings.Profile
+    precision: _common_pb2.Precision
+    keep_copies: bool
+    def __init__(self, steps: _Optional[int] = ..., guidance_scale: _Optional[float] = ..., seed: _Optional[int] = ..., rounds: _Optional[int] = ..., draw_limit: _Optional[float] = ..., scheduler: _Optional[str] = ..., negative_prompt: _Optional[str] = ..., strength: _Optional[float] = ..., profile: _Optional[_Union[_sampler_pb2.SamplerSettings.Profile, str]] = ..., precision: _Optional[_Union[_common_pb2.Precision, str]] = ..., keep_copies: _Optional[bool] = ...) -> None: ...
 
 class LabelingSpec(_message.Message):
     __slots__ = ("mode", "classifier", "updates", "seed", "precision", "training", "learning_rate", "batch_size", "second_seed")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import queue
 import threading
 from collections.abc import Callable, Iterator
@@ -31,6 +32,13 @@ def pick_device(wanted: str) -> torch.device:
             reason="NO_DEVICE",
         ) from None
     return torch.device(wanted)
+
+
+def describe(device: torch.device) -> str:
+    """What a device is, for receipts: an accelerator's name, or the CPU's instruction set."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type} {platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
 
 
 @dataclass

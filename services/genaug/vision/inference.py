@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -24,6 +24,7 @@ from genaug.shared.settings import InferenceSettings, Settings
 from genaug.shared.store import Store
 from genaug.vision.classifiers import Classifier, load
 from genaug.vision.images import Pixels, decode, fitted, is_constant
+from genaug.vision.shelf import Shelf
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +80,7 @@ class InferenceServer:
     def __init__(self, load: Callable[[Model], Classifier], limits: InferenceSettings, *, name: str) -> None:
         self._limits = limits
         self._name = name
-        self._models = Models(load, memory_bytes=limits.memory_mb << 20)
+        self._models: Shelf[Model, Classifier] = Shelf(load, memory_bytes=limits.memory_mb << 20)
         self._changed = threading.Condition()
         self._ready: dict[Model, deque[_Item]] = {}
         self._waiting = 0
@@ -239,45 +240,3 @@ def serving(store: Store, settings: Settings, *, name: str) -> InferenceServer:
         settings.inference,
         name=name,
     )
-
-
-class Models:
-    """Loaded classifiers, those that were used last, within a budget of memory; one is always kept.
-
-    Args:
-        load: Loads one.
-        memory_bytes: The budget; weights that several stand on count for each.
-    """
-
-    def __init__(self, load: Callable[[Model], Classifier], *, memory_bytes: int) -> None:
-        self._load = load
-        self._memory = memory_bytes
-        self._loaded: OrderedDict[Model, Classifier] = OrderedDict()
-        self._lock = threading.Lock()
-        self._loading: dict[Model, threading.Lock] = {}
-
-    def peek(self, model: Model) -> Classifier | None:
-        """The classifier, if it is loaded."""
-        return self._loaded.get(model)
-
-    def get(self, model: Model) -> Classifier:
-        """The classifier, loaded now if it is not; others are answered meanwhile."""
-        with self._lock:
-            if model in self._loaded:
-                self._loaded.move_to_end(model)
-                return self._loaded[model]
-            loading = self._loading.setdefault(model, threading.Lock())
-        with loading:
-            with self._lock:
-                if model in self._loaded:
-                    return self._loaded[model]
-            try:
-                found = self._load(model)
-                with self._lock:
-                    self._loaded[model] = found
-                    while len(self._loaded) > 1 and sum(one.nbytes for one in self._loaded.values()) > self._memory:
-                        self._loaded.popitem(last=False)
-            finally:
-                with self._lock:
-                    self._loading.pop(model, None)
-            return found

@@ -16,13 +16,13 @@ from genaug.shared.errors import Cancelled, GenaugError, InvalidArgument, NotFou
 from genaug.shared.manifest import read_rows
 from genaug.shared.protojson import from_dict
 from genaug.shared.settings import Settings
-from genaug.v1 import common_pb2, generator_pb2
+from genaug.v1 import common_pb2, sampler_pb2
 from genaug.v1 import generation_service_pb2 as wire
 from genaug.vision.images import decode, pixel_sha256
 
 KINDS = ["KIND_CLASS_CONDITIONAL", "KIND_TRANSFORMS"]
 STORE, INLINE = wire.GenerateImagesRequest.OUTPUT_STORE, wire.GenerateImagesRequest.OUTPUT_INLINE
-FAST = generator_pb2.SamplerSettings(steps=2, guidance_scale=1.5)
+FAST = sampler_pb2.SamplerSettings(steps=2, guidance_scale=1.5)
 
 
 class Context:
@@ -87,7 +87,7 @@ def test_inline_images_equal_the_stored_ones_and_are_not_stored(
     rows = read_rows(world.stores("assembly"), batch.manifest)
     assert [image.receipt.pixel_sha256 for image in inline] == [row.pixel_sha256 for row in rows]
     assert [image.receipt.draw for image in inline] == [row.image_id for row in rows]
-    assert [pixel_sha256(decode(image.png)) for image in inline] == [row.pixel_sha256 for row in rows]
+    assert [pixel_sha256(decode(image.data)) for image in inline] == [row.pixel_sha256 for row in rows]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -101,7 +101,7 @@ def test_an_image_is_drawn_again_from_the_receipt_in_its_manifest(
         answer = service.RegenerateImage(wire.RegenerateImageRequest(receipt=receipt), Context())
         assert answer.same_pixels
         assert answer.image.receipt == receipt
-        assert pixel_sha256(decode(answer.image.png)) == row.pixel_sha256
+        assert pixel_sha256(decode(answer.image.data)) == row.pixel_sha256
         receipt.pixel_sha256 = "0" * 64
         assert not service.RegenerateImage(wire.RegenerateImageRequest(receipt=receipt), Context()).same_pixels
 
@@ -116,9 +116,9 @@ def test_an_altered_receipt_is_refused(world: World, service: GenerationServicer
 def test_unset_sampler_settings_are_twenty_steps_and_a_guidance_of_one_and_a_half(
     world: World, service: GenerationServicer
 ) -> None:
-    asked = request(world.finetune(), {"lies": 1}, output=INLINE, sampler=generator_pb2.SamplerSettings())
+    asked = request(world.finetune(), {"lies": 1}, output=INLINE, sampler=sampler_pb2.SamplerSettings())
     [image] = images(generate(service, asked))
-    assert image.receipt.sampler == generator_pb2.SamplerSettings(steps=20, guidance_scale=1.5)
+    assert image.receipt.sampler == sampler_pb2.SamplerSettings(steps=20, guidance_scale=1.5)
 
 
 def test_transforms_have_no_sampler_in_their_name(world: World, service: GenerationServicer) -> None:
@@ -134,7 +134,7 @@ def test_transforms_cover_their_originals_evenly(world: World, service: Generati
     drawn = images(generate(service, request(name, {"lies": 2 * IMAGES}, output=INLINE)))
     parents = [image.receipt.parent_ids[0] for image in drawn]
     assert {parents.count(parent) for parent in parents} == {2}
-    assert len({image.png for image in drawn}) == 2 * IMAGES
+    assert len({image.data for image in drawn}) == 2 * IMAGES
 
 
 def test_cancelling_keeps_what_was_finished(world: World, service: GenerationServicer) -> None:
@@ -159,10 +159,10 @@ def test_cancelling_keeps_what_was_finished(world: World, service: GenerationSer
         ({"counts": {"lies": 99_999, "stands": 2}}, InvalidArgument, "1 to 100000"),
         ({"first_index": -1}, InvalidArgument, "first_index"),
         ({"first_index": 2**63 - 1}, InvalidArgument, "first_index"),
-        ({"sampler": generator_pb2.SamplerSettings(steps=1001)}, InvalidArgument, r"sampler\.steps"),
-        ({"sampler": generator_pb2.SamplerSettings(steps=-1)}, InvalidArgument, r"sampler\.steps"),
-        ({"sampler": generator_pb2.SamplerSettings(guidance_scale=0.5)}, InvalidArgument, "guidance_scale"),
-        ({"sampler": generator_pb2.SamplerSettings(guidance_scale=float("nan"))}, InvalidArgument, "guidance_scale"),
+        ({"sampler": sampler_pb2.SamplerSettings(steps=1001)}, InvalidArgument, r"sampler\.steps"),
+        ({"sampler": sampler_pb2.SamplerSettings(steps=-1)}, InvalidArgument, r"sampler\.steps"),
+        ({"sampler": sampler_pb2.SamplerSettings(guidance_scale=0.5)}, InvalidArgument, "guidance_scale"),
+        ({"sampler": sampler_pb2.SamplerSettings(guidance_scale=float("nan"))}, InvalidArgument, "guidance_scale"),
         ({"output": 9}, InvalidArgument, "output"),
     ],
 )

@@ -2,46 +2,65 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Protocol
-
 import torch
 
 from genaug.generation.artefacts import broken, read_artefact
-from genaug.generation.generators import class_conditional, transforms
-from genaug.generation.receipts import Drawn, Sampler, Wanted
+from genaug.generation.bases import open_base
+from genaug.generation.generators import class_conditional, stable_diffusion, transforms
+from genaug.generation.generators.class_conditional import ClassConditional
+from genaug.generation.generators.stable_diffusion import Pipeline, StableDiffusion
+from genaug.generation.generators.transforms import Transforms
 from genaug.shared.store import Store
+from genaug.vision.shelf import Shelf
+
+Generator = ClassConditional | StableDiffusion | Transforms
+"""What draws images of its classes."""
 
 
-class Generator(Protocol):
-    """What draws images of its classes."""
+class Loader:
+    """Generators and the bases that several of them stand on, loaded when they are needed.
 
-    name: str
-    """"generators/{digest}"."""
-    classes: tuple[str, ...]
-    bucket: int
-    """Images that are computed together, always; the shape on which decoded pixels may depend."""
-
-    def parents(self, wanted: Wanted) -> tuple[str, ...]:
-        """Ids of the real images that `wanted` is made of."""
-
-    def make(
-        self, wanted: Sequence[Wanted], *, sampler: Sampler, bucket: int, active: Callable[[], bool]
-    ) -> list[Drawn] | None:
-        """Make 1 to `bucket` images; None when `active()` turned false before they were done."""
-
-
-def load_generator(store: Store, name: str, *, device: torch.device) -> Generator:
-    """Read the generator `name` and make it ready on `device`.
-
-    Raises:
-        NotFound: there is none, or its fine-tuning has not finished.
-        FailedPrecondition: its weights do not fit its configuration, or this version does not know its kind.
+    Args:
+        store: Where they lie.
+        device: Where they draw.
+        memory_bytes: What is kept of both; those that were not used longest leave.
     """
-    artefact = read_artefact(store, name)
-    kind = artefact.config.get("kind")
-    if kind == class_conditional.KIND:
-        return class_conditional.ClassConditional.load(artefact, device=device)
-    if kind == transforms.KIND:
-        return transforms.Transforms.load(artefact)
-    raise broken(name, f"this version of genaug knows no generator of kind {kind!r}")
+
+    def __init__(self, store: Store, *, device: torch.device, memory_bytes: int) -> None:
+        self._store = store
+        self._device = device
+        self._shelf: Shelf[tuple[str, torch.dtype | None], Generator | Pipeline] = Shelf(
+            self._load, memory_bytes=memory_bytes
+        )
+
+    def generator(self, name: str) -> Generator:
+        """The generator "generators/{digest}".
+
+        Raises:
+            NotFound: there is none, or its fine-tuning has not finished; or its base is gone.
+            FailedPrecondition: its weights do not fit its configuration, or this version does not know its kind.
+        """
+        found = self._shelf.get((name, None))
+        assert not isinstance(found, Pipeline)
+        return found
+
+    def pipeline(self, base: str, dtype: torch.dtype) -> Pipeline:
+        """The networks of "bases/{digest}"."""
+        found = self._shelf.get((base, dtype))
+        assert isinstance(found, Pipeline)
+        return found
+
+    def _load(self, key: tuple[str, torch.dtype | None]) -> Generator | Pipeline:
+        name, dtype = key
+        if dtype is not None:
+            return Pipeline(open_base(self._store, name), dtype=dtype, device=self._device)
+        artefact = read_artefact(self._store, name)
+        kind = artefact.config.get("kind")
+        if kind == class_conditional.KIND:
+            return ClassConditional.load(artefact, device=self._device)
+        if kind == transforms.KIND:
+            return Transforms.load(artefact)
+        if kind == stable_diffusion.KIND:
+            base = open_base(self._store, artefact.config["base"])
+            return StableDiffusion(artefact, pipelines=self.pipeline, base=base, device=self._device)
+        raise broken(name, f"this version of genaug knows no generator of kind {kind!r}")

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, cast
 
-import numpy as np
 import safetensors.torch
 import torch
-from diffusers import DPMSolverMultistepScheduler, UNet2DModel
+from diffusers import UNet2DModel
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn import functional
 
 from genaug.generation import autoencoder
 from genaug.generation.artefacts import Artefact, broken, check_tensors
-from genaug.generation.receipts import Drawn, Sampler, Wanted
+from genaug.generation.denoise import Rows, Start
+from genaug.generation.receipts import Sampler, Wanted
 from genaug.shared.digests import seed_of
 from genaug.shared.errors import InvalidArgument
 from genaug.vision.images import Pixels
@@ -161,24 +161,6 @@ def build_network(config: Config) -> nn.Module:
     return cast(nn.Module, UNet2DModel(**config.network))
 
 
-def build_scheduler(config: Config) -> Any:
-    """DPM-Solver++(2M) of Lu et al. 2022 (arXiv:2211.01095), without added noise, for few steps.
-
-    A predicted image is clipped to [-1, 1], the range of the training images (Saharia et al. 2022, static
-    thresholding); latents have no such range. The cosine schedule is cut at log-SNR/2 = -5.1, as the solver's authors'
-    code does, where it is singular.
-    """
-    return DPMSolverMultistepScheduler(
-        **config.schedule,
-        algorithm_type="dpmsolver++",
-        solver_order=2,
-        lower_order_final=True,
-        thresholding=config.latents is None,
-        sample_max_value=1.0,
-        lambda_min_clipped=-5.1,
-    )
-
-
 def to_images(pixels: Pixels) -> Tensor:
     """uint8 [n, side, side, channels] as float32 [n, channels, side, side] within ±1."""
     return torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
@@ -203,11 +185,13 @@ def to_places(config: Config, images: Tensor) -> Tensor:
 
 def to_pixels(config: Config, places: Tensor) -> Pixels:
     """The way back, from the network's shape to uint8 [n, side, side, channels]; values beyond ±1 are clipped."""
-    return images_to_pixels(functional.pixel_shuffle(places.float(), config.patch))
+    return images_to_pixels(functional.pixel_shuffle(places.float(), config.patch), channels=config.channels)
 
 
-def images_to_pixels(images: Tensor) -> Pixels:
-    """float32 [n, channels, side, side] within ±1 as uint8 [n, side, side, channels]."""
+def images_to_pixels(images: Tensor, *, channels: int) -> Pixels:
+    """float32 [n, c, side, side] within ±1 as uint8 [n, side, side, channels]; colours become grey where one is asked."""
+    if channels < images.shape[1]:
+        images = images.mean(1, keepdim=True)
     pixels: Pixels = ((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
     return pixels
 
@@ -231,7 +215,7 @@ def noise_of(config: Config, wanted: Wanted) -> Tensor:
 
 
 class ClassConditional:
-    """A loaded diffusion generator."""
+    """A loaded class-conditional generator."""
 
     def __init__(
         self,
@@ -245,10 +229,12 @@ class ClassConditional:
         self.name = name
         self.classes = config.classes
         self.bucket = _BUCKET
+        self.device = device
+        self.schedule = config.schedule
+        self.clipped = config.latents is None
         self._config = config
         self._network = network.to(device).eval().requires_grad_(False)
         self._decoder = decoder.to(device).eval().requires_grad_(False) if decoder else None
-        self._device = device
 
     @classmethod
     def load(cls, artefact: Artefact, *, device: torch.device) -> ClassConditional:
@@ -272,61 +258,42 @@ class ClassConditional:
         decoder = cast(autoencoder.Decoder | None, parts.get(DECODER))
         return cls(artefact.name, config, parts[""], device=device, decoder=decoder)
 
-    def parents(self, wanted: Wanted) -> tuple[str, ...]:
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its networks."""
+        parts = [self._network, *([self._decoder] if self._decoder else [])]
+        return sum(one.numel() * one.element_size() for part in parts for one in part.parameters())
+
+    def parents(self, wanted: Wanted, sampler: Sampler) -> tuple[str, ...]:
         """Nothing: no image stands behind a diffusion draw alone."""
         return ()
 
-    def make(
-        self, wanted: Sequence[Wanted], *, sampler: Sampler, bucket: int, active: Callable[[], bool]
-    ) -> list[Drawn] | None:
-        """Draw at most `bucket` images in one batch, padded to `bucket` so that its shape is always the same.
+    def variant(self, class_name: str, sampler: Sampler) -> Hashable:
+        """One network draws all classes."""
+        return sampler.precision
 
-        Returns:
-            The images in the order of `wanted`; None when `active()` turned false between two steps.
-        """
-        padded = [*wanted, *[wanted[-1]] * (bucket - len(wanted))]
-        sample = torch.stack([noise_of(self._config, one) for one in padded]).to(self._device)
-        labels = torch.tensor([self.classes.index(one.class_name) for one in padded], device=self._device)
-        scheduler = build_scheduler(self._config)
-        _set_steps(scheduler, sampler.steps)
-        with torch.inference_mode(), fitting_threads(self._config):
-            for step in scheduler.timesteps:
-                if not active():
-                    return None
-                prediction = self._predict(sample, int(step), labels, guidance_scale=sampler.guidance_scale)
-                sample = scheduler.step(prediction, step, sample).prev_sample
-            images = self._pixels(sample[: len(wanted)])
-        return [Drawn(one, np.ascontiguousarray(image), bucket) for one, image in zip(wanted, images, strict=True)]
+    def begin(self, wanted: Sequence[Wanted], sampler: Sampler) -> Start:
+        """The noise of each image, its label, and the label that means no class."""
+        noise = torch.stack([noise_of(self._config, one) for one in wanted]).to(self.device)
+        labels = torch.tensor([self.classes.index(one.class_name) for one in wanted], device=self.device)
+        return Start(noise, labels, torch.full_like(labels, self._config.null_class))
 
-    def _pixels(self, places: Tensor) -> Pixels:
+    def predict(self, rows: Rows, sampler: Sampler) -> Tensor:
+        """What the network says."""
+        low = sampler.precision == "PRECISION_BFLOAT16"
+        with fitting_threads(self._config), torch.autocast(self.device.type, torch.bfloat16, enabled=low):
+            said: Tensor = self._network(rows.samples, rows.times, class_labels=rows.conditions).sample
+        return said.float()
+
+    def pixels(self, samples: Tensor, sampler: Sampler) -> list[Pixels]:
+        """Decoded images."""
         if self._decoder is None:
-            return to_pixels(self._config, places)
-        mean, std = _moments(self._config, self._device)
-        latents = functional.pixel_shuffle(places.float(), self._config.patch) * std + mean
+            return list(to_pixels(self._config, samples))
+        mean, std = _moments(self._config, self.device)
+        latents = functional.pixel_shuffle(samples.float(), self._config.patch) * std + mean
         # One by one: an image's pixels do not depend on how many are decoded.
         images = torch.cat([self._decoder(one[None]) for one in latents])
-        grey = self._config.channels == 1
-        return images_to_pixels(images.mean(1, keepdim=True) if grey else images)
-
-    def _predict(self, sample: Tensor, step: int, labels: Tensor, *, guidance_scale: float) -> Tensor:
-        """Classifier-free guidance (Ho & Salimans 2022): both halves in one batch; a scale of 1 needs one half."""
-        guided: Tensor
-        if guidance_scale == 1:
-            guided = self._network(sample, step, class_labels=labels).sample
-            return guided
-        nothing = torch.full_like(labels, self._config.null_class)
-        both = self._network(torch.cat([sample, sample]), step, class_labels=torch.cat([labels, nothing])).sample
-        with_class, without = both.chunk(2)
-        guided = without + guidance_scale * (with_class - without)
-        return guided
-
-
-def _set_steps(scheduler: Any, steps: int) -> None:
-    """Spread `steps` over the schedule, no time twice: diffusers rounds so near 1000, and its solver divides by 0."""
-    scheduler.set_timesteps(steps)
-    times = list(dict.fromkeys(scheduler.timesteps.tolist()))
-    if len(times) < steps:
-        scheduler.set_timesteps(timesteps=times)
+        return list(images_to_pixels(images, channels=self._config.channels))
 
 
 def config_json(config: Config) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -84,8 +84,6 @@ def _colour(pixels: Pixels, ranges: Ranges, rng: np.random.Generator) -> Pixels:
 class Transforms:
     """A loaded set of training images and the ranges in which they may change."""
 
-    bucket = 1
-
     def __init__(
         self, name: str, ranges: Ranges, *, classes: Sequence[str], pixels: NDArray[np.uint8], ids: list[str],
         labels: NDArray[np.int64],
@@ -125,26 +123,21 @@ class Transforms:
             labels=found["labels"],
         )
 
-    def parents(self, wanted: Wanted) -> tuple[str, ...]:
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its images."""
+        return self._pixels.nbytes
+
+    def parents(self, wanted: Wanted, sampler: Sampler) -> tuple[str, ...]:
         """The id of the training image that `wanted` is made of."""
         return (self._ids[self._parent(wanted)],)
 
-    def make(
-        self, wanted: Sequence[Wanted], *, sampler: Sampler, bucket: int, active: Callable[[], bool]
-    ) -> list[Drawn] | None:
-        """Transform one training image for each of `wanted`; the sampler and the bucket mean nothing here.
-
-        Returns:
-            The images in the order of `wanted`; None when `active()` turned false between two of them.
-        """
-        drawn = []
-        for one in wanted:
-            if not active():
-                return None
-            rng = np.random.default_rng(seed_of("transform/1", one.seed, one.class_name, one.index))
-            pixels = transform(self._pixels[self._parent(one)], self._ranges, rng=rng)
-            drawn.append(Drawn(one, np.ascontiguousarray(pixels), self.bucket, self.parents(one)))
-        return drawn
+    def make(self, wanted: Wanted) -> Drawn:
+        """Transform one training image."""
+        rng = np.random.default_rng(seed_of("transform/1", wanted.seed, wanted.class_name, wanted.index))
+        parent = self._parent(wanted)
+        pixels = transform(self._pixels[parent], self._ranges, rng=rng)
+        return Drawn(wanted, np.ascontiguousarray(pixels), 1, (self._ids[parent],))
 
     def _parent(self, wanted: Wanted) -> int:
         """Round-robin through a seeded order of the class's images: any n in a row use all n of them once."""

@@ -1,0 +1,58 @@
+"""Noise schedules, and the schedulers of diffusers that may walk them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import diffusers
+import torch
+from torch import Tensor
+
+from genaug.generation.sampling import check_scheduler
+
+
+def build_scheduler(name: str, schedule: Mapping[str, Any], *, clipped: bool = False) -> Any:
+    """A scheduler of `SCHEDULERS` over a noise schedule.
+
+    Args:
+        name: By diffusers' name.
+        schedule: As diffusers names its parts.
+        clipped: Whether a predicted image is clipped to [-1, 1], the range of pixels (Saharia et al. 2022, static
+            thresholding); latents have no such range.
+    """
+    check_scheduler(name)
+    kind = getattr(diffusers, name)
+    options: dict[str, Any] = {"clip_sample": clipped, "thresholding": clipped, "sample_max_value": 1.0}
+    if schedule.get("beta_schedule") == "squaredcos_cap_v2":
+        # The cosine schedule is cut at log-SNR/2 = -5.1, as the solver's authors' code does, where it is singular.
+        options["lambda_min_clipped"] = -5.1
+    known = inspect.signature(kind.__init__).parameters
+    given = {key: value for key, value in {**schedule, **options}.items() if key in known}
+    return kind(**given)
+
+
+def set_steps(scheduler: Any, steps: int, *, device: torch.device) -> list[Tensor]:
+    """Spread `steps` over the schedule and return its times.
+
+    No time comes twice: diffusers rounds so where there are nearly as many steps as times, and solvers divide by 0.
+    """
+    scheduler.set_timesteps(steps, device=device)
+    found = scheduler.timesteps.tolist()
+    times = list(dict.fromkeys(found))
+    # Schedulers of second order visit a time twice on purpose.
+    settable = "timesteps" in inspect.signature(scheduler.set_timesteps).parameters
+    if len(times) < len(found) and scheduler.order == 1 and settable:
+        scheduler.set_timesteps(timesteps=times, device=device)
+    return list(scheduler.timesteps)
+
+
+def takes_chance(scheduler: Any) -> bool:
+    """Whether a step of it may add noise, from generators that it is given."""
+    return "generator" in inspect.signature(scheduler.step).parameters
+
+
+def signal_left(schedule: Mapping[str, Any]) -> Tensor:
+    """Share of an image's variance that is left at each time of a schedule: alphas_cumprod, [times]."""
+    return torch.as_tensor(build_scheduler("DDPMScheduler", schedule).alphas_cumprod)
