@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -50,9 +51,7 @@ class Merged:
         self._touched = wanted
 
     def _weight(self, name: str) -> Tensor:
-        weight = self._modules[name].weight
-        assert isinstance(weight, Tensor)
-        return weight
+        return cast(Tensor, self._modules[name].weight)
 
 
 def product(down: Tensor, up: Tensor) -> Tensor:

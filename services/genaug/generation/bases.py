@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
+from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
+from genaug.generation.autoencoder import DIFFUSERS, Autoencoder
 from genaug.shared.digests import digest_of, sha256
 from genaug.shared.errors import FailedPrecondition, InvalidArgument, NotFound
 from genaug.shared.store import Store, damaged
@@ -43,7 +44,6 @@ FILES: dict[str, tuple[str, ...]] = {
 _DIGEST = "#sha256="
 _COLLECTION = "bases/"
 _PIPELINE = "StableDiffusionPipeline"
-_AUTOENCODERS = {"AutoencoderKL": AutoencoderKL, "AutoencoderTiny": AutoencoderTiny}
 
 
 @dataclass(frozen=True)
@@ -68,15 +68,15 @@ class Base:
 
     def unet(self, dtype: torch.dtype = torch.float32) -> nn.Module:
         """The denoising network (UNet2DConditionModel)."""
-        return self._load("unet", lambda folder: UNet2DConditionModel.from_pretrained(folder, torch_dtype=dtype))
+        load = cast(Any, UNet2DConditionModel).from_pretrained
+        return cast(nn.Module, self._load("unet", lambda folder: load(folder, torch_dtype=dtype)))
 
     def autoencoder(self, dtype: torch.dtype = torch.float32) -> Autoencoder:
         """What turns images into latents and back."""
-        kind = self.config("vae/config.json").get("_class_name")
-        if kind not in _AUTOENCODERS:
-            raise _unusable(self.name, f"vae is a {kind}; {' and '.join(_AUTOENCODERS)} can be used")
-        network = self._load("vae", lambda folder: _AUTOENCODERS[kind].from_pretrained(folder, torch_dtype=dtype))
-        return Autoencoder(network)
+        kind = str(self.config("vae/config.json").get("_class_name"))
+        if kind not in DIFFUSERS:
+            raise _unusable(self.name, f"vae is a {kind}; {' and '.join(DIFFUSERS)} can be used")
+        return Autoencoder(self._load("vae", lambda folder: DIFFUSERS[kind].from_pretrained(folder, torch_dtype=dtype)))
 
     def text_encoder(self, dtype: torch.dtype = torch.float32) -> TextEncoder:
         """What turns captions into the numbers that the network is told."""
@@ -109,36 +109,6 @@ class Base:
         if sha256(data) != self.files[path]:
             raise damaged(key, "its sha256 is another")
         return data
-
-
-class Autoencoder(nn.Module):
-    """diffusers' AutoencoderKL or AutoencoderTiny, between images within ±1 and latents of the scale networks learn."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-        config = cast(Any, network).config
-        self._tiny = isinstance(network, AutoencoderTiny)
-        self._scale = 1.0 if self._tiny else float(config.scaling_factor)
-        self._shift = 0.0 if self._tiny else float(config.get("shift_factor") or 0.0)
-        self.channels = int(config.latent_channels)
-        """Of a latent."""
-        blocks = config.decoder_block_out_channels if self._tiny else config.block_out_channels
-        self.factor = int(2 ** (len(blocks) - 1))
-        """Pixels per side of one latent place."""
-
-    def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of the latents of images [n, 3, side, side] within ±1."""
-        if self._tiny:
-            latents = cast(Any, self.network).encode((images + 1) / 2).latents
-            return latents, torch.zeros_like(latents)
-        found = cast(Any, self.network).encode(images).latent_dist
-        return (found.mean - self._shift) * self._scale, found.std * self._scale
-
-    def decode(self, latents: Tensor) -> Tensor:
-        """Images [n, 3, side, side] within ±1, but for what the last layer overshoots."""
-        images: Tensor = cast(Any, self.network).decode(latents / self._scale + self._shift).sample
-        return images * 2 - 1 if self._tiny else images
 
 
 class TextEncoder(nn.Module):
@@ -255,8 +225,9 @@ def _from_hub(repository: str) -> Path:
         return Path(snapshot_download(repository, allow_patterns=[name for names in FILES.values() for name in names]))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise InvalidArgument(
-            f"generator.base: {repository!r} is no directory where the fine-tuning runs, not of the form bases/{{digest}}, "
-            f"and cannot be had from the Hugging Face Hub ({type(error).__name__}); no other model is taken in its place",
+            f"generator.base: {repository!r} is no directory where the fine-tuning runs, not of the form "
+            f"bases/{{digest}}, and cannot be had from the Hugging Face Hub ({type(error).__name__}); no other model "
+            "is taken in its place",
             reason="BASE_NOT_FOUND",
         ) from None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor
@@ -132,20 +132,25 @@ class Cohort:
     def rows(self) -> Rows:
         """What the network is to be asked for the next step: of each image, and once more without its class."""
         time = self._times[self.position]
-        sample = self._scheduler.scale_model_input(self._sample, time)
+        sample: Tensor = self._scheduler.scale_model_input(self._sample, time)
         conditions = self._conditions
         if self._guided():
             sample, conditions = torch.cat([sample, sample]), torch.cat([conditions, self._without])
         return Rows(sample, time.to(self._generator.device).expand(len(sample)), conditions)
 
     def advance(self, prediction: Tensor) -> None:
-        """Take a step by what was predicted of `rows()`: classifier-free guidance (Ho & Salimans 2022), then the solver."""
+        """Take a step by what was predicted of `rows()`: guidance (Ho & Salimans 2022), then the solver."""
         if self._guided():
             with_class, without = prediction.chunk(2)
             prediction = without + self.sampler.guidance_scale * (with_class - without)
         time = self._times[self.position]
         self._sample = self._scheduler.step(prediction, time, self._sample, **self._chances).prev_sample
         self.position += 1
+
+    @property
+    def samples(self) -> Tensor:
+        """The images as they are now, [n, channels, side, side]."""
+        return cast(Tensor, self._sample)
 
     def drawn(self, bucket: int) -> list[Drawn]:
         """The finished images."""
@@ -161,8 +166,8 @@ class Cohort:
 def step(generator: Denoiser, cohorts: Sequence[Cohort], *, bucket: int) -> None:
     """Take one step with each of `cohorts`, which are of the variant in place.
 
-    The network is asked `bucket` rows at a time, the last ones filled up: what it says of a row does not depend on whose
-    the others are.
+    The network is asked `bucket` rows at a time, the last ones filled up: what it says of a row does not depend on
+    whose the others are.
     """
     asked = [cohort.rows() for cohort in cohorts]
     samples = torch.cat([rows.samples for rows in asked])

@@ -220,11 +220,10 @@ class DrawingServer:
                     if flight is None or not flight.cohorts:
                         flight = self._next_flight(flight)
                     taken = self._let_in(flight) if flight and not self._closed else []
-                    if not taken and (flight is None or not flight.cohorts):
+                    if flight is None or not (taken or flight.cohorts):
                         # Nobody is there, or all who are have yet to read what they got.
                         self._changed.wait(_LOOK if self._clients else None)
                         continue
-                assert flight is not None
                 for call, wanted in taken:
                     self._begin(flight, call, wanted)
                 self._step(flight)

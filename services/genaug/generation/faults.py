@@ -22,8 +22,8 @@ _REMEMBERED = 4096
 class Inspector:
     """Looks at the images of one request, in their order.
 
-    An image is a duplicate where an accepted one of its class came before it, so a request that was interrupted and sent
-    again rejects the same draws.
+    An image is a duplicate where an accepted one of its class came before it, so a request that was interrupted and
+    sent again rejects the same draws.
     """
 
     def __init__(self) -> None:

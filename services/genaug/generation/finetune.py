@@ -5,24 +5,24 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
 
 import numpy as np
 import safetensors.torch
 import torch
-from torch import nn
+from torch import Tensor
 
 from genaug.generation.artefacts import Artefact, write_artefact
-from genaug.generation.autoencoder import Decoder, Encoder, load_encoder
-from genaug.generation.draw import draw
-from genaug.generation.generators import class_conditional, transforms
+from genaug.generation.autoencoder import Autoencoder, load_autoencoder
+from genaug.generation.finetune_base import train_stable_diffusion
+from genaug.generation.generators import class_conditional, stable_diffusion, transforms
 from genaug.generation.generators.class_conditional import DECODER, ClassConditional, Config
-from genaug.generation.receipts import Sampler, Wanted
-from genaug.generation.shown import Batches, HeldOut, Images, PixelImages, TrainingSet, encode
-from genaug.generation.train import Checkpoint, Course, Training
-from genaug.shared.digests import digest_of, seed_of
+from genaug.generation.making import Grids, Made, Place, course_of
+from genaug.generation.processes import Processes
+from genaug.generation.shown import Batches, Images, Noising, PixelImages, TrainingSet, encode, question
+from genaug.generation.train import Noised, Task, Training
+from genaug.shared.digests import digest_of, seed_of, sha256
 from genaug.shared.errors import FailedPrecondition, InvalidArgument
 from genaug.shared.manifest import Row, read_rows
 from genaug.shared.names import version_ids
@@ -32,11 +32,10 @@ from genaug.shared.store import Store
 from genaug.vision.arrays import load_pixels
 from genaug.vision.augment import Ranges
 from genaug.vision.devices import pick_device
-from genaug.vision.images import encode_png
 
 log = logging.getLogger(__name__)
 
-DEFAULTS: dict[str, Any] = {
+_FROM_SCRATCH: dict[str, Any] = {
     "prediction": "PREDICTION_V",
     "ema_decay": 0.995,
     "horizontal_flip": False,
@@ -46,38 +45,13 @@ DEFAULTS: dict[str, Any] = {
     "sample_grids": 4,
     "autoencoder": "",
 }
-"""What a diffusion generator's specification may leave out."""
+"""What a class-conditional generator's specification may leave out."""
 
 _FEWEST_IMAGES = 2
-_LARGEST_PIXELS, _LARGEST_SIDE = 64, 512
+_LARGEST_PIXELS, _LARGEST_SIDE = 64, 1024
 _PREDICTIONS = {"PREDICTION_V": "v_prediction", "PREDICTION_EPSILON": "epsilon", "PREDICTION_IMAGE": "sample"}
-_PRECISIONS = ("PRECISION_FLOAT32", "PRECISION_BFLOAT16")
 # Subjects of a class below which none of them is held out.
 _ENOUGH_SUBJECTS = 20
-# Images of each class in a sample grid, and how they are drawn.
-_GRID_IMAGES = 4
-_GRID_SAMPLER = Sampler(steps=12)
-
-
-@dataclass
-class Made:
-    """What fine-tuning leaves."""
-
-    config: dict[str, Any]
-    weights: bytes
-    facts: dict[str, Any] = field(default_factory=dict)
-    """Fields of the message `Generator`."""
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a fine-tuning works."""
-
-    name: str
-    """The generator's, "generators/{digest}"."""
-    store: Store
-    report: Report
-    device: torch.device
 
 
 def finetune(inputs: dict[str, Any], store: Store, report: Report, *, device: str) -> str:
@@ -103,33 +77,37 @@ def finetune(inputs: dict[str, Any], store: Store, report: Report, *, device: st
     if store.exists(f"{name}/generator.json"):
         return name
     start = time.monotonic()
-    spec, classes = DEFAULTS | inputs["generator"], list(inputs["classes"])
-    makers = {class_conditional.KIND: train_diffusion, transforms.KIND: pack_images}
-    if spec["kind"] not in makers:
+    spec, classes = inputs["generator"], list(inputs["classes"])
+    if spec["kind"] not in _MAKERS:
         raise InvalidArgument(
-            f"generator.kind: {spec['kind']!r} is none of {', '.join(makers)}", reason="BAD_GENERATOR_KIND"
+            f"generator.kind: {spec['kind']!r} is none of {', '.join(_MAKERS)}", reason="BAD_GENERATOR_KIND"
         )
+    if spec["kind"] == class_conditional.KIND:
+        spec = _FROM_SCRATCH | spec
     _check_shape(spec)
     rows = training_rows(store, inputs["dataset_version"], classes=classes)
-    share = spec["held_out"] if spec["kind"] == class_conditional.KIND else 0.0
-    seen, held_out = hold_out(rows, share=share, seed=spec["seed"])
-    place = Place(name, store, report, pick_device(device))
-    made = makers[spec["kind"]](
-        spec, classes, _load(place, seen, spec, classes), _load(place, held_out, spec, classes), place
-    )
-    record = _record(name, inputs, seen, facts=made.facts, seconds=time.monotonic() - start)
-    if held_out:
-        record["held_out"] = _counts(held_out, classes)
-    write_artefact(store, Artefact(name, record, made.config, made.weights))
-    Checkpoint(store, name).delete()
-    log.info("generator made", extra={"generator": name, "seconds": record["provenance"]["seconds"]})
+    learns = spec["kind"] != transforms.KIND
+    seen, held_out = hold_out(rows, share=spec.get("held_out", 0.05) if learns else 0.0, seed=spec["seed"])
+    processes = Processes(pick_device(device))
+    place = Place(name, store, report, processes)
+    sets = [_load(place, part, spec, classes) for part in (seen, held_out)]
+    made = _MAKERS[spec["kind"]](spec, classes, sets[0], sets[1], place)
+    if processes.first:
+        facts = made.facts | {"weights_sha256": sha256(made.weights)}
+        record = _record(name, inputs, seen, facts=facts, seconds=time.monotonic() - start)
+        if held_out:
+            record["held_out"] = _counts(held_out, classes)
+        write_artefact(store, Artefact(name, record, made.config, made.weights))
+        place.clear()
+        log.info("generator made", extra={"generator": name, "seconds": record["provenance"]["seconds"]})
+    processes.wait()
     return name
 
 
 def _load(place: Place, rows: Sequence[Row], spec: Mapping[str, Any], classes: Sequence[str]) -> TrainingSet:
     pixels = load_pixels(place.store, rows, image_size=spec["image_size"], channels=spec["channels"])
     labels = np.array([classes.index(row.class_name) for row in rows], np.int64)
-    return TrainingSet([row.image_id for row in rows], pixels, labels)
+    return TrainingSet([row.image_id for row in rows], pixels, labels, [_subject(row) for row in rows])
 
 
 def training_rows(store: Store, version: str, *, classes: Sequence[str]) -> list[Row]:
@@ -208,31 +186,49 @@ def train_diffusion(
 
     Batches hold each class equally often in expectation. The weights that are kept are an exponential moving average.
     """
-    course = _course(spec)
+    course = course_of(spec)
+    processes = place.processes
+    processes.check(batch_size=spec["batch_size"], accumulation=1)
     seed = seed_of("finetune", spec["seed"])
-    encoder = load_encoder(spec["autoencoder"], device=place.device) if spec["autoencoder"] else None
-    config, images, unseen = _prepare(spec, classes, training, held_out, encoder=encoder, seed=seed)
+    encoder, digest = load_autoencoder(spec["autoencoder"]) if spec["autoencoder"] else (None, "")
+    if encoder is not None:
+        encoder.to(place.device)
+    config, images, unseen = _prepare(spec, classes, training, held_out, place, encoder=encoder, seed=seed)
     # Only the initial weights come from torch's global generator; leave it as it was found.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = class_conditional.build_network(config)
+        network = class_conditional.build_network(config).to(place.device)
     batches = Batches(
         config, images, training.labels, size=spec["batch_size"], mirror=spec["horizontal_flip"], seed=seed
     )
-    question = HeldOut(config, unseen, held_out.labels, seed=seed) if len(held_out.labels) else None
-    run = Training(config, network.to(place.device), batches, question, course)
-    run.run(
-        place.report,
-        checkpoint=Checkpoint(place.store, place.name),
-        drawing=lambda update, average: _draw_grid(place, config, average, update, encoder),
+
+    def predict(batch: Noised) -> Tensor:
+        return cast(Tensor, network(batch.noisy, batch.times, class_labels=batch.labels).sample)
+
+    task = Task(
+        network,
+        predict,
+        batches.draw,
+        batches.source,
+        question(Noising(config.schedule), unseen, held_out.labels, seed=seed),
+        around=lambda: class_conditional.fitting_threads(config),
     )
-    weights = {key: value.cpu().contiguous() for key, value in run.average.state_dict().items()}
+    run = Training(task, course, processes)
+    grids = Grids(place, training, classes)
+    generator = ClassConditional(place.name, config, network, device=place.device, decoder=encoder)
+
+    def looking(update: int) -> bool:
+        # Such a network is told by its own report whether it remembers; it is not stopped.
+        grids.draw(generator, update)
+        return False
+
+    run.run(place.report, checkpoint=place.checkpoint(), looking=looking)
+    weights = {key: value.cpu().contiguous() for key, value in network.state_dict().items()}
     if encoder is not None:
-        weights |= {f"{DECODER}network.{key}": value.contiguous() for key, value in encoder.decoder_weights.items()}
-    facts: dict[str, Any] = {"losses": run.losses, "held_out_losses": run.held_out_losses}
-    facts["sample_grids"] = [{"update": u, "object": _grid_key(place.name, u)} for u in sorted(course.draws_at())]
+        weights |= {DECODER + key: value.cpu().contiguous() for key, value in encoder.decoding().items()}
+    facts: dict[str, Any] = {"losses": run.told.losses, "held_out_losses": run.told.held_out_losses, **grids.facts()}
     if encoder is not None:
-        facts["autoencoder_sha256"] = encoder.sha256
+        facts["autoencoder_sha256"] = digest
     return Made(class_conditional.config_json(config), safetensors.torch.save(weights), facts)
 
 
@@ -241,8 +237,9 @@ def _prepare(
     classes: Sequence[str],
     training: TrainingSet,
     held_out: TrainingSet,
+    place: Place,
     *,
-    encoder: Encoder | None,
+    encoder: Autoencoder | None,
     seed: int,
 ) -> tuple[Config, Images, Images]:
     """The network's configuration, and the images in its shape: to train on, and held out."""
@@ -257,37 +254,24 @@ def _prepare(
     if encoder is None:
         config = class_conditional.new_config(**shape)
         return config, PixelImages(config, training), PixelImages(config, held_out)
-    latents = encode(training, encoder, mirror=spec["horizontal_flip"], moved=True, seed=seed)
-    config = class_conditional.new_config(**shape, latents=latents.moments())
+
+    def tell(done: int, total: int) -> None:
+        place.report(0, spec["train_steps"], "updates", f"encoding images, {done} of {total}" if done < total else "")
+
+    latents = encode(training, encoder, mirror=spec["horizontal_flip"], moved=True, seed=seed, on_progress=tell)
+    config = class_conditional.new_config(**shape, latents=latents.moments(), encoder=encoder)
     if not len(held_out.labels):
         return config, latents.settle(config), latents
     unseen = encode(held_out, encoder, mirror=False, moved=False, seed=seed)
     return config, latents.settle(config), unseen.settle(config)
 
 
-def _draw_grid(place: Place, config: Config, average: nn.Module, update: int, encoder: Encoder | None) -> None:
-    """A row of images per class, from the same noise each time, as one PNG."""
-    decoder = None
-    if encoder is not None:
-        decoder = Decoder()
-        decoder.network.load_state_dict(encoder.decoder_weights)
-    generator = ClassConditional(place.name, config, average, device=place.device, decoder=decoder)
-    wanted = [Wanted(name, 0, index) for name in config.classes for index in range(_GRID_IMAGES)]
-    drawn = list(draw(generator, wanted, sampler=_GRID_SAMPLER, active=lambda: True))
-    rows = [drawn[start : start + _GRID_IMAGES] for start in range(0, len(drawn), _GRID_IMAGES)]
-    grid = np.concatenate([np.concatenate([one.pixels for one in row], axis=1) for row in rows])
-    place.store.put_new(_grid_key(place.name, update), encode_png(grid))
-
-
-def _grid_key(name: str, update: int) -> str:
-    return f"{name}/grids/{update}.png"
-
-
 def _check_shape(spec: Mapping[str, Any]) -> None:
     side, channels = spec["image_size"], spec["channels"]
     # Only a network that draws pixels is limited by them: transforms take any size.
-    pixels = spec["kind"] == class_conditional.KIND and not spec["autoencoder"]
-    step, largest = (16 if spec["autoencoder"] else 8, _LARGEST_PIXELS if pixels else _LARGEST_SIDE)
+    latent = bool(spec.get("autoencoder"))
+    pixels = spec["kind"] == class_conditional.KIND and not latent
+    step, largest = (16 if latent else 8, _LARGEST_PIXELS if pixels else _LARGEST_SIDE)
     if side % step or not step <= side <= largest:
         hint = "; larger ones are drawn in latents: name generator.autoencoder" if pixels and side > largest else ""
         raise InvalidArgument(
@@ -296,34 +280,6 @@ def _check_shape(spec: Mapping[str, Any]) -> None:
         )
     if channels not in (1, 3):
         raise InvalidArgument(f"generator.channels: {channels} is neither 1 nor 3", reason="BAD_CHANNELS")
-
-
-def _course(spec: Mapping[str, Any]) -> Course:
-    for key in ("train_steps", "batch_size", "learning_rate"):
-        if not spec[key] > 0:
-            raise InvalidArgument(f"generator.{key}: {spec[key]} is not above 0", reason="BAD_TRAINING")
-    for key, highest in (("ema_decay", 1.0), ("held_out", 0.5)):
-        if not 0 <= spec[key] <= highest:
-            raise InvalidArgument(
-                f"generator.{key}: {spec[key]} is not within 0 and {highest:g}", reason="BAD_TRAINING"
-            )
-    if spec["precision"] not in _PRECISIONS or spec["sample_grids"] < 0:
-        raise InvalidArgument(
-            f"generator: precision {spec['precision']!r} is none of {', '.join(_PRECISIONS)}, or sample_grids "
-            f"{spec['sample_grids']} is negative",
-            reason="BAD_TRAINING",
-        )
-    if spec["prediction"] not in _PREDICTIONS:
-        raise InvalidArgument(
-            f"generator.prediction: {spec['prediction']!r} is none of {', '.join(_PREDICTIONS)}", reason="BAD_TRAINING"
-        )
-    return Course(
-        updates=spec["train_steps"],
-        learning_rate=spec["learning_rate"],
-        ema_decay=spec["ema_decay"],
-        bfloat16=spec["precision"] == "PRECISION_BFLOAT16",
-        grids=spec["sample_grids"],
-    )
 
 
 def _counts(rows: Sequence[Row], classes: Sequence[str]) -> list[dict[str, Any]]:
@@ -349,3 +305,10 @@ def _record(
         "create_time": now(),
         "provenance": provenance(RECIPES["finetune"], seconds=seconds),
     }
+
+
+_MAKERS: dict[str, Callable[[dict[str, Any], list[str], TrainingSet, TrainingSet, Place], Made]] = {
+    class_conditional.KIND: train_diffusion,
+    stable_diffusion.KIND: train_stable_diffusion,
+    transforms.KIND: pack_images,
+}

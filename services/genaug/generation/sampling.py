@@ -53,7 +53,7 @@ def read_sampler(settings: Mapping[str, Any], record: Mapping[str, Any]) -> Samp
         None for a generator that does not sample.
 
     Raises:
-        InvalidArgument: reason BAD_SAMPLER or BAD_SCHEDULER; a value is out of range, or not for this kind of generator.
+        InvalidArgument: reason BAD_SAMPLER or BAD_SCHEDULER; a value is out of range, or not for this kind.
     """
     if not samples(record):
         return None

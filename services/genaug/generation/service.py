@@ -139,8 +139,7 @@ class GenerationServicer(generation_service_pb2_grpc.GenerationServiceServicer):
                 receipt = _receipt(source, event, batch.sampler)
                 if fault:
                     DRAWS_REJECTED.labels(fault.removeprefix("REASON_").lower()).inc()
-                    reason = generator_pb2.Rejection.Reason.Value(fault)
-                    rejected = wire.RejectedDraw(reason=reason, receipt=from_dict(generator_pb2.Receipt, receipt))
+                    rejected = wire.RejectedDraw(reason=fault, receipt=from_dict(generator_pb2.Receipt, receipt))
                     yield wire.GenerateImagesResponse(rejected=rejected)
                 else:
                     yield wire.GenerateImagesResponse(image=_image(event, receipt, format))

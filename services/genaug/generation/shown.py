@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -12,10 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from genaug.generation.autoencoder import Encoder
+from genaug.generation.autoencoder import Autoencoder
 from genaug.generation.generators import class_conditional
 from genaug.generation.generators.class_conditional import Config
 from genaug.generation.schedulers import signal_left
+from genaug.generation.train import Noised
 
 # Share of images that are shown without their class, so that one network learns both halves of guidance.
 _CLASS_DROPOUT = 0.1
@@ -37,19 +39,8 @@ class TrainingSet:
     """[n, image_size, image_size, channels]"""
     labels: NDArray[np.int64]
     """Index of each image's class."""
-
-
-@dataclass(frozen=True)
-class Noised:
-    """Images at some moment of their diffusion, in the network's shape."""
-
-    noisy: Tensor
-    times: Tensor
-    labels: Tensor
-    target: Tensor
-    """What the network is to predict."""
-    weights: Tensor
-    """Of each image's squared error, [n, 1, 1, 1]."""
+    groups: list[str]
+    """Whom each shows."""
 
 
 class Images(Protocol):
@@ -109,25 +100,64 @@ class LatentImages:
         return self._latents[chosen, mirrored.long(), torch.where(moved, copy, 0)]
 
 
-def encode(training: TrainingSet, encoder: Encoder, *, mirror: bool, moved: bool, seed: int) -> LatentImages:
+def encode(
+    training: TrainingSet,
+    encoder: Autoencoder,
+    *,
+    mirror: bool,
+    moved: bool,
+    seed: int,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> LatentImages:
     """The latents of a training set.
 
     Args:
         training: Its images; grey ones are encoded as RGB.
-        encoder: The autoencoder's first half.
+        encoder: The autoencoder.
         mirror: Whether mirrored images are wanted too.
         moved: Whether moved copies are.
         seed: Of how they are moved.
+        on_progress: Called as images are encoded: (done, total).
     """
     images = class_conditional.to_images(training.pixels)
     images = images.expand(-1, 3, -1, -1)
     source = torch.Generator().manual_seed(seed)
     sides = [images, images.flip(-1)] if mirror else [images]
-    versions = [
-        [encoder.encode(one if copy == 0 else jitter(one, source=source)) for copy in range(1 + _COPIES * moved)]
-        for one in sides
-    ]
+    count = 1 + _COPIES * moved
+    versions = []
+    for number, side in enumerate(sides):
+        row = []
+        for copy in range(count):
+            before = (number * count + copy) * len(images)
+
+            def tell(done: int, *, before: int = before) -> None:
+                on_progress(before + done, len(sides) * count * len(images))
+
+            row.append(encoder.means(side if copy == 0 else jitter(side, source=source), on_progress=tell))
+        versions.append(row)
     return LatentImages(torch.stack([torch.stack(one, 1) for one in versions], 1))
+
+
+class Choice:
+    """Random images, each class equally often in expectation.
+
+    Args:
+        labels: Index of each image's class, [n].
+        classes: How many there are; each has an image.
+    """
+
+    def __init__(self, labels: NDArray[np.int64], *, classes: int) -> None:
+        known = torch.from_numpy(labels)
+        of_class = [torch.nonzero(known == index)[:, 0] for index in range(classes)]
+        self._counts = torch.tensor([len(one) for one in of_class])
+        self._starts = self._counts.cumsum(0) - self._counts
+        self._order = torch.cat(of_class)
+
+    def draw(self, size: int, *, source: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Labels and indices of `size` images."""
+        labels = torch.randint(len(self._counts), (size,), generator=source)
+        within = (torch.rand(size, generator=source) * self._counts[labels]).long()
+        return labels, self._order[self._starts[labels] + within]
 
 
 class Batches:
@@ -147,22 +177,16 @@ class Batches:
     ) -> None:
         self._config = config
         self._images = images
-        known = torch.from_numpy(labels)
-        of_class = [torch.nonzero(known == index)[:, 0] for index in range(len(config.classes))]
-        self._counts = torch.tensor([len(one) for one in of_class])
-        self._starts = self._counts.cumsum(0) - self._counts
-        self._order = torch.cat(of_class)
+        self._choice = Choice(labels, classes=len(config.classes))
         self._size = size
         self._mirror = mirror
-        self._noising = Noising(config)
+        self._noising = Noising(config.schedule)
         self.source = torch.Generator().manual_seed(seed)
         """Its state is the batches'."""
 
     def draw(self) -> Noised:
         """The next batch; of some images the class is withheld."""
-        labels = torch.randint(len(self._counts), (self._size,), generator=self.source)
-        within = (torch.rand(self._size, generator=self.source) * self._counts[labels]).long()
-        chosen = self._order[self._starts[labels] + within]
+        labels, chosen = self._choice.draw(self._size, source=self.source)
         moved = torch.rand(self._size, generator=self.source) < _JITTER_SHARE
         mirrored = torch.rand(self._size, generator=self.source) < (0.5 if self._mirror else 0.0)
         places = self._images.show(chosen, moved=moved, mirrored=mirrored, source=self.source)
@@ -174,17 +198,21 @@ class Batches:
 
 
 class Noising:
-    """The diffusion of a configuration, and what its network is to predict: noise, velocity or image.
+    """The diffusion of a schedule, and what its network is to predict: noise, velocity or image.
 
-    Errors of an image count as those of the velocity that it gives would, by 1 / spread², no more than `_HEAVIEST`
-    (Li & He 2025, arXiv:2511.13720, do the same with another bound).
+    Args:
+        schedule: As diffusers' schedulers name its parts.
+        min_snr: Gamma of min-SNR weighting (Hang et al. 2023, arXiv:2303.09556); 0 for none. Without it, errors of an
+            image count as those of the velocity that it gives would, by 1 / spread², no more than `_HEAVIEST` (Li & He
+            2025, arXiv:2511.13720, do the same with another bound); those of others alike.
     """
 
     _HEAVIEST = 25.0
 
-    def __init__(self, config: Config) -> None:
-        self._keep = signal_left(config.schedule)
-        self._prediction = config.schedule["prediction_type"]
+    def __init__(self, schedule: Mapping[str, Any], *, min_snr: float = 0.0) -> None:
+        self._keep = signal_left(schedule)
+        self._prediction = schedule.get("prediction_type", "epsilon")
+        self._min_snr = min_snr
 
     @property
     def times(self) -> int:
@@ -193,43 +221,48 @@ class Noising:
 
     def noised(self, places: Tensor, *, times: Tensor, noise: Tensor, labels: Tensor) -> Noised:
         """Images at `times`, with their target: v = signal · noise - spread · image (Salimans & Ho 2022, section 4)."""
-        signal = self._keep[times].sqrt()[:, None, None, None]
-        spread = (1 - self._keep[times]).sqrt()[:, None, None, None]
+        kept = self._keep[times][:, None, None, None]
+        signal, spread = kept.sqrt(), (1 - kept).sqrt()
         target = {"epsilon": noise, "sample": places}.get(self._prediction, signal * noise - spread * places)
-        image = self._prediction == "sample"
-        weights = (1 / spread**2).clamp(max=self._HEAVIEST) if image else torch.ones_like(spread)
-        return Noised(signal * places + spread * noise, times, labels, target, weights)
+        return Noised(signal * places + spread * noise, times, labels, target, self._weights(kept))
+
+    def _weights(self, kept: Tensor) -> Tensor:
+        if self._min_snr:
+            ratio = kept / (1 - kept).clamp(min=1e-8)
+            bounded = ratio.clamp(max=self._min_snr)
+            # Of the image's error; of the noise's, and the velocity's, by what they are of it.
+            return {"sample": bounded, "epsilon": bounded / ratio}.get(self._prediction, bounded / (ratio + 1))
+        if self._prediction == "sample":
+            return (1 / (1 - kept)).clamp(max=self._HEAVIEST)
+        return torch.ones_like(kept)
 
 
-class HeldOut:
-    """Images that are never trained on, at fixed times under fixed noise: the same question each time it is asked.
+_TIMES = 4
+
+
+def question(noising: Noising, images: Images, labels: NDArray[np.int64], *, seed: int) -> Noised | None:
+    """Images that are never trained on, at fixed times under fixed noise: the same whenever it is asked.
 
     Args:
-        config: The network's.
+        noising: The diffusion.
         images: The held-out images.
-        labels: Index of each image's class, [n].
+        labels: What the network is told of each, [n].
         seed: Of the noise.
+
+    Returns:
+        Each image once in each quarter of the diffusion; None where there is none.
     """
-
-    TIMES = 4
-
-    def __init__(self, config: Config, images: Images, labels: NDArray[np.int64], *, seed: int) -> None:
-        source, noising = torch.Generator().manual_seed(seed), Noising(config)
-        chosen = torch.arange(len(labels)).repeat_interleave(self.TIMES)
-        nothing = torch.zeros(len(chosen), dtype=torch.bool)
-        places = images.show(chosen, moved=nothing, mirrored=nothing, source=source)
-        # Stratified over the diffusion: each image once in each quarter.
-        quarter = torch.arange(self.TIMES).repeat(len(labels))
-        within = torch.rand(len(chosen), generator=source)
-        times = ((quarter + within) / self.TIMES * noising.times).long()
-        noise = torch.randn(places.shape, generator=source)
-        self._noised = noising.noised(places, times=times, noise=noise, labels=torch.from_numpy(labels)[chosen])
-
-    def batches(self, size: int) -> list[Noised]:
-        """All of it, `size` at a time."""
-        one = self._noised
-        parts = (one.noisy, one.times, one.labels, one.target, one.weights)
-        return [Noised(*cut) for cut in zip(*(part.split(size) for part in parts), strict=True)]
+    if not len(labels):
+        return None
+    source = torch.Generator().manual_seed(seed)
+    chosen = torch.arange(len(labels)).repeat_interleave(_TIMES)
+    nothing = torch.zeros(len(chosen), dtype=torch.bool)
+    places = images.show(chosen, moved=nothing, mirrored=nothing, source=source)
+    quarter = torch.arange(_TIMES).repeat(len(labels))
+    within = torch.rand(len(chosen), generator=source)
+    times = ((quarter + within) / _TIMES * noising.times).long()
+    noise = torch.randn(places.shape, generator=source)
+    return noising.noised(places, times=times, noise=noise, labels=torch.from_numpy(labels)[chosen])
 
 
 def jitter(images: Tensor, *, source: torch.Generator) -> Tensor:

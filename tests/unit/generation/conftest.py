@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from tests.conftest import Stores
 from tests.shapes import VERSION, put_version, real_rows
+from tests.tiny_base import write_tiny_base
 
 from genaug.generation.finetune import finetune
+from genaug.orchestrator.generator_spec import generator_with_defaults
 from genaug.shared.manifest import Row
 
 IMAGES = 6
@@ -24,6 +27,19 @@ def spec(kind: str = "KIND_CLASS_CONDITIONAL", **changes: Any) -> dict[str, Any]
         ranges = {"horizontal_flip": False, "rotate_degrees": 10.0, "shift": 0.05, "scale": 0.1, "colour": 0.1}
         own = {"transforms": ranges}
     return {"kind": kind, "image_size": 8, "channels": 1, "seed": 0, **own, **changes}
+
+
+def from_base(base: Path, **changes: Any) -> dict[str, Any]:
+    """A stable-diffusion generator's specification, as the run file's is when it is complete."""
+    own = {"kind": "KIND_STABLE_DIFFUSION", "base": str(base), "prompts": "generic", "train_steps": 3, "batch_size": 4}
+    given = {key: value for key, value in changes.items() if key not in ("image_size", "channels")}
+    return generator_with_defaults(own | given) | {"image_size": 16, "channels": 1} | changes
+
+
+@pytest.fixture(scope="session")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base with random weights, on disk."""
+    return write_tiny_base(tmp_path_factory.mktemp("bases") / "tiny")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -51,7 +67,12 @@ class World:
         """Make a generator."""
         return finetune(self.inputs(**changes), self.stores("finetune"), self.report, device="cpu")
 
-    def report(self, done: int, total: int, unit: str) -> None:
+    def finetune_base(self, base: Path, **changes: Any) -> str:
+        """Make a stable-diffusion generator."""
+        inputs = {**self.inputs(), "generator": from_base(base, **changes)}
+        return finetune(inputs, self.stores("finetune"), self.report, device="cpu")
+
+    def report(self, done: int, total: int, unit: str, aside: str = "") -> None:
         """What the Job says."""
         self.reports.append((done, total, unit))
 

@@ -16,7 +16,7 @@ from genaug.shared.errors import Cancelled, GenaugError, InvalidArgument, NotFou
 from genaug.shared.manifest import read_rows
 from genaug.shared.protojson import from_dict
 from genaug.shared.settings import Settings
-from genaug.v1 import common_pb2, sampler_pb2
+from genaug.v1 import common_pb2, generator_pb2, sampler_pb2
 from genaug.v1 import generation_service_pb2 as wire
 from genaug.vision.images import decode, pixel_sha256
 

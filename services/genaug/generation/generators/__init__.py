@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 
 from genaug.generation.artefacts import broken, read_artefact
@@ -40,15 +42,11 @@ class Loader:
             NotFound: there is none, or its fine-tuning has not finished; or its base is gone.
             FailedPrecondition: its weights do not fit its configuration, or this version does not know its kind.
         """
-        found = self._shelf.get((name, None))
-        assert not isinstance(found, Pipeline)
-        return found
+        return cast(Generator, self._shelf.get((name, None)))
 
     def pipeline(self, base: str, dtype: torch.dtype) -> Pipeline:
         """The networks of "bases/{digest}"."""
-        found = self._shelf.get((base, dtype))
-        assert isinstance(found, Pipeline)
-        return found
+        return cast(Pipeline, self._shelf.get((base, dtype)))
 
     def _load(self, key: tuple[str, torch.dtype | None]) -> Generator | Pipeline:
         name, dtype = key

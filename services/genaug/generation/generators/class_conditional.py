@@ -58,14 +58,18 @@ class Config:
     """
     latents: dict[str, list[float]] | None = None
     """Mean and std of each channel of the training images' latents; None where pixels are drawn."""
+    autoencoder: dict[str, Any] | None = None
+    """What `genaug.generation.autoencoder.build_autoencoder` makes the autoencoder of; None where pixels are drawn."""
+    factor: int = 8
+    """Pixels per side of one latent place."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """Channels, height and width of what is drawn, before it is cut into patches or decoded."""
         if self.latents is None:
             return self.channels, self.image_size, self.image_size
-        side = self.image_size // autoencoder.FACTOR
-        return autoencoder.CHANNELS, side, side
+        side = self.image_size // self.factor
+        return len(self.latents["mean"]), side, side
 
     @property
     def moved(self) -> int:
@@ -87,6 +91,7 @@ def new_config(
     patch_size: int = 0,
     prediction: str = "v_prediction",
     latents: dict[str, list[float]] | None = None,
+    encoder: autoencoder.Autoencoder | None = None,
 ) -> Config:
     """The network and schedule for images of this size.
 
@@ -97,6 +102,7 @@ def new_config(
         patch_size: Pixels per side of one place; 0 for what fits.
         prediction: What the network predicts, as diffusers names it: "v_prediction", "epsilon" or "sample" (the image).
         latents: See `Config.latents`.
+        encoder: Whose latents they are.
 
     Raises:
         InvalidArgument: `base_channels` or `patch_size` is no such number.
@@ -105,9 +111,8 @@ def new_config(
         raise InvalidArgument(
             f"generator.base_channels: {base_channels} is not a positive multiple of {_GROUPS}", reason="BAD_WIDTH"
         )
-    side, depth = (
-        (image_size, channels) if latents is None else (image_size // autoencoder.FACTOR, autoencoder.CHANNELS)
-    )
+    factor = encoder.factor if encoder else 8
+    side, depth = (image_size, channels) if latents is None else (image_size // factor, len(latents["mean"]))
     patch = _patch(side, patch_size, latent=latents is not None)
     sizes = [side // patch]
     while sizes[-1] % 2 == 0 and sizes[-1] // 2 >= _SMALLEST_SIZE and len(sizes) < 4:
@@ -141,6 +146,8 @@ def new_config(
             "num_class_embeds": 2 * len(classes) + 1,
         },
         latents=latents,
+        autoencoder=encoder.config if encoder else None,
+        factor=factor,
     )
 
 
@@ -189,7 +196,7 @@ def to_pixels(config: Config, places: Tensor) -> Pixels:
 
 
 def images_to_pixels(images: Tensor, *, channels: int) -> Pixels:
-    """float32 [n, c, side, side] within ±1 as uint8 [n, side, side, channels]; colours become grey where one is asked."""
+    """float32 [n, c, side, side] within ±1 as uint8 [n, side, side, channels]; one channel is the mean of colours."""
     if channels < images.shape[1]:
         images = images.mean(1, keepdim=True)
     pixels: Pixels = ((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
@@ -224,7 +231,7 @@ class ClassConditional:
         network: nn.Module,
         *,
         device: torch.device,
-        decoder: autoencoder.Decoder | None = None,
+        decoder: autoencoder.Autoencoder | None = None,
     ) -> None:
         self.name = name
         self.classes = config.classes
@@ -234,7 +241,7 @@ class ClassConditional:
         self.clipped = config.latents is None
         self._config = config
         self._network = network.to(device).eval().requires_grad_(False)
-        self._decoder = decoder.to(device).eval().requires_grad_(False) if decoder else None
+        self._decoder = decoder.to(device) if decoder else None
 
     @classmethod
     def load(cls, artefact: Artefact, *, device: torch.device) -> ClassConditional:
@@ -244,19 +251,23 @@ class ClassConditional:
             FailedPrecondition: the weights cannot be read, or do not fit the configuration.
         """
         config = Config(**{**artefact.config, "classes": tuple(artefact.config["classes"])})
-        parts: dict[str, nn.Module] = {"": build_network(config)}
+        network = build_network(config)
+        decoder = None
+        expected = dict(network.state_dict())
         if config.latents is not None:
-            parts[DECODER] = autoencoder.Decoder()
+            decoder = autoencoder.build_autoencoder(config.autoencoder or {"_class_name": "Taef2"})
+            expected |= {DECODER + key: value for key, value in decoder.decoding().items()}
         try:
             weights = safetensors.torch.load(artefact.weights)
         except SafetensorError as error:
             raise broken(artefact.name, f"model.safetensors cannot be read ({error})") from None
-        expected = {prefix + key: value for prefix, part in parts.items() for key, value in part.state_dict().items()}
         check_tensors(artefact.name, found=weights, expected=expected)
-        for prefix, part in parts.items():
-            part.load_state_dict({key: weights[prefix + key] for key in part.state_dict()})
-        decoder = cast(autoencoder.Decoder | None, parts.get(DECODER))
-        return cls(artefact.name, config, parts[""], device=device, decoder=decoder)
+        network.load_state_dict({key: value for key, value in weights.items() if not key.startswith(DECODER)})
+        if decoder:
+            decoder.fill(
+                {key.removeprefix(DECODER): value for key, value in weights.items() if key.startswith(DECODER)}
+            )
+        return cls(artefact.name, config, network, device=device, decoder=decoder)
 
     @property
     def nbytes(self) -> int:
@@ -292,7 +303,7 @@ class ClassConditional:
         mean, std = _moments(self._config, self.device)
         latents = functional.pixel_shuffle(samples.float(), self._config.patch) * std + mean
         # One by one: an image's pixels do not depend on how many are decoded.
-        images = torch.cat([self._decoder(one[None]) for one in latents])
+        images = torch.cat([self._decoder.decode(one[None]) for one in latents])
         return list(images_to_pixels(images, channels=self._config.channels))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any, Literal, cast
 
@@ -199,13 +199,12 @@ class StableDiffusion:
         captions = {one.class_name: self._embedded(one.class_name, sampler, pipeline) for one in wanted}
         conditions = torch.cat([captions[one.class_name] for one in wanted])
         without = self._embedding(sampler.negative_prompt, wanted[0].class_name, sampler, pipeline)
-        images, parents = None, ()
-        if sampler.strength:
-            sources = [self._source(one) for one in wanted]
-            assert self._latents is not None
-            images = self._latents[sources].float().to(self.device)
-            parents = tuple((self.config.sources[one][1],) for one in sources)
-        return Start(noise, conditions, without.expand_as(conditions), images, parents)
+        start = Start(noise, conditions, without.expand_as(conditions))
+        if not sampler.strength or self._latents is None:
+            return start
+        sources = [self._source(one) for one in wanted]
+        images = self._latents[sources].float().to(self.device)
+        return replace(start, images=images, parents=tuple((self.config.sources[one][1],) for one in sources))
 
     def predict(self, rows: Rows, sampler: Sampler) -> Tensor:
         """What the network says."""
@@ -283,7 +282,7 @@ class StableDiffusion:
         if part in self._checked:
             return
         networks = {"unet": pipeline.unet, "text_encoder": pipeline.text_encoder.network}
-        expected = {}
+        expected: dict[str, Tensor] = {}
         for network, module in networks.items():
             shapes = expected_shapes(module, _below(tensors, f"{network}."), rank=self.config.rank)
             expected |= {f"{network}.{key}": value for key, value in shapes.items()}
@@ -294,7 +293,7 @@ class StableDiffusion:
         return self._embedding(self.config.captions[class_name], class_name, sampler, pipeline)
 
     def _embedding(self, caption: str, class_name: str, sampler: Sampler, pipeline: Pipeline) -> Tensor:
-        """What the network is told for a caption, [1, length, width]; the text encoder of the adapter in place says it."""
+        """What the network is told for a caption, [1, length, width], by the text encoder in place."""
         key = (caption, self.config.part(class_name), sampler.precision)
         if key not in self._embeddings:
             self._embeddings[key] = pipeline.text_encoder.embed([caption]).float()
@@ -311,7 +310,7 @@ class StableDiffusion:
 
 
 def smallest_side(base: Base) -> int:
-    """The number of pixels whose multiples a base can draw: its autoencoder's factor, halved by each level of the network."""
+    """The pixels whose multiples a base can draw: its autoencoder's factor, halved by each level of its network."""
     vae, unet = base.config("vae/config.json"), base.config("unet/config.json")
     blocks = vae.get("decoder_block_out_channels") or vae["block_out_channels"]
     return int(2 ** (len(blocks) - 1) * 2 ** (len(unet["block_out_channels"]) - 1))

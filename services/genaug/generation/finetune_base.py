@@ -1,0 +1,410 @@
+"""KIND_STABLE_DIFFUSION: fine-tune a base on captioned images, by a low-rank adapter or all its weights; DreamBooth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+import numpy as np
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from genaug.generation.adapters import DOWN, UP
+from genaug.generation.artefacts import Artefact
+from genaug.generation.autoencoder import Autoencoder
+from genaug.generation.bases import Base, TextEncoder, bring_base
+from genaug.generation.captions import Captions, captions_of
+from genaug.generation.denoise import Cohort, step
+from genaug.generation.generators.class_conditional import to_images
+from genaug.generation.generators.stable_diffusion import (
+    KIND,
+    LATENTS,
+    Config,
+    Pipeline,
+    StableDiffusion,
+    smallest_side,
+)
+from genaug.generation.making import Grids, Made, Place, course_of
+from genaug.generation.receipts import Sampler, Wanted
+from genaug.generation.shown import Choice, Noising, TrainingSet, question
+from genaug.generation.train import Noised, Task, Told, Training
+from genaug.shared.digests import seed_of
+from genaug.shared.errors import InvalidArgument
+
+# Share of images that are shown without their caption, so that one network learns both halves of guidance.
+_CAPTION_DROPOUT = 0.1
+# CLIP's attention, where the text encoder has an adapter too.
+_TEXT_TARGETS = ["q_proj", "k_proj", "v_proj", "out_proj"]
+# How grids, and the base's own images, are drawn.
+_SAMPLER = Sampler(steps=20, guidance_scale=7.5)
+_PRIOR = "prior"
+# Images encoded at once.
+_PASS = 8
+
+Spec = Mapping[str, Any]
+
+
+def train_stable_diffusion(
+    spec: dict[str, Any], classes: list[str], training: TrainingSet, held_out: TrainingSet, place: Place
+) -> Made:
+    """Fine-tune the base of `spec` on training images, each shown with its class's caption.
+
+    Batches hold each class equally often in expectation. The weights that are kept are an exponential moving average.
+
+    Raises:
+        InvalidArgument: the base cannot be had, a caption is missing, or the size is none of the base's.
+        FailedPrecondition: the base is in another layout.
+    """
+    course = course_of(spec)
+    place.processes.check(batch_size=spec["batch_size"], accumulation=course.accumulation)
+    base = bring_base(place.store, spec["base"])
+    # All have it before one of them reads it.
+    place.processes.wait()
+    multiple = smallest_side(base)
+    if spec["image_size"] % multiple:
+        raise InvalidArgument(
+            f"generator.image_size: {spec['image_size']} is not a multiple of {multiple}, which {base.name} needs",
+            reason="BAD_SIZE",
+        )
+    said = _captions(spec, classes)
+    config = Config(
+        kind=KIND,
+        classes=tuple(classes),
+        image_size=spec["image_size"],
+        channels=spec["channels"],
+        base=base.name,
+        weights=spec["weights"],
+        captions=dict(said.by_class),
+        per_class=bool(spec.get("dreambooth", {}).get("per_class", False)),
+    )
+    if config.weights == "WEIGHTS_ADAPTER":
+        config = replace(config, rank=spec["lora"]["rank"], alpha=float(spec["lora"]["alpha"]))
+    latents = [_encode(part, base, place, spec, mirror) for part, mirror in ((training, True), (held_out, False))]
+    if spec["keep_latents"]:
+        names = [classes[label] for label in training.labels]
+        config = replace(config, sources=tuple(zip(names, training.ids, strict=True)))
+    bench = _Bench(spec, config, base, place, prior=_prior_latents(spec, base, place))
+    tensors: dict[str, Tensor] = {}
+    told: dict[str, Told] = {}
+    grids: list[dict[str, Any]] = []
+    for number, part in enumerate(config.parts):
+        own = replace(place, report=_within(place, number, len(config.parts)))
+        of = [classes[int(part)]] if config.per_class else classes
+        drawn = Grids(own, training, classes, sampler=bench.sampler, part=part if config.per_class else "")
+        learnt, told[part] = _train_part(
+            bench, part, of, _Shown(training, latents[0]), _Shown(held_out, latents[1]), own, drawn
+        )
+        tensors |= learnt
+        grids.append(drawn.facts())
+    if spec["keep_latents"]:
+        tensors[LATENTS] = latents[0].means[:, 0].to(torch.float16).contiguous()
+    facts = {
+        "base": base.name,
+        "captions": dict(said.by_class),
+        "prompts": said.prompts,
+        "losses": _mean([one.losses for one in told.values()]),
+        "held_out_losses": _mean([one.held_out_losses for one in told.values() if one.held_out_losses]),
+        "stopped_at": max(one.stopped_at for one in told.values()),
+        **{key: [entry for found in grids for entry in found[key]] for key in ("sample_grids", "closenesses")},
+    }
+    return Made(config.json(), safetensors.torch.save(tensors), facts)
+
+
+@dataclass(frozen=True)
+class _Latents:
+    """Latents of images, upright and, where that is wanted, mirrored: what is drawn from them differs each time."""
+
+    means: Tensor
+    """[n, 1 or 2, channels, side, side]"""
+    stds: Tensor
+
+    def show(self, chosen: Tensor, *, moved: Tensor, mirrored: Tensor, source: torch.Generator) -> Tensor:
+        """See `genaug.generation.shown.Images`; nothing is moved."""
+        mean, std = self.means[chosen, mirrored.long()], self.stds[chosen, mirrored.long()]
+        return mean + std * torch.randn(mean.shape, generator=source)
+
+
+@dataclass(frozen=True)
+class _Shown:
+    images: TrainingSet
+    latents: _Latents
+
+
+@dataclass(frozen=True)
+class _Bench:
+    """What the trainings of one generator share."""
+
+    spec: Spec
+    config: Config
+    base: Base
+    place: Place
+    prior: Tensor | None
+    """Latents that the base drew of the prior caption, [n, channels, side, side]."""
+
+    @property
+    def sampler(self) -> Sampler:
+        """How grids are drawn."""
+        return replace(_SAMPLER, precision=self.spec["precision"])
+
+    @property
+    def captions(self) -> list[str]:
+        """By number: of each class, none, and the prior's."""
+        prior = self.spec["dreambooth"]["prior_caption"] if self.prior is not None else ""
+        return [*(self.config.captions[name] for name in self.config.classes), "", prior]
+
+
+def _captions(spec: Spec, classes: Sequence[str]) -> Captions:
+    """The captions of the run file; of DreamBooth, with the rare word before each."""
+    said = captions_of(spec["prompts"], classes, own=spec.get("captions", {}))
+    if spec["method"] != "METHOD_DREAMBOOTH":
+        return said
+    dreambooth = spec["dreambooth"]
+    alone = dreambooth["per_class"] or len(classes) == 1
+    words = {name: f"{dreambooth['token']}{'' if alone else number}" for number, name in enumerate(classes)}
+    return Captions(said.prompts, {name: f"{words[name]} {said.by_class[name]}" for name in classes})
+
+
+def _encode(training: TrainingSet, base: Base, place: Place, spec: Spec, mirror: bool) -> _Latents:
+    """Encode images once; what the autoencoder says is kept in memory."""
+    autoencoder = base.autoencoder().to(place.device)
+    images = to_images(training.pixels).expand(-1, 3, -1, -1)
+    sides = [images, images.flip(-1)] if mirror and spec["horizontal_flip"] else [images]
+    means, stds = [], []
+    for number, side in enumerate(sides):
+        found = []
+        for start in range(0, len(side), _PASS):
+            with torch.inference_mode():
+                found.append([one.cpu() for one in autoencoder.encode(side[start : start + _PASS].to(place.device))])
+            done, total = number * len(side) + min(start + _PASS, len(side)), len(sides) * len(side)
+            aside = f"encoding images, {done} of {total}" if done < total else ""
+            place.report(0, spec["train_steps"], "updates", aside)
+        shape = _latent_shape(autoencoder, spec)
+        means.append(torch.cat([one[0] for one in found]) if found else torch.empty(0, *shape))
+        stds.append(torch.cat([one[1] for one in found]) if found else torch.empty(0, *shape))
+    # Clones: what inference made cannot be trained on.
+    return _Latents(torch.stack(means, 1).clone(), torch.stack(stds, 1).clone())
+
+
+def _latent_shape(autoencoder: Autoencoder, spec: Spec) -> tuple[int, int, int]:
+    side = spec["image_size"] // autoencoder.factor
+    return autoencoder.channels, side, side
+
+
+def _prior_latents(spec: Spec, base: Base, place: Place) -> Tensor | None:
+    """Latents of the base's own images of the prior caption (prior preservation): drawn once, by the first process."""
+    dreambooth = spec.get("dreambooth", {})
+    count = dreambooth.get("prior_images", 0)
+    if not count:
+        return None
+    key = f"{place.name}/prior.safetensors"
+    place.scratch.append(key)
+    if place.processes.first and not place.store.exists(key):
+        config = Config(
+            KIND, (_PRIOR,), spec["image_size"], spec["channels"], base.name, "WEIGHTS_ADAPTER",
+            {_PRIOR: dreambooth["prior_caption"]}, rank=1, alpha=1.0,
+        )  # fmt: skip
+        generator = _generator(place, f"{place.name}/{_PRIOR}", config, {}, base, spec)
+        sampler = replace(_SAMPLER, precision=spec["precision"])
+        wanted = [Wanted(_PRIOR, spec["seed"], index) for index in range(count)]
+        found = []
+        with torch.inference_mode():
+            for start in range(0, count, generator.bucket):
+                cohort = Cohort(generator, wanted[start : start + generator.bucket], sampler)
+                while not cohort.finished:
+                    step(generator, [cohort], bucket=generator.bucket)
+                    aside = f"drawing prior images, {start} of {count}"
+                    place.report(0, spec["train_steps"], "updates", aside)
+                found.append(cohort.samples.cpu())
+        place.store.put_new(key, safetensors.torch.save({"latents": torch.cat(found).clone()}))
+    place.processes.wait()
+    return safetensors.torch.load(place.store.get(key))["latents"]
+
+
+def _generator(
+    place: Place, name: str, config: Config, tensors: dict[str, Tensor], base: Base, spec: Spec
+) -> StableDiffusion:
+    """A generator that draws as its artefact would, before there is one."""
+    dtype = torch.bfloat16 if spec["precision"] == "PRECISION_BFLOAT16" else torch.float32
+    pipeline = Pipeline(base, dtype=dtype, device=place.device)
+    artefact = Artefact(name, {}, replace(config, sources=()).json(), safetensors.torch.save(tensors))
+    return StableDiffusion(artefact, pipelines=lambda base, dtype: pipeline, base=base, device=place.device)
+
+
+def _train_part(
+    bench: _Bench, part: str, of: Sequence[str], shown: _Shown, unseen: _Shown, place: Place, grids: Grids
+) -> tuple[dict[str, Tensor], Told]:
+    """Train the weights that draw the classes `of`; return them, named as in the artefact."""
+    spec, classes = bench.spec, bench.config.classes
+    seed = seed_of("finetune", spec["seed"])
+    network = _Captioned(bench, place.device, seed=seed)
+    noising = Noising(bench.base.schedule, min_snr=spec["min_snr"])
+    batches = _Batches(bench, noising, _of_classes(shown, of, classes), seed=seed)
+    held = _of_classes(unseen, of, classes)
+    task = Task(
+        network,
+        network,
+        batches.draw,
+        batches.source,
+        question(noising, held.latents, held.images.labels, seed=seed),
+    )
+    run = Training(task, course_of(spec), place.processes)
+
+    def looking(update: int) -> bool:
+        tensors = {f"{part}/{key}": value for key, value in network.learnt().items()}
+        generator = _generator(place, f"{place.name}/{update}", bench.config, tensors, bench.base, spec)
+        return grids.draw(generator, update, of=of) > float(spec["memorised"])
+
+    run.run(place.report, checkpoint=place.checkpoint(part if bench.config.per_class else ""), looking=looking)
+    return {f"{part}/{key}": value for key, value in network.learnt().items()}, run.told
+
+
+def _of_classes(shown: _Shown, of: Sequence[str], classes: Sequence[str]) -> _Shown:
+    """The images of some classes; their labels stay the generator's."""
+    labels = [list(classes).index(name) for name in of]
+    mine = np.flatnonzero(np.isin(shown.images.labels, labels))
+    images = shown.images
+    return _Shown(
+        TrainingSet(
+            [images.ids[index] for index in mine],
+            images.pixels[mine],
+            images.labels[mine],
+            [images.groups[index] for index in mine],
+        ),
+        _Latents(shown.latents.means[mine], shown.latents.stds[mine]),
+    )
+
+
+class _Captioned(nn.Module):
+    """A base's network, told captions by number; what learns of it requires gradients."""
+
+    def __init__(self, bench: _Bench, device: torch.device, *, seed: int) -> None:
+        super().__init__()
+        spec = bench.spec
+        self._whole = bench.config.weights == "WEIGHTS_ALL"
+        low = spec["precision"] == "PRECISION_BFLOAT16"
+        dtype = torch.bfloat16 if low and not self._whole else torch.float32
+        self._saved = torch.bfloat16 if low and self._whole else torch.float32
+        self.unet = bench.base.unet(dtype).to(device)
+        text = bench.base.text_encoder(dtype).to(device)
+        # Only the adapter's first weights come from torch's global generator; leave it as it was found.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self._learn(self.unet, spec.get("lora", {}), spec.get("lora", {}).get("targets", []))
+            if spec["text_encoder"]:
+                self._learn(text.network, spec.get("lora", {}), _TEXT_TARGETS)
+        if spec["gradient_checkpointing"]:
+            cast(Any, self.unet).enable_gradient_checkpointing()
+        self.text: TextEncoder | None = None
+        self._embeddings = self._tokens = torch.empty(0)
+        if spec["text_encoder"]:
+            self.text, self._tokens = text, text.tokens(bench.captions).to(device)
+        else:
+            self._embeddings = text.embed(bench.captions)
+
+    def forward(self, batch: Noised) -> Tensor:
+        """What the network predicts."""
+        if self.text is None:
+            conditions = self._embeddings[batch.labels]
+        else:
+            numbers, places = batch.labels.unique(return_inverse=True)
+            conditions = self.text(self._tokens[numbers])[places]
+        found = cast(Any, self.unet)(batch.noisy.to(self._dtype), batch.times, conditions.to(self._dtype))
+        return cast(Tensor, found.sample)
+
+    def learnt(self) -> dict[str, Tensor]:
+        """What has learnt, named "unet.…" and "text_encoder.…" as in an artefact."""
+        networks = {"unet": self.unet, **({"text_encoder": self.text.network} if self.text else {})}
+        found: dict[str, Tensor] = {}
+        for name, network in networks.items():
+            if self._whole:
+                named = network.state_dict().items()
+                found |= {f"{name}.{key}": value.to(self._saved).cpu().contiguous() for key, value in named}
+                continue
+            for key, value in network.named_parameters():
+                if value.requires_grad:
+                    plain = key.replace(".lora_A.default.weight", DOWN).replace(".lora_B.default.weight", UP)
+                    found[f"{name}.{plain}"] = value.detach().float().cpu().contiguous()
+        return found
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        return cast(torch.dtype, cast(Any, self.unet).dtype)
+
+    def _learn(self, network: nn.Module, lora: Spec, targets: Sequence[str]) -> None:
+        if self._whole:
+            network.requires_grad_(True)
+            return
+        from peft import LoraConfig, inject_adapter_in_model
+
+        adapter = LoraConfig(r=lora["rank"], lora_alpha=lora["alpha"], target_modules=list(targets))
+        try:
+            inject_adapter_in_model(adapter, network)
+        except ValueError:
+            raise InvalidArgument(
+                f"generator.lora.targets: no layer's name ends in any of {', '.join(targets)}", reason="BAD_TARGETS"
+            ) from None
+        for key, value in network.named_parameters():
+            learns = ".lora_" in key
+            value.requires_grad_(learns)
+            if learns:
+                value.data = value.data.float()
+
+
+class _Batches:
+    """Random batches of latents with their noise and captions, classes alike; beside them, the prior's.
+
+    All chance is drawn on the CPU: batches are the same on every device.
+    """
+
+    def __init__(self, bench: _Bench, noising: Noising, shown: _Shown, *, seed: int) -> None:
+        self._bench = bench
+        self._noising = noising
+        self._shown = shown
+        self._size = bench.spec["batch_size"]
+        self._mirror = 0.5 if bench.spec["horizontal_flip"] else 0.0
+        # Classes that are there, numbered from 0; and what each is in the generator.
+        self._classes, numbers = np.unique(shown.images.labels, return_inverse=True)
+        self._choice = Choice(numbers.astype(np.int64), classes=len(self._classes))
+        self.source = torch.Generator().manual_seed(seed)
+        """Its state is the batches'."""
+
+    def draw(self) -> Noised:
+        """The next batch."""
+        size, source = self._size, self.source
+        labels, chosen = self._choice.draw(size, source=source)
+        captions = torch.from_numpy(self._classes)[labels]
+        mirrored = torch.rand(size, generator=source) < self._mirror
+        latents = self._shown.latents.show(chosen, moved=torch.zeros_like(mirrored), mirrored=mirrored, source=source)
+        withheld = torch.rand(size, generator=source) < _CAPTION_DROPOUT
+        nothing = len(self._bench.config.classes)
+        batch = self._noised(latents, captions.masked_fill(withheld, nothing), weight=1.0)
+        prior = self._bench.prior
+        if prior is None:
+            return batch
+        known = prior[torch.randint(len(prior), (size,), generator=source)]
+        labels = torch.full((size,), nothing + 1)
+        beside = self._noised(known, labels, weight=self._bench.spec["dreambooth"]["prior_weight"])
+        # In turn, so that processes and parts share both evenly.
+        return batch.between(beside)
+
+    def _noised(self, latents: Tensor, captions: Tensor, *, weight: float) -> Noised:
+        times = torch.randint(self._noising.times, (len(latents),), generator=self.source)
+        noise = torch.randn(latents.shape, generator=self.source)
+        found = self._noising.noised(latents, times=times, noise=noise, labels=captions)
+        return replace(found, weights=found.weights * weight)
+
+
+def _within(place: Place, number: int, count: int) -> Any:
+    """A report of one of several trainings, as part of all."""
+
+    def report(done: int, total: int, unit: str, aside: str = "", /) -> None:
+        place.report(number * total + done, count * total, unit, aside)
+
+    return report
+
+
+def _mean(lists: Sequence[Sequence[float]]) -> list[float]:
+    """Element by element, as far as all go: a training may have stopped early."""
+    return [round(float(np.mean(values)), 6) for values in zip(*lists, strict=False)]
