@@ -6,12 +6,14 @@ import importlib
 import logging
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any, NoReturn
 
 from genaug.shared.errors import FINAL_CODES, Cancelled, GenaugError
-from genaug.shared.requests import JobStep, Report, Reporter, read_request
+from genaug.shared.requests import JobStep, Report, Reporter, read_progress, read_request
 from genaug.shared.settings import Settings
 from genaug.shared.store import Store
 from genaug.shared.threads import set_up_threads
@@ -50,6 +52,25 @@ def run_job(settings: Settings, step: JobStep, key: str, *, shard: int, shards: 
     configure_tracing(step)
     with span(f"job {step}", parent=parent_of(os.environ), request=key, shard=shard):
         return _run(settings, step, key, told, shard=shard, shards=shards)
+
+
+def among_several() -> bool:
+    """Whether torchrun started this process, with others."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
+
+
+def run_in_processes(settings: Settings, step: JobStep, key: str) -> int:
+    """Do a Job in several processes of this machine, which torchrun starts and ends together; as `run_job`."""
+    store = Store.open(settings.store, step)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--max-restarts", "0"]
+    command += ["--nproc-per-node", str(settings.jobs.finetune_processes), "-m", "genaug.cli"]
+    child = subprocess.Popen([*command, "job", step, "--request", key])
+    signal.signal(signal.SIGTERM, lambda number, frame: child.terminate())
+    if not child.wait():
+        return 0
+    # torchrun knows one status for all failures; what happened, the processes have said.
+    told = read_progress(store, read_request(store, key), 0)
+    return BAD_INPUT if told and told.error and told.error["code"] in FINAL_CODES else 1
 
 
 def _run(settings: Settings, step: JobStep, key: str, told: threading.Event, *, shard: int, shards: int) -> int:

@@ -17,7 +17,7 @@ from genaug.cli import datasets, images, model_server, runs, store
 from genaug.cli.command import FormatOption, client, command, errors_told, group, settings
 from genaug.cli.doctor import examine
 from genaug.cli.output import check_format, make_table, stderr, stdout
-from genaug.jobs import BAD_INPUT, run_job
+from genaug.jobs import BAD_INPUT, among_several, run_in_processes, run_job
 from genaug.serve import GATEWAY, SERVICES, serve, serve_embedded
 from genaug.shared.errors import InvalidArgument
 from genaug.shared.provenance import libraries, revision
@@ -85,6 +85,8 @@ def job_command(
     found = settings()
     configure_logging(found.log_level)
     key = _request_key(request, request_file)
+    if known == "finetune" and found.jobs.finetune_processes > 1 and not among_several():
+        raise typer.Exit(run_in_processes(found, known, key))
     status = run_job(found, known, key, shard=int(number), shards=int(shards))
     if known == "evaluate" and not status:
         runs.show_stored_evaluation(Store.open(found.store, known), key)

@@ -81,7 +81,10 @@ class Base:
     def text_encoder(self, dtype: torch.dtype = torch.float32) -> TextEncoder:
         """What turns captions into the numbers that the network is told."""
         from transformers import CLIPTextModel, CLIPTokenizer
+        from transformers.utils import logging
 
+        # A bar in a server's log says nothing.
+        logging.disable_progress_bar()
         network = self._load("text_encoder", lambda folder: CLIPTextModel.from_pretrained(folder, dtype=dtype))
         tokenizer = self._load("tokenizer", CLIPTokenizer.from_pretrained)
         return TextEncoder(tokenizer, network)

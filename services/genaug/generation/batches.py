@@ -232,7 +232,8 @@ def _row(request: BatchRequest, wanted: Wanted, receipt: Mapping[str, object], *
         split="train",
         source=request.source,
         generator=request.generator,
-        prompt=str(receipt.get("prompt") or wanted.class_name),
+        # The class that was asked for; its caption is in the receipt.
+        prompt=wanted.class_name,
         seed=wanted.seed,
         index=wanted.index,
         parent_ids=tuple(map(str, parents)) if isinstance(parents, (list, tuple)) else (),

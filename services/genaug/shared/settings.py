@@ -106,6 +106,8 @@ class JobSettings(_Section):
     """Runs that are at work at once; others wait for their turn."""
     parallelism: int = Field(2, ge=1, le=64)
     """Processes that share the trainings of a `train` Job, one thread each when there are several."""
+    finetune_processes: int = Field(1, ge=1, le=64)
+    """Processes that share one fine-tuning, one for each accelerator of its machine; torchrun starts them."""
 
 
 class InferenceSettings(_Section):
