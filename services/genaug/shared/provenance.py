@@ -12,7 +12,17 @@ from typing import Any
 
 import genaug
 
-_LIBRARIES = ("torch", "diffusers", "transformers", "peft", "torchvision", "numpy", "pillow", "scikit-learn", "openTSNE")
+_LIBRARIES = (
+    "torch",
+    "diffusers",
+    "transformers",
+    "peft",
+    "torchvision",
+    "numpy",
+    "pillow",
+    "scikit-learn",
+    "openTSNE",
+)
 
 
 def now() -> str:

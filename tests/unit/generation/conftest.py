@@ -42,7 +42,9 @@ def from_base(base: Path | str, **changes: Any) -> dict[str, Any]:
     """A stable-diffusion generator's specification, as the run file's is when it is complete."""
     own = {"kind": "KIND_STABLE_DIFFUSION", "base": str(base), "prompts": "generic", "train_steps": 3, "batch_size": 4}
     own["sample_grids"] = 1
-    shape = {"image_size": 16, "channels": 1} | {key: changes.pop(key) for key in ("image_size", "channels") if key in changes}
+    shape = {"image_size": 16, "channels": 1} | {
+        key: changes.pop(key) for key in ("image_size", "channels") if key in changes
+    }
     return generator_with_defaults(own | changes) | shape
 
 

@@ -169,7 +169,9 @@ def stops(monkeypatch: pytest.MonkeyPatch, remembered: list[float]) -> None:
     """Say how much each look finds remembered."""
     answers = iter(remembered)
     monkeypatch.setattr(
-        Closeness, "of", lambda self, drawn, classes: {"remembered": next(answers), "median": 0.0, "natural_median": 0.0}
+        Closeness,
+        "of",
+        lambda self, drawn, classes: {"remembered": next(answers), "median": 0.0, "natural_median": 0.0},
     )
 
 
@@ -224,7 +226,9 @@ def test_all_weights_may_learn(world: World, base: Path, text: bool) -> None:
     generator = loader(world.stores).generator(name)
     assert isinstance(generator, StableDiffusion)
     own = generator._base.unet().state_dict()
-    assert all(not torch.equal(found[f"all/unet.{key}"], one) for key, one in own.items() if key.endswith("to_q.weight"))
+    assert all(
+        not torch.equal(found[f"all/unet.{key}"], one) for key, one in own.items() if key.endswith("to_q.weight")
+    )
     assert len(drawn(world, name, [Wanted("lies", 0, 0)])) == 1
 
 
@@ -263,7 +267,10 @@ def test_what_one_class_learns_does_not_depend_on_the_others(world: World, base:
 
 def test_dreambooths_rare_word_stands_before_each_caption(world: World, base: Path) -> None:
     found = record(world, world.finetune_base(base, sample_grids=0, **PRIOR))
-    assert found["captions"] == {"lies": "sks0 a photograph of class lies", "stands": "sks1 a photograph of class stands"}
+    assert found["captions"] == {
+        "lies": "sks0 a photograph of class lies",
+        "stands": "sks1 a photograph of class stands",
+    }
 
 
 def test_the_prior_is_learnt_beside_the_images(world: World, base: Path) -> None:
@@ -314,9 +321,7 @@ def test_every_way_to_train_draws(world: World, base: Path, changes: dict[str, A
         ({"decay": "DECAY_SUDDEN"}, "decay"),
     ],
 )
-def test_what_cannot_be_learnt_is_refused(
-    world: World, base: Path, changes: dict[str, Any], words: str
-) -> None:
+def test_what_cannot_be_learnt_is_refused(world: World, base: Path, changes: dict[str, Any], words: str) -> None:
     with pytest.raises(InvalidArgument, match=words):
         world.finetune_base(base, **changes)
 
