@@ -32,7 +32,8 @@ backend = LocalStore(folder)
 world = World(lambda role: Store(backend, role, url=f"file://{folder}"), [])
 world.finetune_base(base, learning_rate=0.0005, sample_grids=1, accumulation=2, method="METHOD_DREAMBOOTH",
                     dreambooth={"prior_images": 2})
-world.finetune(learning_rate=0.0005, sample_grids=1)
+# Two channels in each group of a norm: of one alone, what is added before it has no gradient but rounding's.
+world.finetune(learning_rate=0.0005, sample_grids=1, base_channels=16)
 """
 
 
