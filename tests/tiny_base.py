@@ -39,7 +39,8 @@ def write_tiny_base(folder: Path, *, seed: int = 0, prediction: str = "epsilon")
         ).save_pretrained(folder / "unet")  # fmt: skip
         AutoencoderKL(
             block_out_channels=(8, 8), down_block_types=("DownEncoderBlock2D",) * 2,
-            up_block_types=("UpDecoderBlock2D",) * 2, layers_per_block=1, latent_channels=4, norm_num_groups=4, sample_size=SIDE,
+            up_block_types=("UpDecoderBlock2D",) * 2, layers_per_block=1, latent_channels=4, norm_num_groups=4,
+            sample_size=SIDE,
         ).save_pretrained(folder / "vae")  # fmt: skip
     DDIMScheduler(
         beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, clip_sample=False, set_alpha_to_one=False,

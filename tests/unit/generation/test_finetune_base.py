@@ -1,18 +1,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pytest
 import safetensors.torch
 import torch
 from tests.unit.generation.conftest import World
 
+from genaug.generation.draw import draw
 from genaug.generation.generators import Loader
 from genaug.generation.receipts import Drawn, Sampler, Wanted
-from genaug.generation.draw import draw
-from genaug.shared.errors import Cancelled, InvalidArgument
 
 CPU = torch.device("cpu")
 SAMPLER = Sampler(steps=3, guidance_scale=7.5, image_size=16)
