@@ -12,7 +12,10 @@ from typing import Any
 
 import genaug
 
-_LIBRARIES = ("torch", "diffusers", "transformers", "peft", "torchvision", "numpy", "pillow", "scikit-learn", "openTSNE")
+_LIBRARIES = (
+    *("torch", "diffusers", "transformers", "peft", "torchvision"),
+    *("numpy", "pillow", "scikit-learn", "openTSNE"),
+)
 
 
 def now() -> str:
