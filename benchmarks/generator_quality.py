@@ -1,4 +1,4 @@
-"""How good a generator's images are: accepted by the labeler, near to real images it has not seen, far from those it has.
+"""How good a generator's images are: accepted by the labeler, near to real images unseen, far from those it has seen.
 
     python benchmarks/generator_quality.py --home ~/.local/share/genaug --run odir-5class-latents-… --sheet sheet.png
 
