@@ -306,8 +306,8 @@ class Client:
     ) -> Generator[DrawnImage, None, None]:
         """Draw images and yield each, with its receipt, as it is finished. Leaving the loop stops the drawing.
 
-            for image in client.generate(name, {"cataract": 16, "myopia": 8}, seed=1, profile="TURBO"):
-                image.image.save(f"{image.receipt.class_name}-{image.receipt.index}.png")
+            for drawn in client.generate(name, {"cataract": 16, "myopia": 8}, seed=1, profile="TURBO"):
+                Path(f"{drawn.receipt.class_name}-{drawn.receipt.index}.png").write_bytes(drawn.data)
 
         A draw that is no image (black, of one colour, the same as one before it) is not made up for: fewer images come.
         The numbers of the sampler are the server's defaults where they are 0, as are words that are empty.

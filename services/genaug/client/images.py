@@ -32,7 +32,7 @@ class DrawnImage:
 
     @cached_property
     def image(self) -> PIL.Image.Image:
-        """The decoded image, which needs Pillow.
+        """The decoded image, which needs Pillow. What Pillow saves of it carries no receipt; `data` does.
 
         Raises:
             FailedPrecondition: reason NO_PILLOW; Pillow is not installed.
