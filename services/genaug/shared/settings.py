@@ -134,8 +134,9 @@ class InferenceSettings(_Section):
 class GenerationSettings(_Section):
     """How generation draws."""
 
-    queue: int = Field(256, ge=1, le=100_000)
-    """Requests of all callers that may wait or be drawn; one more is refused."""
+    queue: int = Field(48, ge=1, le=100_000)
+    """Requests of all callers that may wait or be drawn; one more is refused, with the time to come back. Below
+    `server.threads`, else gRPC refuses it first, and says nothing."""
     memory_mb: int = Field(16_384, ge=1)
     """Memory of loaded bases and generators, MiB; those that were not used longest leave."""
 
