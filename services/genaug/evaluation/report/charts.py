@@ -97,7 +97,7 @@ def loss_chart(generator: Json) -> dict[str, Any] | None:
     losses = generator.get("losses", [])
     if not losses:
         return None
-    updates = int(generator["spec"].get("train_steps", len(losses)))
+    updates = int(generator.get("stopped_at", 0)) or int(generator["spec"].get("train_steps", len(losses)))
     series = [
         Series(label, tuple((updates * (i + 1) / len(values), value) for i, value in enumerate(values)), kind)
         for label, kind, values in (
