@@ -243,6 +243,11 @@ def _prepare(
     seed: int,
 ) -> tuple[Config, Images, Images]:
     """The network's configuration, and the images in its shape: to train on, and held out."""
+    if spec["prediction"] not in _PREDICTIONS:
+        raise InvalidArgument(
+            f"generator.prediction: {spec['prediction']!r} is none of {', '.join(_PREDICTIONS)}",
+            reason="BAD_TRAINING",
+        )
     shape = {
         "classes": classes,
         "image_size": spec["image_size"],

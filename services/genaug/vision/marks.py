@@ -73,7 +73,8 @@ def receipt_of(data: bytes) -> dict[str, Any]:
     if isinstance(text, str) and len(text) <= _LONGEST:
         try:
             found = json.loads(text)
-        except ValueError:
+        # Nested too deeply to be read.
+        except (ValueError, RecursionError):
             found = None
         if isinstance(found, dict) and "generator" in found:
             return found

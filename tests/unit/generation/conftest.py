@@ -23,6 +23,7 @@ IMAGES = 6
 def spec(kind: str = "KIND_CLASS_CONDITIONAL", **changes: Any) -> dict[str, Any]:
     """A generator's specification, as small as it may be."""
     own: dict[str, Any] = {"train_steps": 3, "batch_size": 8, "learning_rate": 0.001, "base_channels": 8}
+    own["sample_grids"] = 1
     if kind == "KIND_TRANSFORMS":
         ranges = {"horizontal_flip": False, "rotate_degrees": 10.0, "shift": 0.05, "scale": 0.1, "colour": 0.1}
         own = {"transforms": ranges}
@@ -32,6 +33,7 @@ def spec(kind: str = "KIND_CLASS_CONDITIONAL", **changes: Any) -> dict[str, Any]
 def from_base(base: Path, **changes: Any) -> dict[str, Any]:
     """A stable-diffusion generator's specification, as the run file's is when it is complete."""
     own = {"kind": "KIND_STABLE_DIFFUSION", "base": str(base), "prompts": "generic", "train_steps": 3, "batch_size": 4}
+    own["sample_grids"] = 1
     given = {key: value for key, value in changes.items() if key not in ("image_size", "channels")}
     return generator_with_defaults(own | given) | {"image_size": 16, "channels": 1} | changes
 

@@ -1,78 +1,140 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from diffusers import AutoencoderKL, AutoencoderTiny
 from tests.unit.generation.conftest import World
 
 from genaug.generation.artefacts import read_artefact
-from genaug.generation.autoencoder import CHANNELS, FILES, Decoder, _encoder, load_encoder
+from genaug.generation.autoencoder import FILES, Taef2, build_autoencoder, load_autoencoder
+from genaug.generation.draw import draw
 from genaug.generation.generators.class_conditional import ClassConditional
 from genaug.generation.receipts import Sampler, Wanted
 from genaug.shared.errors import FailedPrecondition, InvalidArgument
 
 CPU = torch.device("cpu")
+KINDS = ["Taef2", "AutoencoderKL", "AutoencoderTiny"]
+CHANNELS, FACTOR = {"Taef2": 32, "AutoencoderKL": 4, "AutoencoderTiny": 4}, {"Taef2": 8}
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Both halves with weights at random, as their files lie in a folder."""
+def write(folder: Path, kind: str) -> Path:
+    """An autoencoder with weights at random, as its files lie in a folder."""
     torch.manual_seed(0)
-    for name, network in zip(FILES, (_encoder(), Decoder().network), strict=True):
-        safetensors.torch.save_file(network.state_dict(), tmp_path / name)
-    return tmp_path
+    if kind == "Taef2":
+        pair = Taef2()
+        for name, network in zip(FILES, (pair.encoder, pair.network), strict=True):
+            safetensors.torch.save_file(network.state_dict(), folder / name)
+    elif kind == "AutoencoderKL":
+        AutoencoderKL(
+            block_out_channels=(8, 8), down_block_types=("DownEncoderBlock2D",) * 2,
+            up_block_types=("UpDecoderBlock2D",) * 2, norm_num_groups=4, scaling_factor=0.2, shift_factor=0.1,
+        ).save_pretrained(folder)  # fmt: skip
+    else:
+        AutoencoderTiny(
+            encoder_block_out_channels=(8, 8), decoder_block_out_channels=(8, 8), num_encoder_blocks=(1, 1),
+            num_decoder_blocks=(1, 1),
+        ).save_pretrained(folder)  # fmt: skip
+    return folder
 
 
-def test_latents_are_an_eighth_of_the_side(folder: Path) -> None:
-    encoder = load_encoder(str(folder), device=CPU)
-    latents = encoder.encode(torch.zeros(20, 3, 32, 32))
-    assert latents.shape == (20, CHANNELS, 4, 4)
-    decoder = Decoder()
-    decoder.network.load_state_dict(encoder.decoder_weights)
+@pytest.mark.parametrize("kind", KINDS)
+def test_latents_are_a_fraction_of_the_side(tmp_path: Path, kind: str) -> None:
+    found, _ = load_autoencoder(str(write(tmp_path, kind)))
+    factor = FACTOR.get(kind, 2)
+    assert (found.factor, found.channels) == (factor, CHANNELS[kind])
+    told: list[int] = []
+    latents = found.means(torch.zeros(20, 3, 32, 32), on_progress=told.append)
+    assert latents.shape == (20, CHANNELS[kind], 32 // factor, 32 // factor)
+    assert told == [16, 20]
     with torch.inference_mode():
-        assert decoder(latents).shape == (20, 3, 32, 32)
+        assert found.decode(latents).shape == (20, 3, 32, 32)
+
+
+def test_the_kl_autoencoder_is_scaled_and_shifted_as_diffusers_pipelines_do(tmp_path: Path) -> None:
+    ours, _ = load_autoencoder(str(write(tmp_path, "AutoencoderKL")))
+    theirs = AutoencoderKL.from_pretrained(tmp_path)
+    image = torch.rand(2, 3, 16, 16) * 2 - 1
+    with torch.inference_mode():
+        mean, std = ours.encode(image)
+        spread = theirs.encode(image).latent_dist
+        torch.testing.assert_close(mean, (spread.mean - 0.1) * 0.2)
+        torch.testing.assert_close(std, spread.std * 0.2)
+        torch.testing.assert_close(ours.decode(mean), theirs.decode(spread.mean).sample, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_decoding_needs_is_enough_to_decode(tmp_path: Path, kind: str) -> None:
+    found, _ = load_autoencoder(str(write(tmp_path, kind)))
+    config: dict[str, Any] = json.loads(json.dumps(found.config))
+    other = build_autoencoder(config)
+    latents = torch.randn(2, found.channels, 4, 4)
+    with torch.inference_mode():
+        assert not torch.equal(other.decode(latents), found.decode(latents)), "weights at random"
+        other.fill(found.decoding())
+        assert torch.equal(other.decode(latents), found.decode(latents))
+    assert not any(name.startswith("encoder.") for name in found.decoding())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_digest_is_that_of_its_files(tmp_path: Path, kind: str) -> None:
+    folder = write(tmp_path, kind)
+    digest = load_autoencoder(str(folder))[1]
+    assert load_autoencoder(str(folder))[1] == digest
+    [file] = [one for one in sorted(folder.iterdir()) if one.suffix == ".safetensors"][-1:]
+    tensors = safetensors.torch.load_file(file)
+    safetensors.torch.save_file({name: one + 1 for name, one in tensors.items()}, file)
+    assert load_autoencoder(str(folder))[1] != digest
 
 
 def test_a_folder_without_them_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InvalidArgument, match=r"does not hold taef2_encoder\.safetensors and taef2_decoder") as caught:
-        load_encoder(str(tmp_path), device=CPU)
+    with pytest.raises(InvalidArgument, match=r"holds neither config\.json and .* nor taef2_encoder") as caught:
+        load_autoencoder(str(tmp_path))
     assert caught.value.reason == "AUTOENCODER_NOT_FOUND"
 
 
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("damage", ["truncated", "other"])
-def test_weights_that_do_not_fit_are_refused(folder: Path, damage: str) -> None:
-    file = folder / FILES[1]
+def test_weights_that_do_not_fit_are_refused(tmp_path: Path, kind: str, damage: str) -> None:
+    file = write(tmp_path, kind) / (FILES[1] if kind == "Taef2" else "diffusion_pytorch_model.safetensors")
     if damage == "truncated":
         file.write_bytes(file.read_bytes()[:1000])
     else:
-        safetensors.torch.save_file({"0.weight": torch.zeros(1)}, file)
-    with pytest.raises(FailedPrecondition, match="get the file anew") as caught:
-        load_encoder(str(folder), device=CPU)
+        first = next(iter(safetensors.torch.load_file(file)))
+        safetensors.torch.save_file({first: torch.zeros(1)}, file)
+    with pytest.raises(FailedPrecondition, match=r"get (the file|its files) anew") as caught:
+        load_autoencoder(str(tmp_path))
     assert caught.value.reason == "BAD_WEIGHTS"
 
 
-@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("config", ["no JSON", "{}", '{"_class_name": "AutoencoderOfTomorrow"}', "[]"])
+def test_another_autoencoder_is_refused(tmp_path: Path, config: str) -> None:
+    (write(tmp_path, "AutoencoderKL") / "config.json").write_text(config)
+    with pytest.raises(FailedPrecondition, match="AutoencoderKL or AutoencoderTiny"):
+        load_autoencoder(str(tmp_path))
+
+
+@pytest.mark.parametrize(("kind", "channels"), [("Taef2", 1), ("Taef2", 3), ("AutoencoderKL", 3)])
 def test_images_are_drawn_in_latents_by_an_artefact_that_stands_alone(
-    world: World, folder: Path, channels: int
+    world: World, tmp_path: Path, kind: str, channels: int
 ) -> None:
-    changes = {"image_size": 32, "channels": channels, "autoencoder": str(folder), "horizontal_flip": True}
-    name = world.finetune(train_steps=2, sample_grids=1, **changes)
+    changes = {"image_size": 32, "channels": channels, "autoencoder": str(write(tmp_path, kind))}
+    name = world.finetune(train_steps=2, sample_grids=1, horizontal_flip=True, **changes)
     record = world.stores("generation").get_json(f"{name}/generator.json")
-    assert record["autoencoder_sha256"] == load_encoder(str(folder), device=CPU).sha256
-    for file in FILES:
-        (folder / file).unlink()
+    assert record["autoencoder_sha256"] == load_autoencoder(str(tmp_path))[1]
+    for file in tmp_path.iterdir():
+        file.unlink()
     generator = ClassConditional.load(read_artefact(world.stores("generation"), name), device=CPU)
     wanted = [Wanted(("lies", "stands")[index % 2], 0, index) for index in range(16)]
-    sampler = Sampler(steps=2)
-    together = generator.make(wanted, sampler=sampler, bucket=16, active=lambda: True)
-    alone = generator.make(wanted[7:8], sampler=sampler, bucket=16, active=lambda: True)
-    assert together is not None
-    assert alone is not None
-    assert together[7].pixels.shape == (32, 32, channels)
-    assert np.array_equal(together[7].pixels, alone[0].pixels)
+    together = list(draw(generator, wanted, sampler=Sampler(steps=2), active=lambda: True, bucket=16))
+    [alone] = draw(generator, wanted[7:8], sampler=Sampler(steps=2), active=lambda: True, bucket=16)
+    assert alone.pixels.shape == (32, 32, channels)
+    assert np.array_equal(together[7].pixels, alone.pixels)
     config = read_artefact(world.stores("generation"), name).config
-    assert len(config["latents"]["mean"]) == CHANNELS
+    assert len(config["latents"]["mean"]) == CHANNELS[kind]
     assert min(config["latents"]["std"]) > 0

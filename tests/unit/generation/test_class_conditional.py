@@ -13,7 +13,6 @@ from genaug.generation.generators.class_conditional import (
     ClassConditional,
     Config,
     build_network,
-    build_scheduler,
     fitting_threads,
     new_config,
     noise_of,
@@ -21,8 +20,10 @@ from genaug.generation.generators.class_conditional import (
     to_pixels,
     to_places,
 )
+from genaug.generation.draw import draw
 from genaug.generation.receipts import Drawn, Sampler, Wanted
-from genaug.shared.errors import FailedPrecondition, InvalidArgument
+from genaug.generation.schedulers import signal_left
+from genaug.shared.errors import Cancelled, FailedPrecondition, InvalidArgument
 
 CPU = torch.device("cpu")
 
@@ -38,9 +39,7 @@ def generator() -> ClassConditional:
 
 
 def make(generator: ClassConditional, wanted: list[Wanted], sampler: Sampler) -> list[Drawn]:
-    drawn = generator.make(wanted, sampler=sampler, bucket=generator.bucket, active=lambda: True)
-    assert drawn is not None
-    return drawn
+    return list(draw(generator, wanted, sampler=sampler, active=lambda: True))
 
 
 @pytest.mark.parametrize("size", range(8, 65, 8))
@@ -109,13 +108,14 @@ def test_an_image_does_not_depend_on_who_shares_its_batch(generator: ClassCondit
     assert len({one.pixels.tobytes() for one in together}) == 16
 
 
-def test_a_guidance_of_one_needs_one_half(generator: ClassConditional, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_guidance_of_one_needs_half_the_rows(generator: ClassConditional) -> None:
     shapes: list[int] = []
     hook = generator._network.register_forward_hook(lambda module, inputs, output: shapes.append(len(inputs[0])))
-    make(generator, [Wanted("a", 0, 0)], Sampler(steps=2, guidance_scale=1))
-    make(generator, [Wanted("a", 0, 0)], Sampler(steps=2, guidance_scale=2))
+    wanted = [Wanted("a", 0, index) for index in range(32)]
+    make(generator, wanted, Sampler(steps=2, guidance_scale=1))
+    make(generator, wanted, Sampler(steps=1, guidance_scale=2))
     hook.remove()
-    assert shapes == [32, 32, 64, 64]
+    assert shapes == [32, 32, 32, 32], "two steps of 32 rows; one of 64, in one shape"
 
 
 @pytest.mark.parametrize("steps", [1, 2, 25, 999, 1000])
@@ -124,11 +124,12 @@ def test_every_number_of_steps_solves_a_known_diffusion(steps: int) -> None:
     made = config()
     image = torch.linspace(-0.9, 0.9, 64).reshape(1, 1, 8, 8)
     places = to_places(made, image)
-    keep = build_scheduler(made).alphas_cumprod
+    keep = signal_left(made.schedule)
 
     class Oracle(torch.nn.Module):
-        def forward(self, sample: torch.Tensor, time: int, class_labels: torch.Tensor) -> object:
-            signal, spread = keep[time].sqrt(), (1 - keep[time]).sqrt()
+        def forward(self, sample: torch.Tensor, time: torch.Tensor, class_labels: torch.Tensor) -> object:
+            kept = keep[time][:, None, None, None]
+            signal, spread = kept.sqrt(), (1 - kept).sqrt()
             noise = (sample - signal * places) / spread
             return type("Output", (), {"sample": signal * noise - spread * places})
 
@@ -141,9 +142,9 @@ def test_cancelling_stops_within_one_step(generator: ClassConditional, asked: in
     answers = iter([True] * (asked - 1) + [False])
     steps: list[int] = []
     hook = generator._network.register_forward_hook(lambda *_: steps.append(1))
-    drawn = generator.make([Wanted("a", 0, 0)], sampler=Sampler(), bucket=32, active=lambda: next(answers))
+    with pytest.raises(Cancelled):
+        list(draw(generator, [Wanted("a", 0, 0)], sampler=Sampler(), active=lambda: next(answers)))
     hook.remove()
-    assert drawn is None
     assert len(steps) == asked - 1
 
 

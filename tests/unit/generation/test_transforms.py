@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from tests.unit.generation.conftest import IMAGES, World
 
 from genaug.generation.artefacts import read_artefact
+from genaug.generation.draw import draw
 from genaug.generation.generators.transforms import Transforms, transform
 from genaug.generation.receipts import Sampler, Wanted
-from genaug.shared.errors import FailedPrecondition, InvalidArgument
+from genaug.shared.errors import Cancelled, FailedPrecondition, InvalidArgument
 from genaug.vision.augment import Ranges
 from genaug.vision.images import Pixels
 
@@ -106,7 +107,7 @@ def load(world: World) -> Transforms:
 @given(seed=st.integers(-(2**63), 2**63 - 1), first=st.integers(0, 10**9))
 @settings(max_examples=20, deadline=None)
 def test_as_many_draws_as_originals_use_each_original_once(generator: Transforms, seed: int, first: int) -> None:
-    parents = [generator.parents(Wanted("lies", seed, first + offset))[0] for offset in range(IMAGES)]
+    parents = [generator.parents(Wanted("lies", seed, first + offset), Sampler())[0] for offset in range(IMAGES)]
     assert len(set(parents)) == IMAGES
 
 
@@ -124,14 +125,12 @@ def generator() -> Transforms:
 
 
 def test_two_seeds_take_the_originals_in_other_orders(generator: Transforms) -> None:
-    orders = {tuple(generator.parents(Wanted("lies", seed, i)) for i in range(IMAGES)) for seed in range(10)}
+    orders = {tuple(generator.parents(Wanted("lies", seed, i), Sampler()) for i in range(IMAGES)) for seed in range(10)}
     assert len(orders) > 5
 
 
 def test_draws_of_one_original_differ(generator: Transforms) -> None:
-    wanted = [Wanted("lies", 0, round_ * IMAGES) for round_ in range(5)]
-    drawn = generator.make(wanted, sampler=Sampler(), bucket=1, active=lambda: True)
-    assert drawn is not None
+    drawn = [generator.make(Wanted("lies", 0, round_ * IMAGES)) for round_ in range(5)]
     assert len({one.parent_ids for one in drawn}) == 1
     assert len({one.pixels.tobytes() for one in drawn}) == 5
 
@@ -139,7 +138,7 @@ def test_draws_of_one_original_differ(generator: Transforms) -> None:
 def test_a_packed_generator_draws_from_the_images_of_its_class(world: World) -> None:
     generator = load(world)
     of_class = {row.image_id for row in world.rows if row.class_name == "stands"}
-    parents = {generator.parents(Wanted("stands", 0, index))[0] for index in range(IMAGES)}
+    parents = {generator.parents(Wanted("stands", 0, index), Sampler())[0] for index in range(IMAGES)}
     assert parents == of_class
 
 
@@ -147,17 +146,19 @@ def test_a_draw_looks_like_its_parent(world: World) -> None:
     from genaug.vision.arrays import load_pixels
 
     generator = load(world)
-    drawn = generator.make([Wanted("lies", 0, 0)], sampler=Sampler(), bucket=1, active=lambda: True)
-    assert drawn is not None
+    drawn = generator.make(Wanted("lies", 0, 0))
     pixels = load_pixels(world.stores("assembly"), world.rows, image_size=8, channels=1).astype(float)
-    distances = np.abs(pixels - drawn[0].pixels).mean(axis=(1, 2, 3))
-    assert (world.rows[int(distances.argmin())].image_id,) == drawn[0].parent_ids
+    distances = np.abs(pixels - drawn.pixels).mean(axis=(1, 2, 3))
+    assert (world.rows[int(distances.argmin())].image_id,) == drawn.parent_ids
 
 
 def test_cancelling_stops_between_two_images(generator: Transforms) -> None:
     answers = iter([True, False])
     wanted = [Wanted("lies", 0, index) for index in range(3)]
-    assert generator.make(wanted, sampler=Sampler(), bucket=3, active=lambda: next(answers)) is None
+    events = draw(generator, wanted, sampler=Sampler(), active=lambda: next(answers))
+    assert next(events).wanted == wanted[0]
+    with pytest.raises(Cancelled):
+        next(events)
 
 
 def test_images_that_cannot_be_read_are_refused(world: World) -> None:

@@ -17,7 +17,7 @@ from genaug.vision.backbones import SMALL_CNN
 from genaug.vision.classifiers import Classifier
 from genaug.vision.eyes import Answers, Served, to_shard
 from genaug.vision.images import encode_png
-from genaug.vision.inference import InferenceServer, Model, Models, Seen
+from genaug.vision.inference import InferenceServer, Model, Seen
 from genaug.vision.networks import build_network
 from genaug.vision.precision import FLOAT32
 
@@ -182,40 +182,6 @@ def test_closing_answers_what_waits_and_refuses_more() -> None:
     assert [one.result(0).status for one in waiting] == ["OK"] * 3
     with pytest.raises(Unavailable):
         server.submit(MODEL, images(1)[0])
-
-
-def test_the_least_used_classifier_leaves_first() -> None:
-    loaded: list[str] = []
-
-    def load(model: Model) -> Classifier:
-        loaded.append(model.name)
-        return classifier()
-
-    models = Models(load, memory_bytes=2 * classifier().nbytes)
-    a, b, c = (Model(name, FLOAT32) for name in "abc")
-    for model in (a, b, a, c, a, b):
-        models.get(model)
-    assert loaded == ["a", "b", "c", "b"]
-
-
-def test_one_classifier_is_kept_whatever_its_size() -> None:
-    models = Models(lambda _: classifier(), memory_bytes=1)
-    assert models.get(MODEL) is models.get(MODEL)
-
-
-def test_a_classifier_is_loaded_once_however_many_ask() -> None:
-    loaded: list[Model] = []
-
-    def load(model: Model) -> Classifier:
-        loaded.append(model)
-        time.sleep(0.05)
-        return classifier()
-
-    models = Models(load, memory_bytes=1 << 30)
-    with ThreadPoolExecutor(8) as callers:
-        found = list(callers.map(models.get, [MODEL] * 8))
-    assert len(loaded) == 1
-    assert all(one is found[0] for one in found)
 
 
 @given(count=st.integers(0, 30), window=st.integers(1, 8), seed=st.integers(0, 1000))

@@ -240,7 +240,8 @@ class ClassConditional:
         self.schedule = config.schedule
         self.clipped = config.latents is None
         self._config = config
-        self._network = network.to(device).eval().requires_grad_(False)
+        # Not frozen: grids are drawn while it learns.
+        self._network = network.to(device).eval()
         self._decoder = decoder.to(device) if decoder else None
 
     @classmethod
