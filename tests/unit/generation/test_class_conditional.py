@@ -9,6 +9,7 @@ import torch
 from tests.unit.generation.conftest import World
 
 from genaug.generation.artefacts import Artefact, read_artefact
+from genaug.generation.draw import draw
 from genaug.generation.generators.class_conditional import (
     ClassConditional,
     Config,
@@ -20,7 +21,6 @@ from genaug.generation.generators.class_conditional import (
     to_pixels,
     to_places,
 )
-from genaug.generation.draw import draw
 from genaug.generation.receipts import Drawn, Sampler, Wanted
 from genaug.generation.schedulers import signal_left
 from genaug.shared.errors import Cancelled, FailedPrecondition, InvalidArgument
