@@ -12,8 +12,8 @@ import pytest
 import yaml
 
 from genaug.evaluation.measure import evaluate
-from genaug.evaluation.report.charts import dose_chart
-from genaug.evaluation.report.made_words import captions_said
+from genaug.evaluation.report.charts import dose_chart, loss_chart
+from genaug.evaluation.report.made_words import captions_said, stopped_said
 from genaug.evaluation.report.pictures import thumbnail
 from genaug.evaluation.report.words import agreement_said, control_said, headline, probe_said
 from genaug.evaluation.report.write import write_report
@@ -448,6 +448,27 @@ def test_a_base_its_captions_and_why_training_stopped_are_shown(stores: Stores, 
     assert facts["generators"][0]["closenesses"][1]["remembered"] == 0.5
     assert "0.2500" in html
     assert EVIL not in html
+
+
+def test_losses_of_a_training_that_stopped_early_lie_where_they_were_measured() -> None:
+    """The intervals are those of the whole course, of which the first are there."""
+    generator = {"spec": {"train_steps": 800}, "losses": [0.5, 0.25], "stopped_at": 100}
+
+    def ends(found: dict[str, Any] | None) -> list[float]:
+        assert found is not None
+        return [float(x) for x in re.findall(r"[ML]([\d.]+) ", re.findall(r' d="([^"]+)"', str(found["plot"]))[0])]
+
+    stopped, whole = ends(loss_chart(generator)), ends(loss_chart({**generator, "stopped_at": 0}))
+    assert stopped[1] - stopped[0] == pytest.approx((whole[1] - whole[0]) / 10, abs=0.2)
+
+
+def test_where_each_class_learns_alone_the_one_that_stopped_is_meant() -> None:
+    near = {"update": 40, "remembered": 0.1}
+    generator = {"spec": {"train_steps": 800}, "stopped_at": 40, "closenesses": [near, {**near, "remembered": 0.9}]}
+    assert stopped_said(generator).startswith("Stopped at update 40 of 800 because 90 %")
+    generator["spec"]["dreambooth"] = {"per_class": True}
+    assert stopped_said(generator).startswith("A class’s own training stopped at update 40")
+    assert stopped_said({**generator, "stopped_at": 0}) == ""
 
 
 def test_two_sets_of_captions_stand_side_by_side(stores: Stores, inputs: dict[str, Any]) -> None:

@@ -56,13 +56,19 @@ def stopped_said(generator: Mapping[str, Any]) -> str:
     if not stopped:
         return ""
     spec = generator["spec"]
-    seen = [one for one in generator.get("closenesses", []) if int(one.get("update", 0)) == stopped]
-    share = f"{percent0(seen[0].get('remembered', 0))} % of the images" if seen else "too many images"
+    seen = [
+        float(one.get("remembered", 0))
+        for one in generator.get("closenesses", [])
+        if int(one.get("update", 0)) == stopped
+    ]
+    share = f"{percent0(max(seen))} % of the images" if seen else "too many images"
+    # Where each class learns alone, the others may have gone on.
+    who = "A class’s own training stopped" if spec.get("dreambooth", {}).get("per_class") else "Stopped"
     return (
-        f"Stopped at update {thousands(stopped)} of {thousands(int(spec.get('train_steps', stopped)))} because "
-        f"{share} of its sample grid were remembered: nearer to a training image than 99 of 100 training images are to "
-        f"one of another subject; generator.memorised allows {percent0(float(spec.get('memorised', 0.25)))} %. It "
-        "draws with what it had before."
+        f"{who} at update {thousands(stopped)} of {thousands(int(spec.get('train_steps', stopped)))} because {share} "
+        "of its sample grid were remembered: nearer to a training image than 99 of 100 training images are to one of "
+        f"another subject; generator.memorised allows {percent0(float(spec.get('memorised', 0.25)))} %. It draws with "
+        "what it had before."
     )
 
 

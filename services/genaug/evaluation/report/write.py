@@ -170,7 +170,7 @@ def _learners(store: Store, facts: Facts) -> list[dict[str, Any]]:
     found = []
     for one in [*facts["generators"], *facts["captions"].get("generators", [])[1:]]:
         chart = charts.loss_chart(one)
-        if chart is not None:
+        if chart is not None or one.get("stopped_at"):
             found.append(
                 {
                     "title": f"With the captions {one['prompts']}" if facts["captions"] and one.get("prompts") else "",
