@@ -22,7 +22,13 @@ import:
   keep: {{"0": 60, "1": 60, "2": 40, "3": 40}}
   split: [0.5, 0.2, 0.3]
 classes: ["0", "1", "2", "3"]
-generator: {{kind: STABLE_DIFFUSION, base: {base}, prompts: generic, image_size: 16, train_steps: 10}}
+generator:
+  kind: STABLE_DIFFUSION
+  base: {base}
+  captions: {{"2": a photograph of an eye with 2, "3": a fundus of 3}}
+  compared_prompts: generic
+  image_size: 16
+  train_steps: 10
 generation: {{steps: 3, rounds: 1}}
 labeling: {{updates: 60, mode: TRUST_PROMPT, second_seed: -1}}
 selection: {{classes: ["0", "1"]}}
@@ -59,8 +65,14 @@ def test_it_reaches_a_verdict(home: Home, captioned: dict, generator: str) -> No
     assert captioned["verdict"]["outcome"] in {"OUTCOME_HELPS", "OUTCOME_NO_EVIDENCE", "OUTCOME_HURTS"}
     found = home.json("generator", "get", generator.removeprefix("generators/"))
     assert found["base"].startswith("bases/")
-    assert found["captions"]["2"] == "a photograph of class 2"
-    assert found["prompts"] == "generic@1"
+    assert found["captions"]["2"] == "a photograph of an eye with 2"
+
+
+def test_the_report_compares_its_captions_with_others(home: Home, captioned: dict, tmp_path: Path) -> None:
+    home.run("run", "report", captioned["name"].removeprefix("runs/"), "-o", tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert "a photograph of class 2" in page
+    assert "a photograph of an eye with 2" in page
 
 
 def test_an_image_is_drawn_again_from_the_receipt_that_it_carries(
