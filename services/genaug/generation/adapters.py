@@ -29,7 +29,8 @@ class Merged:
     @property
     def nbytes(self) -> int:
         """Bytes of the weights that are kept as they were."""
-        return sum(one.numel() * one.element_size() for one in self._originals.values())
+        # A copy: others ask while the first adapter is put in.
+        return sum(one.numel() * one.element_size() for one in list(self._originals.values()))
 
     def put_in(self, tensors: Mapping[str, Tensor], *, scale: float) -> None:
         """Make the weights those of an adapter; an empty one gives the base's own.

@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from genaug.generation.faults import Inspector
+from genaug.generation.faults import Inspector, Look, look
 from genaug.generation.receipts import (
     Drawn,
     Fault,
@@ -125,6 +125,15 @@ def fill_batch(
     wanted = request.wanted()
     rejected: Counter[tuple[str, Fault]] = Counter()
     inspector = Inspector()
+
+    def is_image(one: Look) -> bool:
+        fault = inspector.judge(one) if request.sampler is not None else None
+        if fault:
+            rejected[one.class_name, fault] += 1
+            DRAWS_REJECTED.labels(fault.removeprefix("REASON_").lower()).inc()
+        return fault is None
+
+    rows: dict[Wanted, Row] = {}
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="upload") as pool:
         stored = dict(zip(wanted, pool.map(lambda one: _stored(store, request, one), wanted), strict=True))
         missing = [one for one in wanted if stored[one] is None]
@@ -141,13 +150,9 @@ def fill_batch(
                 for one in before:
                     if one == event.wanted:
                         break
-                    if (known := stored[one]) is not None and request.sampler is not None:
-                        inspector.fault(known.drawn)
-                fault = inspector.fault(event) if request.sampler is not None else None
-                if fault:
-                    rejected[event.wanted.class_name, fault] += 1
-                    DRAWS_REJECTED.labels(fault.removeprefix("REASON_").lower()).inc()
-                else:
+                    if (known := stored[one]) is not None and is_image(known.look):
+                        rows[one] = known.row
+                if is_image(look(event)):
                     uploads[event.wanted] = pool.submit(_store, store, request, source, event)
                     waiting.append(uploads[event.wanted])
                 if len(waiting) > _WAITING:
@@ -156,7 +161,7 @@ def fill_batch(
             if time.monotonic() - last > _INTERVAL:
                 last = time.monotonic()
                 yield Done(found + sum(one.done() for one in uploads.values()), len(wanted), steps)
-        rows = {one: known.row for one, known in stored.items() if known is not None}
+        rows |= {one: known.row for one in before if (known := stored[one]) is not None and is_image(known.look)}
         rows |= {one: upload.result() for one, upload in uploads.items()}
     made = Counter(one.class_name for one in rows)
     record = {
@@ -182,7 +187,7 @@ def finished_batch(store: Store, request: BatchRequest) -> dict[str, Any] | None
 
 @dataclass(frozen=True)
 class _Stored:
-    drawn: Drawn
+    look: Look
     row: Row
 
 
@@ -217,7 +222,7 @@ def _known(request: BatchRequest, wanted: Wanted, png: bytes, *, digest: str) ->
     if receipt.get("draw") != digest or receipt.get("pixel_sha256") != pixel_sha256(pixels):
         raise damaged(key, "its receipt is another image's")
     drawn = Drawn(wanted, pixels, int(receipt["bucket"]), tuple(receipt.get("parent_ids", ())))
-    return _Stored(drawn, _row(request, wanted, receipt, png=png))
+    return _Stored(look(drawn), _row(request, wanted, receipt, png=png))
 
 
 def _row(request: BatchRequest, wanted: Wanted, receipt: Mapping[str, object], *, png: bytes) -> Row:

@@ -56,7 +56,7 @@ def captions_of(prompts: str, classes: Sequence[str], *, own: Mapping[str, str])
     sets = prompt_sets()
     if name not in sets:
         raise _fail("prompts", f"{prompts!r} is none of {', '.join(sets)}")
-    if version and (not version.isdigit() or int(version) not in sets[name]):
+    if version and (not version.isdecimal() or int(version) not in sets[name]):
         raise _fail("prompts", f"{prompts!r}: versions of {name} are {', '.join(map(str, sets[name]))}")
     chosen = int(version) if version else sets[name][-1]
     text = files("genaug.generation").joinpath("prompts", f"{name}-{chosen}.json").read_text("utf-8")

@@ -101,7 +101,7 @@ class Cohort:
             # As diffusers' StableDiffusionImg2ImgPipeline counts; at least one step.
             order = self._scheduler.order
             taken = max(1, min(round(sampler.steps * sampler.strength), sampler.steps))
-            begin = (sampler.steps - taken) * order
+            begin = min((sampler.steps - taken) * order, len(self._times) - 1)
             self._times = self._times[begin:]
             if hasattr(self._scheduler, "set_begin_index"):
                 self._scheduler.set_begin_index(begin)

@@ -160,7 +160,8 @@ class DrawingServer:
                         raise Unavailable("the server is ending; try again", reason="CLOSING") from None
                 if isinstance(event, Exception):
                     raise event
-                if not active():
+                # What was finished is handed over first.
+                if event is None and not active():
                     raise cancelled()
                 if (now := self._steps(call)) != told:
                     told = now
@@ -186,7 +187,7 @@ class DrawingServer:
         with self._changed:
             if self._closed:
                 raise Unavailable("the server is ending; try again", reason="CLOSING")
-            waiting = [call for calls in self._clients.values() for call in calls if not call.left]
+            waiting = [call for calls in self._clients.values() for call in calls if call.pending]
             if len(waiting) >= self._settings.queue:
                 seconds = min(600.0, max(1.0, self._seconds_per_image * sum(len(call.pending) for call in waiting)))
                 raise ResourceExhausted(
@@ -295,29 +296,25 @@ class DrawingServer:
         flight.cohorts = [(cohort, call) for cohort, call in flight.cohorts if not _gone(call)]
         if not flight.cohorts:
             return
-        start = time.monotonic()
+        start, under_way = time.monotonic(), flight.cohorts
         try:
-            step(flight.generator, [cohort for cohort, _ in flight.cohorts], bucket=flight.bucket)
-            finished = [(cohort, call) for cohort, call in flight.cohorts if cohort.finished]
-            flight.cohorts = [(cohort, call) for cohort, call in flight.cohorts if not cohort.finished]
-            for cohort, call in finished:
-                for drawn in cohort.drawn(flight.bucket):
-                    call.out.put(drawn)
+            step(flight.generator, [cohort for cohort, _ in under_way], bucket=flight.bucket)
+            drawn = [(call, cohort.drawn(flight.bucket)) for cohort, call in under_way if cohort.finished]
         except Exception as error:
             log.error("a step failed", exc_info=None if isinstance(error, GenaugError) else error)
-            _fail([call for _, call in flight.cohorts], error)
+            _fail([call for _, call in under_way], error)
             flight.cohorts = []
             return
-        images = [len(cohort) for cohort, _ in (*flight.cohorts, *finished)]
-        BATCH_IMAGES.labels("generation").observe(sum(images))
-        for cohort, call in (*flight.cohorts, *finished):
-            # Work in all is counted in the sampler's steps, whatever the scheduler makes of them.
-            call.steps_done += round(len(cohort) * cohort.sampler.steps * cohort.position / cohort.steps) - round(
-                len(cohort) * cohort.sampler.steps * (cohort.position - 1) / cohort.steps
-            )
-        taken = (
-            (time.monotonic() - start) / sum(images) * max(cohort.steps for cohort, _ in (*flight.cohorts, *finished))
-        )
+        flight.cohorts = [(cohort, call) for cohort, call in under_way if not cohort.finished]
+        # Before the images: who has read the last one is told of all steps.
+        for cohort, call in under_way:
+            call.steps_done += _steps_done(cohort, cohort.position) - _steps_done(cohort, cohort.position - 1)
+        for call, images in drawn:
+            for image in images:
+                call.out.put(image)
+        count = sum(len(cohort) for cohort, _ in under_way)
+        BATCH_IMAGES.labels("generation").observe(count)
+        taken = (time.monotonic() - start) / count * max(cohort.steps for cohort, _ in under_way)
         self._seconds_per_image += 0.1 * (taken - self._seconds_per_image)
 
     def _refuse_all(self) -> None:
@@ -328,6 +325,11 @@ class DrawingServer:
         QUEUE_DEPTH.labels("generation").set(
             sum(len(call.pending) for calls in self._clients.values() for call in calls)
         )
+
+
+def _steps_done(cohort: Cohort, position: int) -> int:
+    """Work in all is counted in the sampler's steps, whatever the scheduler makes of them."""
+    return round(len(cohort) * cohort.sampler.steps * position / cohort.steps)
 
 
 def _gone(call: _Call) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict, deque
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,11 +20,21 @@ _THUMBNAIL = 16
 _REMEMBERED = 4096
 
 
-class Inspector:
-    """Looks at the images of one request, in their order.
+@dataclass(frozen=True)
+class Look:
+    """What is looked at of a draw; small, so that many can be kept."""
 
-    An image is a duplicate where an accepted one of its class came before it, so a request that was interrupted and
-    sent again rejects the same draws.
+    class_name: str
+    fault: Fault | None
+    """What is wrong with it by itself."""
+    thumbnail: NDArray[np.float32]
+
+
+class Inspector:
+    """Judges the images of one request, in their order.
+
+    An image is a duplicate where an accepted one of its class came before it, so the same draws are rejected whether
+    the request was interrupted or not, and whatever of it others had drawn before.
     """
 
     def __init__(self) -> None:
@@ -31,20 +42,31 @@ class Inspector:
 
     def fault(self, drawn: Drawn) -> Fault | None:
         """Why a draw is no image; None, and remembered, where it is one."""
-        if not drawn.finite:
-            return "REASON_NOT_FINITE"
-        if np.quantile(drawn.pixels, 0.999) < _BLACK:
-            return "REASON_BLACK"
-        if is_constant(drawn.pixels):
-            return "REASON_CONSTANT"
-        thumbnail = _thumbnail(drawn.pixels)
-        seen = self._seen[drawn.wanted.class_name]
+        return self.judge(look(drawn))
+
+    def judge(self, one: Look) -> Fault | None:
+        """The same, of what was looked at before."""
+        if one.fault:
+            return one.fault
+        seen = self._seen[one.class_name]
         if seen:
-            differences = np.stack(seen) - thumbnail
+            differences = np.stack(seen) - one.thumbnail
             if float(np.sqrt((differences**2).mean(axis=1)).min()) < _SAME:
                 return "REASON_DUPLICATE"
-        seen.append(thumbnail)
+        seen.append(one.thumbnail)
         return None
+
+
+def look(drawn: Drawn) -> Look:
+    """Look at a draw by itself."""
+    fault: Fault | None = None
+    if not drawn.finite:
+        fault = "REASON_NOT_FINITE"
+    elif np.quantile(drawn.pixels, 0.999) < _BLACK:
+        fault = "REASON_BLACK"
+    elif is_constant(drawn.pixels):
+        fault = "REASON_CONSTANT"
+    return Look(drawn.wanted.class_name, fault, _thumbnail(drawn.pixels))
 
 
 def _thumbnail(pixels: Pixels) -> NDArray[np.float32]:

@@ -25,6 +25,8 @@ def build_scheduler(name: str, schedule: Mapping[str, Any], *, clipped: bool = F
     check_scheduler(name)
     kind = getattr(diffusers, name)
     options: dict[str, Any] = {"clip_sample": clipped, "thresholding": clipped, "sample_max_value": 1.0}
+    # PNDM's Runge-Kutta steps need four times; Stable Diffusion's own settings skip them.
+    options["skip_prk_steps"] = True
     if schedule.get("beta_schedule") == "squaredcos_cap_v2":
         # The cosine schedule is cut at log-SNR/2 = -5.1, as the solver's authors' code does, where it is singular.
         options["lambda_min_clipped"] = -5.1
@@ -36,14 +38,16 @@ def build_scheduler(name: str, schedule: Mapping[str, Any], *, clipped: bool = F
 def set_steps(scheduler: Any, steps: int, *, device: torch.device) -> list[Tensor]:
     """Spread `steps` over the schedule and return its times.
 
-    No time comes twice: diffusers rounds so where there are nearly as many steps as times, and solvers divide by 0.
+    No time comes twice, and none lies beyond the schedule: where there are nearly as many steps as times, diffusers
+    rounds and shifts so, and solvers divide by 0.
     """
-    scheduler.set_timesteps(steps, device=device)
+    # Schedulers of second order visit a time twice on purpose.
+    once = scheduler.order == 1
+    most = int(scheduler.config.num_train_timesteps) - once
+    scheduler.set_timesteps(min(steps, most), device=device)
     found = scheduler.timesteps.tolist()
     times = list(dict.fromkeys(found))
-    # Schedulers of second order visit a time twice on purpose.
-    settable = "timesteps" in inspect.signature(scheduler.set_timesteps).parameters
-    if len(times) < len(found) and scheduler.order == 1 and settable:
+    if once and len(times) < len(found) and "timesteps" in inspect.signature(scheduler.set_timesteps).parameters:
         scheduler.set_timesteps(timesteps=times, device=device)
     return list(scheduler.timesteps)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -168,7 +167,6 @@ class StableDiffusion:
         self._own: OrderedDict[Hashable, Pipeline] = OrderedDict()
         self._embeddings: OrderedDict[Hashable, Tensor] = OrderedDict()
         self._checked: set[Hashable] = set()
-        self._lock = threading.Lock()
         if (self._latents is None) != (not self.config.sources):
             raise broken(artefact.name, "config.json and model.safetensors disagree on whether latents travel along")
 
@@ -180,7 +178,7 @@ class StableDiffusion:
             *self._embeddings.values(),
             *([] if self._latents is None else [self._latents]),
         ]
-        return sum(one.numel() * one.element_size() for one in tensors) + sum(one.nbytes for one in self._own.values())
+        return sum(one.numel() * one.element_size() for one in tensors) + sum(one.nbytes for one in list(self._own.values()))
 
     def parents(self, wanted: Wanted, sampler: Sampler) -> tuple[str, ...]:
         """The training image that drawing starts from, where it does not start from noise alone."""
