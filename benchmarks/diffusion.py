@@ -22,6 +22,7 @@ one JSON line a ratio: {"name", "ratio", "goal", "better"}.
     cancel             steps of the network that begin after a client has left whose request was alone
     receipts           share of 100 images that are drawn again to the same bits from their receipts
     receipts.bucket    largest difference of a pixel, grey levels of 255, where they are drawn again in other buckets
+    receipts.elsewhere the same where they are drawn by a process without AVX: another machine's arithmetic
     lora.cached        seconds of an update that encodes images and captions, over one that finds them in memory
 """
 
@@ -29,7 +30,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -350,6 +354,34 @@ def receipts(bench: Bench) -> None:
             for a, b in zip(first, drawn(wanted[:16], bucket), strict=False):
                 largest = max(largest, int(np.abs(a.pixels.astype(int) - b.pixels.astype(int)).max()))
     bench.tell("receipts.bucket", float(largest), 2.0, "lower")
+    if bench.device.type == "cpu":
+        other = elsewhere(bench, sampler, wanted[:16])
+        differences = np.abs(np.stack([one.pixels for one in first[:16]]).astype(int) - other)
+        bench.tell("receipts.elsewhere", float(differences.max()), 2.0, "lower", differing=(differences > 0).mean())
+
+
+def elsewhere(bench: Bench, sampler: Sampler, wanted: list[Wanted]) -> np.ndarray:
+    """The pixels that a process without AVX draws: another machine's arithmetic on this one."""
+    asked = bench.base.parent / "asked.json"
+    asked.write_text(
+        json.dumps({"store": bench.settings.url, "name": bench.name, "sampler": vars(sampler)} | {"count": len(wanted)})
+    )
+    plain = {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41"}
+    subprocess.run([sys.executable, __file__, "--again", str(asked)], env=os.environ | plain, check=True)
+    return np.load(asked.with_suffix(".npy")).astype(int)
+
+
+def draw_again(asked: Path) -> None:
+    """In the process without AVX."""
+    facts = json.loads(asked.read_text())
+    store = Store.open(StoreSettings(url=facts["store"]), "generation")
+    server = DrawingServer(store, GenerationSettings(), device="cpu")
+    wanted = [Wanted(CLASSES[index % 2], 1, index) for index in range(facts["count"])]
+    sampler = Sampler(**facts["sampler"])
+    generator = server.load(facts["name"])
+    events = server.draw(generator, wanted, sampler=sampler, client="", active=lambda: True)
+    np.save(asked.with_suffix(".npy"), np.stack([event.pixels for event in events if isinstance(event, Drawn)]))
+    server.close()
 
 
 def lora(bench: Bench) -> None:
@@ -399,7 +431,11 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=sorted(PARTS), default=list(PARTS))
     parser.add_argument("--full", action="store_true", help="Stable Diffusion 1.5's own sizes")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--again", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.again:
+        draw_again(arguments.again)
+        return
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(Path(folder), FULL if arguments.full else REDUCED, arguments.device)
         size = sum(
