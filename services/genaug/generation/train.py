@@ -240,7 +240,7 @@ class Training:
         if self._processes.any(remembers):
             self.told.stopped_at = self._update
             if self._kept:
-                self._average = self._kept
+                self._average = [one.clone() for one in self._kept]
         else:
             self._kept = [one.clone() for one in self._average]
 

@@ -38,12 +38,14 @@ def spec(kind: str = "KIND_CLASS_CONDITIONAL", **changes: Any) -> dict[str, Any]
     return {"kind": kind, "image_size": 8, "channels": 1, "seed": 0, **own, **changes}
 
 
-def from_base(base: Path, **changes: Any) -> dict[str, Any]:
+def from_base(base: Path | str, **changes: Any) -> dict[str, Any]:
     """A stable-diffusion generator's specification, as the run file's is when it is complete."""
     own = {"kind": "KIND_STABLE_DIFFUSION", "base": str(base), "prompts": "generic", "train_steps": 3, "batch_size": 4}
     own["sample_grids"] = 1
-    given = {key: value for key, value in changes.items() if key not in ("image_size", "channels")}
-    return generator_with_defaults(own | given) | {"image_size": 16, "channels": 1} | changes
+    shape = {"image_size": 16, "channels": 1} | {
+        key: changes.pop(key) for key in ("image_size", "channels") if key in changes
+    }
+    return generator_with_defaults(own | changes) | shape
 
 
 @pytest.fixture(scope="session")
@@ -141,7 +143,7 @@ class World:
         """Make a generator."""
         return finetune(self.inputs(**changes), self.stores("finetune"), self.report, device="cpu")
 
-    def finetune_base(self, base: Path, **changes: Any) -> str:
+    def finetune_base(self, base: Path | str, **changes: Any) -> str:
         """Make a stable-diffusion generator."""
         inputs = {**self.inputs(), "generator": from_base(base, **changes)}
         return finetune(inputs, self.stores("finetune"), self.report, device="cpu")

@@ -152,7 +152,9 @@ def test_no_other_base_takes_the_place_of_one_that_is_gone(stores: Stores) -> No
         assert caught.value.reason == "BASE_NOT_FOUND"
 
 
-@pytest.mark.parametrize("path", ["unet/config.json", "vae/diffusion_pytorch_model.safetensors", "tokenizer/merges.txt"])
+@pytest.mark.parametrize(
+    "path", ["unet/config.json", "vae/diffusion_pytorch_model.safetensors", "tokenizer/merges.txt"]
+)
 def test_a_file_that_was_changed_in_the_store_is_named(stores: Stores, base: Path, path: str) -> None:
     store = stores("finetune")
     found = bring_base(store, str(base))

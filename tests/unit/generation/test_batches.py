@@ -212,7 +212,9 @@ def no_image(one: Wanted, kind: str) -> Drawn:
 
 def test_draws_that_are_no_images_are_left_out_and_counted(stores: Stores) -> None:
     store = stores("generation")
-    faults = {one: no_image(one, kind) for one, kind in zip(REQUEST.wanted()[1:4], ("nan", "same", "grey"), strict=True)}
+    faults = {
+        one: no_image(one, kind) for one, kind in zip(REQUEST.wanted()[1:4], ("nan", "same", "grey"), strict=True)
+    }
     record = filled(store, Painter(faults=faults))
     assert [one["count"] for one in record["counts"]] == [1, 1]
     assert record["rejected"] == [
@@ -227,7 +229,9 @@ def test_draws_that_are_no_images_are_left_out_and_counted(stores: Stores) -> No
 
 def test_transforms_are_not_inspected(stores: Stores) -> None:
     request = replace(REQUEST, sampler=None)
-    record = filled(stores("generation"), Painter(faults={one: no_image(one, "grey") for one in request.wanted()}), request)
+    record = filled(
+        stores("generation"), Painter(faults={one: no_image(one, "grey") for one in request.wanted()}), request
+    )
     assert record["rejected"] == []
     assert record["drawn"] == 5
 
@@ -266,7 +270,11 @@ def test_a_draw_that_was_changed_in_the_store_is_named(stores: Stores, damage: s
     store = stores("generation")
     fill(store, Painter())
     row, other = read_rows(store, REQUEST.manifest)[:2]
-    data = {"cut": store.get(row.uri)[:100], "other": store.get(other.uri), "bare": encode_png(painted(Wanted("a", 7, 10)))}
+    data = {
+        "cut": store.get(row.uri)[:100],
+        "other": store.get(other.uri),
+        "bare": encode_png(painted(Wanted("a", 7, 10))),
+    }
     stores("generation").delete(row.uri)
     stores("generation").put_new(row.uri, data[damage])
     with pytest.raises(FailedPrecondition, match=row.uri) as caught:

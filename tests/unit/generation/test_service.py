@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from tests.unit.generation.conftest import IMAGES, World
+from tests.unit.generation.conftest import IMAGES, World, put_adapter
 
+from genaug.generation.generators.class_conditional import ClassConditional
 from genaug.generation.service import GenerationServicer
 from genaug.shared.errors import Cancelled, GenaugError, InvalidArgument, NotFound
 from genaug.shared.manifest import read_rows
@@ -19,6 +22,7 @@ from genaug.shared.settings import Settings
 from genaug.v1 import common_pb2, generator_pb2, sampler_pb2
 from genaug.v1 import generation_service_pb2 as wire
 from genaug.vision.images import decode, pixel_sha256
+from genaug.vision.marks import receipt_of
 
 KINDS = ["KIND_CLASS_CONDITIONAL", "KIND_TRANSFORMS"]
 STORE, INLINE = wire.GenerateImagesRequest.OUTPUT_STORE, wire.GenerateImagesRequest.OUTPUT_INLINE
@@ -26,14 +30,17 @@ FAST = sampler_pb2.SamplerSettings(steps=2, guidance_scale=1.5)
 
 
 class Context:
-    """A call that is asked `answers` times whether it goes on, and then is not."""
+    """A call that goes on for as long as `active` says."""
 
-    def __init__(self, answers: int = 10**9) -> None:
-        self._answers = answers
+    def __init__(self, active: Callable[[], bool] = lambda: True, peer: str = "ipv4:1") -> None:
+        self.is_active = active
+        self._peer = peer
 
-    def is_active(self) -> bool:
-        self._answers -= 1
-        return self._answers >= 0
+    def peer(self) -> str:
+        return self._peer
+
+    def invocation_metadata(self) -> tuple[()]:
+        return ()
 
 
 @pytest.fixture
@@ -118,7 +125,11 @@ def test_unset_sampler_settings_are_twenty_steps_and_a_guidance_of_one_and_a_hal
 ) -> None:
     asked = request(world.finetune(), {"lies": 1}, output=INLINE, sampler=sampler_pb2.SamplerSettings())
     [image] = images(generate(service, asked))
-    assert image.receipt.sampler == sampler_pb2.SamplerSettings(steps=20, guidance_scale=1.5)
+    expected = sampler_pb2.SamplerSettings(
+        steps=20, guidance_scale=1.5, scheduler="DPMSolverMultistepScheduler", image_size=8, profile="PROFILE_FULL",
+        precision="PRECISION_FLOAT32",
+    )  # fmt: skip
+    assert image.receipt.sampler == expected
 
 
 def test_transforms_have_no_sampler_in_their_name(world: World, service: GenerationServicer) -> None:
@@ -139,12 +150,14 @@ def test_transforms_cover_their_originals_evenly(world: World, service: Generati
 
 def test_cancelling_keeps_what_was_finished(world: World, service: GenerationServicer) -> None:
     name = world.finetune()
-    # A batch of 32 images asks twice, once per step: the second batch is cancelled at its second step.
+    # Gone as soon as the first images are in the store; nothing after the bucket that is drawn then is begun.
+    drawn = lambda: len(list(world.stores("assembly").list("draws/")))  # noqa: E731
     with pytest.raises(Cancelled):
-        generate(service, request(name, {"lies": 40}), Context(answers=3))
-    assert len(list(world.stores("assembly").list("draws/"))) == 32
-    batch = generate(service, request(name, {"lies": 40}))[-1].batch
-    assert batch.drawn == 8
+        generate(service, request(name, {"lies": 400}), Context(active=lambda: not drawn()))
+    kept = drawn()
+    assert 32 <= kept < 400
+    batch = generate(service, request(name, {"lies": 400}))[-1].batch
+    assert batch.drawn + sum(one.count for one in batch.rejected) == 400 - kept
 
 
 @pytest.mark.parametrize(
@@ -200,3 +213,91 @@ def test_a_generator_is_returned_by_name(world: World, service: GenerationServic
 def test_the_service_starts_without_torch() -> None:
     code = "import sys, genaug.generation.service; sys.exit('torch' in sys.modules or 'diffusers' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def same(receipt: generator_pb2.Receipt, service: GenerationServicer) -> bool:
+    return service.RegenerateImage(wire.RegenerateImageRequest(receipt=receipt), Context()).same_pixels
+
+
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        FAST,
+        sampler_pb2.SamplerSettings(steps=3, scheduler="EulerAncestralDiscreteScheduler", profile="PROFILE_TURBO"),
+        sampler_pb2.SamplerSettings(steps=4, strength=0.5, negative_prompt="a fundus"),
+    ],
+)
+def test_a_stable_diffusion_image_is_drawn_again_from_the_receipt_that_it_carries(
+    world: World, service: GenerationServicer, base: Path, sampler: sampler_pb2.SamplerSettings
+) -> None:
+    name = put_adapter(world.stores, base, latents=True)
+    drawn = images(generate(service, request(name, {"lies": 3, "stands": 2}, output=INLINE, sampler=sampler)))
+    assert len(drawn) == 5
+    for image in drawn[1:4:2]:
+        receipt = from_dict(generator_pb2.Receipt, receipt_of(image.data))
+        assert receipt == image.receipt
+        assert receipt.prompt == f"a photograph of class {receipt.class_name}"
+        assert receipt.base.startswith("bases/")
+        assert same(receipt, service)
+        receipt.pixel_sha256 = "0" * 64
+        assert not same(receipt, service)
+
+
+def test_images_of_a_base_lie_in_the_store_with_their_captions(
+    world: World, service: GenerationServicer, base: Path
+) -> None:
+    batch = generate(service, request(put_adapter(world.stores, base), {"lies": 2, "stands": 1}))[-1].batch
+    rows = read_rows(world.stores("assembly"), batch.manifest)
+    assert [row.prompt for row in rows] == ["lies", "lies", "stands"]
+    assert [json.loads(row.receipt)["prompt"] for row in rows[1:]] == [
+        f"a photograph of class {name}" for name in ("lies", "stands")
+    ]
+    assert receipt_of(world.stores("assembly").get(rows[0].uri)) == json.loads(rows[0].receipt)
+
+
+def test_a_jpeg_carries_its_receipt_too(world: World, service: GenerationServicer, base: Path) -> None:
+    asked = request(put_adapter(world.stores, base), {"lies": 1}, output=INLINE, format="FORMAT_JPEG")
+    [image] = images(generate(service, asked))
+    assert image.data.startswith(b"\xff\xd8")
+    assert same(from_dict(generator_pb2.Receipt, receipt_of(image.data)), service)
+
+
+@pytest.mark.parametrize(
+    ("sampler", "words"),
+    [
+        (sampler_pb2.SamplerSettings(strength=0.5), "keep_latents"),
+        (sampler_pb2.SamplerSettings(image_size=18), "multiple of 4"),
+    ],
+)
+@pytest.mark.parametrize("output", [STORE, INLINE])
+def test_what_a_generator_cannot_draw_with_is_refused_before_any_work(
+    world: World, service: GenerationServicer, base: Path, sampler: Any, words: str, output: Any
+) -> None:
+    with pytest.raises(InvalidArgument, match=words):
+        generate(service, request(put_adapter(world.stores, base), {"lies": 1}, output=output, sampler=sampler))
+
+
+def test_draws_that_are_no_images_are_named_and_not_sent(
+    world: World, service: GenerationServicer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    black = np.zeros((8, 8, 1), np.uint8)
+    monkeypatch.setattr(ClassConditional, "pixels", lambda self, samples, sampler: [black] * len(samples))
+    name = world.finetune()
+    events = generate(service, request(name, {"lies": 2}, output=INLINE))
+    rejected = [event.rejected for event in events if event.HasField("rejected")]
+    assert [one.reason for one in rejected] == [generator_pb2.Rejection.REASON_BLACK] * 2
+    assert [one.receipt.index for one in rejected] == [0, 1]
+    assert not images(events)
+    batch = generate(service, request(name, {"lies": 2}))[-1].batch
+    assert [(one.class_name, one.count) for one in batch.rejected] == [("lies", 2)]
+    assert batch.drawn == 0
+
+
+def test_progress_counts_steps_up_to_their_total(world: World, service: GenerationServicer) -> None:
+    name = world.finetune()
+    for output in (INLINE, STORE):
+        asked = request(name, {"lies": 40}, output=output, sampler=sampler_pb2.SamplerSettings(steps=3))
+        told = [event.progress for event in generate(service, asked) if event.HasField("progress")]
+        assert [one.steps for one in told] == sorted(one.steps for one in told)
+        assert (told[-1].steps, told[-1].steps_total, told[-1].queue_position) == (120, 120, 0)
+        assert (told[-1].total, told[-1].unit) == (40, "images")

@@ -24,9 +24,7 @@ SAMPLER = Sampler(steps=3, guidance_scale=3.0)
 WANTED = [Wanted(name, 0, index) for name in CLASSES for index in range(2)]
 
 
-def images(
-    shelf: Loader, name: str, wanted: Sequence[Wanted] = WANTED, sampler: Sampler = SAMPLER
-) -> list[Drawn]:
+def images(shelf: Loader, name: str, wanted: Sequence[Wanted] = WANTED, sampler: Sampler = SAMPLER) -> list[Drawn]:
     return list(draw(shelf.generator(name), wanted, sampler=sampler, active=lambda: True))
 
 
@@ -107,7 +105,9 @@ def test_weights_may_be_all_its_own_and_leave_the_base_alone(stores: Stores, bas
     shelf = loader(stores)
     none = put_adapter(stores, base, targets=("nothing",))
     before = images(shelf, none)
-    whole = put_adapter(stores, base, tensors=all_weights(stores, base, text=text), weights="WEIGHTS_ALL", rank=0, alpha=0.0)
+    whole = put_adapter(
+        stores, base, tensors=all_weights(stores, base, text=text), weights="WEIGHTS_ALL", rank=0, alpha=0.0
+    )
     found = images(shelf, whole)
     assert not same(found, before)
     assert same(images(shelf, none), before)
@@ -177,7 +177,9 @@ def test_what_drawing_is_steered_away_from_changes_the_image(stores: Stores, bas
     away = replace(SAMPLER, negative_prompt="a fundus eye")
     assert not same(images(shelf, name), images(shelf, name, sampler=away))
     unguided = replace(SAMPLER, guidance_scale=1.0)
-    assert same(images(shelf, name, sampler=unguided), images(shelf, name, sampler=replace(unguided, negative_prompt="x")))
+    assert same(
+        images(shelf, name, sampler=unguided), images(shelf, name, sampler=replace(unguided, negative_prompt="x"))
+    )
 
 
 def test_embeddings_that_are_kept_have_an_end(stores: Stores, base: Path) -> None:
