@@ -62,6 +62,10 @@ bench-serving: setup ## Label, embed, match and train beside the simplest way; a
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python benchmarks/matching.py
 	$(BIN)/python benchmarks/model_server.py
 
+.PHONY: bench-diffusion
+bench-diffusion: setup ## Fine-tune and draw with a base of Stable Diffusion's shape, beside diffusers' own pipeline
+	PYTHONPATH=. OMP_WAIT_POLICY=PASSIVE $(BIN)/python benchmarks/diffusion.py
+
 # Names of the images: $(IMAGES)-generation:$(TAG), and so on.
 IMAGES ?= genaug
 TAG ?= $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' services/genaug/__init__.py)

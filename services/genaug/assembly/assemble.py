@@ -54,6 +54,8 @@ class Assembly:
     """Keys, in the order of their rounds."""
     transformed_manifests: tuple[str, ...] = ()
     seed: int = 0
+    matches: tuple[str, ...] = ()
+    """Matches of the labelled images, whose suspected copies are left out; empty to leave none out."""
 
 
 def assemble(wanted: Assembly, store: Store) -> Json:
@@ -61,14 +63,15 @@ def assemble(wanted: Assembly, store: Store) -> Json:
 
     A selection reduces the training rows of its classes to the chosen ones, or to the random control of the same size.
     A dose of K gives each augmented class round(K × its training count after that) made rows, taken round by round and
-    in seeded order, so that a smaller dose is part of a larger one. What cannot be had is a shortfall, never filled
-    with anything else. Validation is left as it is. The class of a made row is the one that labeling gave it, whatever
-    the prompt was.
+    in seeded order, so that a smaller dose is part of a larger one. Where matches are named, what one of them marks as
+    a suspected copy is not taken. What cannot be had is a shortfall, never filled with anything else. Validation is
+    left as it is. The class of a made row is the one that labeling gave it, whatever the prompt was.
 
     Raises:
-        NotFound: the dataset, a selection or a manifest is not there.
-        InvalidArgument: a class or fold is unknown, a dose is out of range, a selection belongs to another view, or a
-            made row is not what it must be: from training rows of this dataset and fold, for training alone.
+        NotFound: the dataset, a selection, a match or a manifest is not there.
+        InvalidArgument: a class or fold is unknown, a dose is out of range, a selection belongs to another view, an
+            accepted image is in none of the matches, or a made row is not what it must be: from training rows of this
+            dataset and fold, for training alone.
     """
     dataset = get_dataset(store, wanted.dataset)
     _check_doses(wanted)
@@ -91,6 +94,8 @@ def assemble(wanted: Assembly, store: Store) -> Json:
         for row in (row for rows in rounds for row in rows):
             _check_made(row, source=source, parents=parents)
         _check_lineage(store, wanted, {row.generator for rows in rounds for row in rows})
+        if source == "synthetic" and wanted.matches:
+            rounds = _without_copies(rounds, _read_copies(store, wanted.matches))
         for name in sorted(set(wanted.augmented or training)):
             count = round(dose * training[name])
             taken = _take(rounds, name, count, seed=wanted.seed)
@@ -135,6 +140,9 @@ def _version_id(wanted: Assembly, dataset: Json) -> str:
         "augmented": sorted(wanted.augmented) if doses else [],
         "seed": wanted.seed if doses else 0,
     }
+    # Without matches the rows are those of requests that knew none, and so is their name.
+    if wanted.matches and wanted.synthetic:
+        inputs["matches"] = sorted(set(wanted.matches))
     return digest_of(RECIPE, inputs)
 
 
@@ -155,6 +163,8 @@ def _check_doses(wanted: Assembly) -> None:
         _check_key(key, "batches", field="transformed_manifests")
     for name in wanted.selections:
         digest_id(name, "selections")
+    for name in wanted.matches:
+        digest_id(name, "matches")
 
 
 def _check_fold(wanted: Assembly, dataset: Json) -> None:
@@ -221,6 +231,34 @@ def _read_made(store: Store, key: str, *, source: Source) -> list[Row]:
     except NotFound:
         raise NotFound(f"{key}: no such manifest", reason="MANIFEST_NOT_FOUND", key=key) from None
     return [row for row in rows if source == "transformed" or row.label_verdict == "accepted"]
+
+
+def _read_copies(store: Store, matches: Iterable[str]) -> dict[str, bool]:
+    """Whether a match marks it as a suspected copy, of each image id that one of them holds."""
+    found: dict[str, bool] = {}
+    for match in sorted(set(matches)):
+        record = read_json_or_none(store, f"{match}/match.json")
+        if record is None:
+            raise NotFound(f"{match}: no such match", reason="MATCH_NOT_FOUND")
+        table = read_table(store, record["nearest_real"])
+        for image, copy in zip(table.column("made_id").to_pylist(), table.column("copy").to_pylist(), strict=True):
+            found[image] = copy or found.get(image, False)
+    return found
+
+
+def _without_copies(rounds: Iterable[Sequence[Row]], copies: Mapping[str, bool]) -> list[list[Row]]:
+    """The rounds without suspected copies; an image of which nothing is known is refused, not taken."""
+    kept = []
+    for rows in rounds:
+        for row in rows:
+            if row.image_id not in copies:
+                raise InvalidArgument(
+                    f"image {row.image_id} is in none of the matches; match the labelled manifests that it is in",
+                    reason="NOT_MATCHED",
+                    image_id=row.image_id,
+                )
+        kept.append([row for row in rows if not copies[row.image_id]])
+    return kept
 
 
 def _check_made(row: Row, *, source: Source, parents: set[str]) -> None:

@@ -245,6 +245,7 @@ def _to_assembly(request: pb.AssembleDatasetVersionRequest) -> Assembly:
         labelled_manifests=tuple(request.labelled_manifests),
         transformed_manifests=tuple(request.transformed_manifests),
         seed=request.seed,
+        matches=tuple(request.matches),
     )
 
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from pathlib import Path
-from typing import Annotated, BinaryIO
+from typing import Annotated, Any, BinaryIO
 
 import typer
 from google.protobuf import json_format
 
 from genaug.cli.command import FormatOption, client, command, group, precision_named, resource
 from genaug.cli.datasets import write_file
-from genaug.cli.output import counts_text, make_table, show, show_list, stderr, titled
-from genaug.shared.errors import InvalidArgument
-from genaug.v1 import classifier_pb2, generator_pb2, run_pb2
+from genaug.cli.output import DrawProgress, counts_text, make_table, show, show_list, stderr, titled
+from genaug.client import DrawnImage
+from genaug.shared.errors import FailedPrecondition, InvalidArgument
+from genaug.v1 import classifier_pb2, generation_service_pb2, generator_pb2, run_pb2
 
 generator_app = group("generator", "Look at fine-tuned generators.")
 classifier_app = group("classifier", "Look at trained classifiers.")
@@ -138,36 +141,79 @@ def export_selection(
 @command(images_app, "generate")
 def generate(
     generator: Annotated[str, typer.Option(help="The generator's id.")],
-    class_name: Annotated[str, typer.Option("--class", help="One of its classes.")],
+    classes: Annotated[list[str], typer.Option("--class", help="One of its classes; may be given several times.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the images and their receipts.")],
-    count: Annotated[int, typer.Option(help="How many.")] = 1,
+    count: Annotated[int, typer.Option(help="How many of each class.")] = 1,
     seed: Annotated[int, typer.Option(help="Seed of the noise.")] = 0,
-    first_index: Annotated[int, typer.Option(min=0, help="Index of the first image.")] = 0,
-    steps: Annotated[int, typer.Option(min=0, help="Sampler steps; 0 for the default.")] = 0,
-    guidance_scale: Annotated[float, typer.Option(min=0, help="Guidance; 0 for the default.")] = 0.0,
+    first_index: Annotated[int, typer.Option(min=0, help="Index of the first image of each class.")] = 0,
+    steps: Annotated[int, typer.Option(min=0, help="Denoising steps; 0 for the default.")] = 0,
+    guidance_scale: Annotated[float, typer.Option(min=0, help="Guidance, 1 for none; 0 for the default.")] = 0.0,
+    scheduler: Annotated[str, typer.Option(help="By diffusers' name, such as DDIMScheduler.")] = "",
+    negative_prompt: Annotated[str, typer.Option(help="Stable Diffusion: what images are steered away from.")] = "",
+    image_size: Annotated[int, typer.Option(min=0, help="Stable Diffusion: pixels; 0 for the generator's.")] = 0,
+    strength: Annotated[
+        float, typer.Option(min=0, max=1, help="Stable Diffusion: start from a training image, with this much noise.")
+    ] = 0.0,
+    profile: Annotated[str, typer.Option(help="FULL, or TURBO: guidance in half of the steps.")] = "FULL",
+    precision: Annotated[str, typer.Option(help="FLOAT32 or BFLOAT16.")] = "FLOAT32",
+    format: Annotated[str, typer.Option(help="PNG or JPEG.")] = "PNG",
 ) -> None:
-    """Draw images into a folder, each with the receipt by which it can be drawn again."""
+    """Draw images into a folder, each with the receipt by which it can be drawn again. Ctrl-C stops the drawing."""
+    if len({_file_word(name) for name in classes}) < len(set(classes)):
+        raise InvalidArgument(
+            "--class: two of them would have files of one name; ask for one at a time, in folders of their own",
+            reason="BAD_CLASS",
+        )
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InvalidArgument(f"-o {output}: cannot be made ({error.strerror})", reason="NOT_WRITABLE") from None
-    drawn = 0
-    with client() as server:
-        for image in server.generate(
-            resource(generator, "generators"),
-            class_name,
-            count=count,
-            seed=seed,
-            first_index=first_index,
-            steps=steps,
-            guidance_scale=guidance_scale,
-        ):
-            stem = f"{_file_word(class_name)}-{image.receipt.seed}-{image.receipt.index:06d}"
-            write_file(output / f"{stem}.png", image.data)
-            receipt = json_format.MessageToJson(image.receipt, preserving_proto_field_name=True)
-            write_file(output / f"{stem}.json", receipt.encode())
-            drawn += 1
-    stderr.print(f"{output}: {drawn} images with receipts")
+    drawn, rejected = 0, Counter[str]()
+
+    def reject(draw: generation_service_pb2.RejectedDraw) -> None:
+        rejected[
+            generator_pb2.Rejection.Reason.Name(draw.reason).removeprefix("REASON_").lower().replace("_", " ")
+        ] += 1
+
+    try:
+        with client() as server, DrawProgress() as progress:
+            for image in server.generate(
+                resource(generator, "generators"),
+                dict.fromkeys(classes, count),
+                seed=seed,
+                first_index=first_index,
+                steps=steps,
+                guidance_scale=guidance_scale,
+                scheduler=scheduler,
+                negative_prompt=negative_prompt,
+                image_size=image_size,
+                strength=strength,
+                profile=profile,
+                precision=precision,
+                format=format,
+                on_progress=progress.update,
+                on_rejected=reject,
+            ):
+                _write_drawn(output, image)
+                drawn += 1
+    except KeyboardInterrupt:
+        _say_drawn(output, drawn, rejected, stopped=True)
+        # As shells count a program that Ctrl-C ended.
+        raise SystemExit(130) from None
+    _say_drawn(output, drawn, rejected)
+
+
+def _write_drawn(folder: Path, image: DrawnImage) -> None:
+    stem = f"{_file_word(image.receipt.class_name)}-{image.receipt.seed}-{image.receipt.index:06d}"
+    write_file(folder / f"{stem}.{'jpg' if image.format == 'JPEG' else 'png'}", image.data)
+    receipt = json_format.MessageToJson(image.receipt, preserving_proto_field_name=True)
+    write_file(folder / f"{stem}.json", receipt.encode())
+
+
+def _say_drawn(folder: Path, drawn: int, rejected: Counter[str], *, stopped: bool = False) -> None:
+    reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(rejected.items()))
+    more = f"; {rejected.total()} draws rejected ({reasons})" if rejected else ""
+    stderr.print(f"{folder}: {'stopped; ' * stopped}{drawn} images with receipts{more}")
 
 
 @command(images_app, "label")
@@ -205,20 +251,41 @@ def label(
 
 @command(images_app, "regenerate")
 def regenerate(
-    receipt: Annotated[Path, typer.Argument(metavar="RECEIPT.json")],
+    receipt: Annotated[Path, typer.Argument(metavar="RECEIPT", help="Its JSON, or an image that carries it.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="PNG file to write.")],
 ) -> None:
     """Draw one image again from its receipt, and say whether the pixels are the same."""
-    try:
-        message = json_format.Parse(receipt.read_text(), generator_pb2.Receipt())
-    except (OSError, UnicodeDecodeError, json_format.ParseError) as error:
-        raise InvalidArgument(f"{receipt}: no receipt ({error})", reason="BAD_RECEIPT") from None
+    found = _read_receipt(receipt)
     with client() as server:
-        response = server.regenerate(message)
+        response = server.regenerate(found)
     write_file(output, response.image.data)
     stderr.print(f"{output}: {'the same pixels' if response.same_pixels else 'other pixels than the receipt says'}")
     if not response.same_pixels:
         raise SystemExit(1)
+
+
+def _read_receipt(path: Path) -> dict[str, Any]:
+    """The receipt in a file: JSON, or an image that carries it."""
+    with _opened(path) as file:
+        data = file.read()
+    if data.lstrip()[:1] == b"{":
+        try:
+            found: dict[str, Any] = json.loads(data)
+        except ValueError as error:
+            raise InvalidArgument(f"{path}: no receipt ({error})", reason="BAD_RECEIPT") from None
+        return found
+    try:
+        # Here, since it needs Pillow, which a client may do without.
+        from genaug.vision.marks import receipt_of
+    except ImportError:
+        raise FailedPrecondition(
+            f"{path}: reading the receipt of an image needs Pillow: pip install genaug[images]; or name the JSON file",
+            reason="NO_PILLOW",
+        ) from None
+    try:
+        return receipt_of(data)
+    except InvalidArgument as error:
+        raise InvalidArgument(f"{path}: {error.message}", reason=error.reason) from None
 
 
 def _opened(path: Path) -> BinaryIO:

@@ -12,6 +12,7 @@ import yaml
 from google.protobuf.message import Message
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -210,3 +211,57 @@ class RunProgress:
         left = f", about {duration(progress.seconds_left)} left" if progress.seconds_left else ""
         aside = f" ({progress.aside})" if progress.aside else ""
         return f"{progress.done}/{progress.total} {progress.unit}{left}{aside}"
+
+
+class DrawProgress:
+    """Shows how far a drawing is: a bar on a terminal, else a line now and then."""
+
+    def __init__(self) -> None:
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[said]}"),
+            TimeRemainingColumn(),
+        )
+        self._bar = Progress(*columns, console=stderr, transient=True) if stderr.is_terminal else None
+        self._task = self._bar.add_task("starting", total=None, said="") if self._bar else None
+        self._position = 0
+        self._last = time.monotonic()
+
+    def __enter__(self) -> DrawProgress:
+        if self._bar:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    def update(self, progress: common_pb2.Progress) -> None:
+        """Show `progress`."""
+        waiting = progress.queue_position > 0
+        said = _images_drawn(progress)
+        if self._bar and self._task is not None:
+            # Steps move between images too; a generator of transforms has none.
+            done, total = (
+                (progress.steps, progress.steps_total) if progress.steps_total else (progress.done, progress.total)
+            )
+            self._bar.update(
+                self._task,
+                description="waiting" if waiting else "drawing",
+                completed=done,
+                total=None if waiting else total or None,
+                said=said,
+            )
+        elif (waiting and progress.queue_position != self._position) or time.monotonic() - self._last > 10:
+            self._last = time.monotonic()
+            stderr.print(f"{'waiting' if waiting else 'drawing'}: {said}")
+        self._position = progress.queue_position
+
+
+def _images_drawn(progress: common_pb2.Progress) -> str:
+    """ "3/16 images, 60/320 steps"; of one that waits, "2 requests before it"."""
+    if progress.queue_position:
+        return f"{progress.queue_position} request{'s' * (progress.queue_position > 1)} before it"
+    steps = f", {progress.steps}/{progress.steps_total} steps" if progress.steps_total else ""
+    return f"{progress.done}/{progress.total} images{steps}"

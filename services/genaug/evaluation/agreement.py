@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
-from scipy.stats import binomtest
 from sklearn.metrics import cohen_kappa_score
 
+from genaug.evaluation.proportions import share
 from genaug.shared.manifest import Row
-
-LEVEL = 0.95
 
 
 def agreement(classes: Sequence[str], first: Sequence[Row], second: Sequence[Row]) -> dict[str, Any]:
@@ -37,7 +36,7 @@ def agreement(classes: Sequence[str], first: Sequence[Row], second: Sequence[Row
     kappa = float(cohen_kappa_score(*labels)) if len({*labels[0], *labels[1]}) > 1 else None
     return {
         "images": len(pairs),
-        "same": _share(sum(a.label == b.label for a, b in pairs), len(pairs)),
+        "same": asdict(share(sum(a.label == b.label for a, b in pairs), len(pairs))),
         "kappa": kappa,
         "classes": [_of_class(name, own) for name in classes if (own := [p for p in pairs if p[0].prompt == name])],
     }
@@ -49,12 +48,7 @@ def _of_class(name: str, pairs: Sequence[tuple[Row, Row]]) -> dict[str, Any]:
     return {
         "class": name,
         "images": len(pairs),
-        "same": _share(sum(a.label == b.label for a, b in pairs), len(pairs)),
+        "same": asdict(share(sum(a.label == b.label for a, b in pairs), len(pairs))),
         "accepted": len(accepted),
         "both": both,
     }
-
-
-def _share(count: int, of: int) -> dict[str, float]:
-    interval = binomtest(count, of).proportion_ci(LEVEL, method="wilson")
-    return {"value": count / of, "lower": float(interval.low), "upper": float(interval.high)}

@@ -43,13 +43,14 @@ class Merged:
         with torch.no_grad():
             for name in self._touched - wanted:
                 self._weight(name).copy_(self._originals[name])
+            # Before anything is changed: what fails half-way is restored by the next.
+            self._touched = wanted
             for name in sorted(wanted):
                 weight = self._weight(name)
                 if name not in self._originals:
                     self._originals[name] = weight.clone()
                 change = product(tensors[name + DOWN], tensors[name + UP]).to(weight.device)
                 weight.copy_(self._originals[name].float() + scale * change)
-        self._touched = wanted
 
     def _weight(self, name: str) -> Tensor:
         return cast(Tensor, self._modules[name].weight)

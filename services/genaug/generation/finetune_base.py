@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, cast
 
 import numpy as np
@@ -85,7 +86,8 @@ def train_stable_diffusion(
     if spec["keep_latents"]:
         names = [classes[label] for label in training.labels]
         config = replace(config, sources=tuple(zip(names, training.ids, strict=True)))
-    bench = _Bench(spec, config, base, place, prior=_prior_latents(spec, base, place))
+    drawing = _Drawing(base, spec, place.device)
+    bench = _Bench(spec, config, base, drawing, prior=_prior_latents(spec, base, place, drawing))
     tensors: dict[str, Tensor] = {}
     told: dict[str, Told] = {}
     grids: list[dict[str, Any]] = []
@@ -139,7 +141,7 @@ class _Bench:
     spec: Spec
     config: Config
     base: Base
-    place: Place
+    drawing: _Drawing
     prior: Tensor | None
     """Latents that the base drew of the prior caption, [n, channels, side, side]."""
 
@@ -192,7 +194,7 @@ def _latent_shape(autoencoder: Autoencoder, spec: Spec) -> tuple[int, int, int]:
     return autoencoder.channels, side, side
 
 
-def _prior_latents(spec: Spec, base: Base, place: Place) -> Tensor | None:
+def _prior_latents(spec: Spec, base: Base, place: Place, drawing: _Drawing) -> Tensor | None:
     """Latents of the base's own images of the prior caption (prior preservation): drawn once, by the first process."""
     dreambooth = spec.get("dreambooth", {})
     count = dreambooth.get("prior_images", 0)
@@ -205,7 +207,7 @@ def _prior_latents(spec: Spec, base: Base, place: Place) -> Tensor | None:
             KIND, (_PRIOR,), spec["image_size"], spec["channels"], base.name, "WEIGHTS_ADAPTER",
             {_PRIOR: dreambooth["prior_caption"]}, rank=1, alpha=1.0,
         )  # fmt: skip
-        generator = _generator(place, f"{place.name}/{_PRIOR}", config, {}, base, spec)
+        generator = drawing.generator(f"{place.name}/{_PRIOR}", config, {})
         sampler = replace(_SAMPLER, precision=spec["precision"])
         wanted = [Wanted(_PRIOR, spec["seed"], index) for index in range(count)]
         found = []
@@ -222,14 +224,23 @@ def _prior_latents(spec: Spec, base: Base, place: Place) -> Tensor | None:
     return safetensors.torch.load(place.store.get(key))["latents"]
 
 
-def _generator(
-    place: Place, name: str, config: Config, tensors: dict[str, Tensor], base: Base, spec: Spec
-) -> StableDiffusion:
-    """A generator that draws as its artefact would, before there is one."""
-    dtype = torch.bfloat16 if spec["precision"] == "PRECISION_BFLOAT16" else torch.float32
-    pipeline = Pipeline(base, dtype=dtype, device=place.device)
-    artefact = Artefact(name, {}, replace(config, sources=()).json(), safetensors.torch.save(tensors))
-    return StableDiffusion(artefact, pipelines=lambda base, dtype: pipeline, base=base, device=place.device)
+class _Drawing:
+    """Draws as an artefact would, before there is one. The base's networks are loaded once, when they are needed."""
+
+    def __init__(self, base: Base, spec: Spec, device: torch.device) -> None:
+        self._base = base
+        self._dtype = torch.bfloat16 if spec["precision"] == "PRECISION_BFLOAT16" else torch.float32
+        self._device = device
+
+    @cached_property
+    def _pipeline(self) -> Pipeline:
+        return Pipeline(self._base, dtype=self._dtype, device=self._device)
+
+    def generator(self, name: str, config: Config, tensors: dict[str, Tensor]) -> StableDiffusion:
+        """The generator of some weights; another name for other weights."""
+        artefact = Artefact(name, {}, replace(config, sources=()).json(), safetensors.torch.save(tensors))
+        lend = lambda base, dtype: self._pipeline  # noqa: E731
+        return StableDiffusion(artefact, pipelines=lend, base=self._base, device=self._device)
 
 
 def _train_part(
@@ -253,7 +264,7 @@ def _train_part(
 
     def looking(update: int) -> bool:
         tensors = {f"{part}/{key}": value for key, value in network.learnt().items()}
-        generator = _generator(place, f"{place.name}/{update}", bench.config, tensors, bench.base, spec)
+        generator = bench.drawing.generator(f"{place.name}/{part}/{update}", bench.config, tensors)
         return grids.draw(generator, update, of=of) > float(spec["memorised"])
 
     run.run(place.report, checkpoint=place.checkpoint(part if bench.config.per_class else ""), looking=looking)

@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 # Bumped when workflow.py changes so that a run begun before cannot be replayed: DBOS would hash the source instead,
 # and every upgrade would leave its runs pending.
-WORKFLOW_VERSION = "4"
+WORKFLOW_VERSION = "5"
 
 Call = Callable[[dict[str, Any], Callable[[], bool], Report], dict[str, Any]]
 """call(request, until, on_progress) -> result, plain JSON on both sides: one effect, safe to repeat."""

@@ -159,6 +159,8 @@ def _from_base(generator: Spec, median_side: int, classes: Sequence[str]) -> Non
             "accumulation",
             f"{generator['accumulation']} does not divide generator.batch_size {generator['batch_size']} evenly",
         )
+    if generator.get("compared_prompts") == generator["prompts"] and not generator.get("captions"):
+        raise _fail("compared_prompts", f"{generator['prompts']!r} is what generator.prompts has; name another set")
     for name in generator.get("captions", {}):
         if name not in classes:
             raise _fail("captions", f"{name!r} is none of the classes that are drawn: {', '.join(classes)}")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
+from genaug.orchestrator.draws import chunk_size, compared_counts, draw_requests, rejections, size_of, top_up
 from genaug.orchestrator.engine import Work
+from genaug.orchestrator.generator_spec import TRANSFORMS
 from genaug.orchestrator.records import SUCCEEDED, Records, Stage
 from genaug.orchestrator.rooms import Rooms
 from genaug.orchestrator.spec import Spec, augmented_classes, evaluators, learning_rate, view_of
@@ -18,15 +20,27 @@ from genaug.shared.requests import classifier_name, evaluation_name, generator_n
 
 # Fewest real training images of a class that a run starts with.
 MIN_TRAINING_IMAGES = 8
-# How many more images than needed the first round draws, for those that will be rejected.
-_SPARE = 1.2
 # What runs that were begun before it could be chosen do not say.
-_BEFORE = {"precision": "PRECISION_FLOAT32", "batch_size": 64, "training": {}, "second_seed": -1}
-
-# What GenerationSpec and SamplerSettings have in common.
-SAMPLER = ("steps", "guidance_scale", "scheduler", "negative_prompt", "strength", "profile", "precision")
+_BEFORE: dict[str, dict[str, Any]] = {
+    "generation": {"keep_copies": True},
+    "labeling": {"precision": "PRECISION_FLOAT32", "batch_size": 64, "training": {}, "second_seed": -1},
+}
+# Settings of the generator that change nothing of what is learnt: a preset has been written out.
+_NOT_LEARNT = ("transforms", "compared_prompts", "preset")
 
 Json = dict[str, Any]
+
+
+@dataclass
+class Compared:
+    """A second generator that learnt other captions, and what it drew from the same noise. No scenario takes it."""
+
+    generator: str
+    counts: dict[str, int] = field(default_factory=dict)
+    """Images of each class that were asked for, from index 0."""
+    batches: list[str] = field(default_factory=list)
+    labels: list[str] = field(default_factory=list)
+    match: str = ""
 
 
 @dataclass
@@ -44,12 +58,15 @@ class Study:
     generators: dict[str, str] = field(default_factory=dict)
     """By source: synthetic, transformed."""
     labeler: str = ""
-    batches: list[str] = field(default_factory=list)
+    batches: list[Json] = field(default_factory=list)
+    """The Batch records of what was drawn, in the order of their rounds."""
     labels: list[str] = field(default_factory=list)
     """Labelled batches, in the order of their rounds."""
     second_labeler: str = ""
     """Another labeler that only says how far the labels are the first one's own; of the first study alone."""
     second_labels: list[str] = field(default_factory=list)
+    compared: Compared | None = None
+    """What another set of captions draws; of the first study alone, and where one is asked for."""
     transformed: list[str] = field(default_factory=list)
     selection: str = ""
     match: str = ""
@@ -67,7 +84,8 @@ class SixSteps:
         self._run = work.owner
         self._spec: Spec = records.get(work.owner)["spec"]
         self._augmented = augmented_classes(self._spec)
-        self._labeling = _BEFORE | self._spec["labeling"]
+        self._labeling = _BEFORE["labeling"] | self._spec["labeling"]
+        self._keep_copies = bool((_BEFORE["generation"] | self._spec["generation"])["keep_copies"])
         self._precision = self._labeling["precision"]
 
     def perform(self) -> None:
@@ -121,17 +139,27 @@ class SixSteps:
             kept = {key: settings[key] for key in ("image_size", "seed", "transforms")}
             wanted["transformed"] = {"kind": "KIND_TRANSFORMS"} | kept
         if self._largest_dose("synthetic"):
-            wanted["synthetic"] = {key: value for key, value in settings.items() if key != "transforms"}
+            wanted["synthetic"] = {key: value for key, value in settings.items() if key not in _NOT_LEARNT}
         with self._stage("finetune") as stage:
             for study in studies:
                 for source, generator in wanted.items():
-                    inputs = {
-                        "dataset_version": study.version,
-                        "classes": self._augmented,
-                        "generator": generator | {"channels": study.dataset["channels"]},
-                    }
-                    study.generators[source] = generator_name(inputs)
-                    self._job(stage, "finetune", inputs, [study.generators[source]])
+                    study.generators[source] = self._finetune_one(stage, study, generator)
+            if "synthetic" in wanted and settings.get("compared_prompts"):
+                # The run's own captions would go before both sets.
+                other = {key: value for key, value in wanted["synthetic"].items() if key != "captions"}
+                other["prompts"] = settings["compared_prompts"]
+                # The report shows the images of the first study.
+                studies[0].compared = Compared(self._finetune_one(stage, studies[0], other))
+
+    def _finetune_one(self, stage: Stage, study: Study, generator: Json) -> str:
+        inputs = {
+            "dataset_version": study.version,
+            "classes": self._augmented,
+            "generator": generator | {"channels": study.dataset["channels"]},
+        }
+        name = generator_name(inputs)
+        self._job(stage, "finetune", inputs, [name])
+        return name
 
     def _train_labeler(self, studies: Sequence[Study]) -> None:
         """Step 3, first half: train and calibrate the labeler, on training rows alone; and its second opinion."""
@@ -171,37 +199,77 @@ class SixSteps:
                 if "synthetic" in study.generators:
                     self._draw_rounds(stage, study)
                     self._label_again(study)
+                if study.compared:
+                    self._draw_compared(stage, study, study.compared)
                 if "transformed" in study.generators:
                     self._transform(stage, study)
-                stage.results += [*study.batches, *study.labels, *study.second_labels, *study.transformed]
+                batches = [batch["name"] for batch in study.batches]
+                stage.results += [*batches, *study.labels, *study.second_labels, *study.transformed]
+                if study.compared:
+                    stage.results += [*study.compared.batches, *study.compared.labels]
 
     def _draw_rounds(self, stage: Stage, study: Study) -> None:
-        """Draw and label until the largest dose is met in every class, or the rounds or the draws are used up."""
+        """Draw and label until the largest dose is met in every class, or the rounds or the draws are used up.
+
+        Suspected copies of training images do not count, unless the run keeps them: the next round makes up for them.
+        """
         settings = self._spec["generation"]
         needed = self._needed(study, "synthetic")
         kept, drawn = dict.fromkeys(needed, 0), dict.fromkeys(needed, 0)
+        embedding = "" if self._keep_copies else self._embed(study)
         for _ in range(settings["rounds"]):
             wanted = top_up(needed, kept, drawn, limit=settings["draw_limit"])
-            requests = [
-                {
-                    "generate": request,
-                    "classifier": study.labeler,
-                    "mode": self._labeling["mode"],
-                    "precision": self._precision,
-                }
-                for request in draw_requests(self._spec, study.generators["synthetic"], wanted, drawn)
-            ]
-            sizes = [size_of(request["generate"]) for request in requests]
-            for result in self._work.chunks(self._rooms.generate_and_label, requests, sizes=sizes):
-                study.batches.append(result["batch"]["name"])
-                study.labels.append(result["labelled"]["name"])
-                stage.reused += size_of(result["batch"]) - result["batch"].get("drawn", 0)
-                for count in result["labelled"].get("kept", []):
-                    # A labeler that is trusted may keep an image as a class that gets no dose.
-                    if count["class_name"] in kept:
-                        kept[count["class_name"]] += int(count.get("count", 0))
+            results = self._draw(stage, study, study.generators["synthetic"], wanted, drawn)
+            study.batches += [result["batch"] for result in results]
+            labelled = [result["labelled"] for result in results]
+            study.labels += [one["name"] for one in labelled]
+            usable = self._usable(labelled, embedding)
+            for name in kept:
+                kept[name] += usable[name]
             for name, count in wanted.items():
                 drawn[name] += count
+
+    def _usable(self, labelled: Sequence[Json], embedding: str) -> Counter[str]:
+        """Accepted images of a round, by the class they are kept as: without suspected copies, given an embedding.
+
+        A labeler that is trusted may keep an image as a class that gets no dose.
+        """
+        found: Counter[str] = Counter()
+        for batch in labelled:
+            for one in batch.get("kept", []):
+                found[one["class_name"]] += int(one.get("count", 0))
+        if embedding and found.total():
+            match = self._match_labels(embedding, [batch["name"] for batch in labelled])
+            for one in match.get("closenesses", []):
+                found[one["class_name"]] -= int(one.get("suspected_copies", 0))
+        return found
+
+    def _draw(
+        self, stage: Stage, study: Study, generator: str, wanted: dict[str, int], first: dict[str, int]
+    ) -> list[Json]:
+        """Draw and label what is wanted of each class, from its first index on: a Batch and a LabelledBatch each."""
+        size = chunk_size(self._spec["generator"])
+        requests = [
+            {
+                "generate": request,
+                "classifier": study.labeler,
+                "mode": self._labeling["mode"],
+                "precision": self._precision,
+            }
+            for request in draw_requests(self._spec, generator, wanted, first, size=size)
+        ]
+        sizes = [size_of(request["generate"]) for request in requests]
+        results = self._work.chunks(self._rooms.generate_and_label, requests, sizes=sizes)
+        stage.reused += sum(size_of(one["batch"]) - one["batch"].get("drawn", 0) for one in results)
+        return results
+
+    def _draw_compared(self, stage: Stage, study: Study, compared: Compared) -> None:
+        """Draw and label what the other captions make of the noise that the first round began with."""
+        needed = self._needed(study, "synthetic")
+        compared.counts = compared_counts(needed, limit=self._spec["generation"]["draw_limit"])
+        results = self._draw(stage, study, compared.generator, compared.counts, dict.fromkeys(needed, 0))
+        compared.batches = [result["batch"]["name"] for result in results]
+        compared.labels = [result["labelled"]["name"] for result in results]
 
     def _label_again(self, study: Study) -> None:
         """Ask the second labeler of all that was drawn; nothing is kept or left out for its sake."""
@@ -210,7 +278,7 @@ class SixSteps:
         requests = [
             {
                 "classifier": study.second_labeler,
-                "batch": batch,
+                "batch": batch["name"],
                 "mode": self._labeling["mode"],
                 "precision": self._precision,
             }
@@ -221,7 +289,10 @@ class SixSteps:
 
     def _transform(self, stage: Stage, study: Study) -> None:
         needed = self._needed(study, "transformed")
-        requests = draw_requests(self._spec, study.generators["transformed"], needed, dict.fromkeys(needed, 0))
+        none = dict.fromkeys(needed, 0)
+        # Transforms are quick, whatever draws beside them.
+        size = chunk_size(self._spec["generator"] | {"kind": TRANSFORMS})
+        requests = draw_requests(self._spec, study.generators["transformed"], needed, none, size=size)
         for batch in self._work.chunks(self._rooms.generate, requests, sizes=map(size_of, requests)):
             study.transformed.append(batch["name"])
             stage.reused += size_of(batch) - batch.get("drawn", 0)
@@ -250,17 +321,21 @@ class SixSteps:
                 stage.results += [request["embedding"], study.selection]
 
     def _match(self, studies: Sequence[Study]) -> None:
-        """Step 4, for made images: which real training image each is nearest to."""
+        """Step 4, for made images of all rounds: which real training image each is nearest to, and which are copies."""
         with self._stage("match") as stage:
             for study in studies:
                 if not study.labels:
                     continue
-                request = {
-                    "embedding": self._embed(study),
-                    "labelled_manifests": [f"{name}/manifest.parquet" for name in study.labels],
-                }
-                study.match = str(self._work.call(self._rooms.match, request)["name"])
+                embedding = self._embed(study)
+                study.match = str(self._match_labels(embedding, study.labels)["name"])
                 stage.results.append(study.match)
+                if study.compared and study.compared.labels:
+                    study.compared.match = str(self._match_labels(embedding, study.compared.labels)["name"])
+                    stage.results.append(study.compared.match)
+
+    def _match_labels(self, embedding: str, labels: Iterable[str]) -> Json:
+        request = {"embedding": embedding, "labelled_manifests": [f"{name}/manifest.parquet" for name in labels]}
+        return self._work.call(self._rooms.match, request)
 
     def _embed(self, study: Study) -> str:
         request = {
@@ -288,6 +363,7 @@ class SixSteps:
             "labelled_manifests": [f"{name}/manifest.parquet" for name in study.labels],
             "transformed_manifests": [f"{name}/manifest.parquet" for name in study.transformed],
             "seed": self._spec["generation"]["seed"],
+            **({"matches": [study.match]} if study.match and not self._keep_copies else {}),
         }
 
     def _train(self, studies: Sequence[Study]) -> list[Trainings]:
@@ -328,6 +404,8 @@ class SixSteps:
                 "labeler": study.labeler,
                 "labels": study.labels,
                 "second_labels": study.second_labels,
+                "rejected": rejections(study.batches),
+                "compared": compared_inputs(study.compared) if study.compared else {},
                 "transformed_batches": study.transformed,
                 "selection": study.selection,
                 "match": study.match,
@@ -354,6 +432,16 @@ def shelf_of(studies: Sequence[Study]) -> Json:
     }
 
 
+def compared_inputs(compared: Compared) -> Json:
+    """What the report is told of another set of captions."""
+    return {
+        "generator": compared.generator,
+        "counts": compared.counts,
+        "labels": compared.labels,
+        "match": compared.match,
+    }
+
+
 class EvaluationApart:
     """An evaluation that stands on its own: train what is missing, open the seal, score."""
 
@@ -369,47 +457,3 @@ class EvaluationApart:
         self._work.call(
             self._rooms.run_job, {"step": "evaluate", "inputs": plan["inputs"], "results": [self._work.owner]}
         )
-
-
-def size_of(value: Json) -> int:
-    """Images in a request to draw, or in a batch."""
-    return sum(int(count["count"]) for count in value.get("counts", []))
-
-
-def top_up(needed: dict[str, int], kept: dict[str, int], drawn: dict[str, int], *, limit: float) -> dict[str, int]:
-    """How many images of each class the next round draws: as many as acceptance so far makes likely to suffice.
-
-    Args:
-        needed: Images that the largest dose asks for.
-        kept: Those that were accepted as the class.
-        drawn: Those that were asked for as the class.
-        limit: Most draws per image needed, over all rounds.
-    """
-    wanted = {}
-    for name, target in needed.items():
-        short = target - kept[name]
-        # At least one in ten is hoped for, so that a class whose images are all rejected does not ask for too many.
-        rate = max(kept[name] / drawn[name], 0.1) if drawn[name] else 1.0
-        count = min(math.ceil(short * _SPARE / rate), math.ceil(limit * target) - drawn[name])
-        if short > 0 and count > 0:
-            wanted[name] = count
-    return wanted
-
-
-def draw_requests(spec: Spec, generator: str, wanted: dict[str, int], first: dict[str, int]) -> list[Json]:
-    """Cut what is wanted of each class into chunks of some tens of seconds on a small CPU."""
-    size = 256 if spec["generator"]["image_size"] <= 16 else 64
-    settings = spec["generation"]
-    sampler = {key: settings[key] for key in SAMPLER if settings.get(key)}
-    return [
-        {
-            "generator": generator,
-            "counts": [{"class_name": name, "count": min(size, count - start)}],
-            "seed": spec["generation"]["seed"],
-            "first_index": first[name] + start,
-            "sampler": sampler,
-            "output": "OUTPUT_STORE",
-        }
-        for name, count in wanted.items()
-        for start in range(0, count, size)
-    ]

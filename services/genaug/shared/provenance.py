@@ -13,15 +13,8 @@ from typing import Any
 import genaug
 
 _LIBRARIES = (
-    "torch",
-    "diffusers",
-    "transformers",
-    "peft",
-    "torchvision",
-    "numpy",
-    "pillow",
-    "scikit-learn",
-    "openTSNE",
+    *("torch", "diffusers", "transformers", "peft", "torchvision"),
+    *("numpy", "pillow", "scikit-learn", "openTSNE"),
 )
 
 

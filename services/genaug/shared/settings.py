@@ -79,7 +79,7 @@ class ServerSettings(_Section):
 
     address: str = "127.0.0.1:50051"
     """host:port, or unix:/path."""
-    threads: int = Field(64, ge=2, le=512)
+    threads: int = Field(128, ge=2, le=512)
     """Requests served at once; one more is refused."""
     reflection: bool = True
     """Whether grpcurl may list the services."""
@@ -134,8 +134,9 @@ class InferenceSettings(_Section):
 class GenerationSettings(_Section):
     """How generation draws."""
 
-    queue: int = Field(256, ge=1, le=100_000)
-    """Requests of all callers that may wait or be drawn; one more is refused."""
+    queue: int = Field(96, ge=1, le=100_000)
+    """Requests of all callers that may wait or be drawn; one more is refused, with the time to come back. Below
+    `server.threads`, else gRPC refuses it first, and says nothing."""
     memory_mb: int = Field(16_384, ge=1)
     """Memory of loaded bases and generators, MiB; those that were not used longest leave."""
 

@@ -53,7 +53,10 @@ _JOBS = ("requests/", "progress/")
 # What learns never reads the seal; what reads the seal never learns.
 ROLES: dict[str, Access] = {
     "assembly": Access(
-        reads=("batches/", "labels/", "selections/", "generators/", "classifiers/", "evaluations/", "runs/", "draws/"),
+        reads=(
+            *("batches/", "labels/", "selections/", "matches/", "generators/", "classifiers/", "evaluations/"),
+            *("runs/", "draws/"),
+        ),
         writes=("uploads/", "images/", "sealed/", "restricted/", "datasets/", "seal-openings/", "draws/"),
     ),
     "finetune": Access(reads=("datasets/", "images/", "requests/"), writes=("bases/", "generators/", "progress/")),

@@ -134,7 +134,7 @@ class ListDatasetVersionsResponse(_message.Message):
     def __init__(self, dataset_versions: _Optional[_Iterable[_Union[_dataset_pb2.DatasetVersion, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class AssembleDatasetVersionRequest(_message.Message):
-    __slots__ = ("parent", "view", "selections", "scenario", "augmented_classes", "labelled_manifests", "transformed_manifests", "seed")
+    __slots__ = ("parent", "view", "selections", "scenario", "augmented_classes", "labelled_manifests", "transformed_manifests", "seed", "matches")
     PARENT_FIELD_NUMBER: _ClassVar[int]
     VIEW_FIELD_NUMBER: _ClassVar[int]
     SELECTIONS_FIELD_NUMBER: _ClassVar[int]
@@ -143,6 +143,7 @@ class AssembleDatasetVersionRequest(_message.Message):
     LABELLED_MANIFESTS_FIELD_NUMBER: _ClassVar[int]
     TRANSFORMED_MANIFESTS_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
+    MATCHES_FIELD_NUMBER: _ClassVar[int]
     parent: str
     view: _dataset_pb2.View
     selections: _containers.RepeatedScalarFieldContainer[str]
@@ -151,7 +152,8 @@ class AssembleDatasetVersionRequest(_message.Message):
     labelled_manifests: _containers.RepeatedScalarFieldContainer[str]
     transformed_manifests: _containers.RepeatedScalarFieldContainer[str]
     seed: int
-    def __init__(self, parent: _Optional[str] = ..., view: _Optional[_Union[_dataset_pb2.View, _Mapping]] = ..., selections: _Optional[_Iterable[str]] = ..., scenario: _Optional[_Union[_run_pb2.Scenario, _Mapping]] = ..., augmented_classes: _Optional[_Iterable[str]] = ..., labelled_manifests: _Optional[_Iterable[str]] = ..., transformed_manifests: _Optional[_Iterable[str]] = ..., seed: _Optional[int] = ...) -> None: ...
+    matches: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, parent: _Optional[str] = ..., view: _Optional[_Union[_dataset_pb2.View, _Mapping]] = ..., selections: _Optional[_Iterable[str]] = ..., scenario: _Optional[_Union[_run_pb2.Scenario, _Mapping]] = ..., augmented_classes: _Optional[_Iterable[str]] = ..., labelled_manifests: _Optional[_Iterable[str]] = ..., transformed_manifests: _Optional[_Iterable[str]] = ..., seed: _Optional[int] = ..., matches: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ExportManifestRequest(_message.Message):
     __slots__ = ("name", "include_sealed")

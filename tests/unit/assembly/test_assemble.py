@@ -19,6 +19,7 @@ GENERATOR = f"generators/{'a' * 32}"
 ROUNDS = [f"labels/{digit * 32}/manifest.parquet" for digit in "12"]
 TRANSFORMED = f"batches/{'3' * 32}/manifest.parquet"
 SELECTION = f"selections/{'4' * 32}"
+MATCH = f"matches/{'5' * 32}"
 
 
 def made(name: str, class_name: str, *, verdict: str = "accepted", source: str = "synthetic", **facts: object) -> Row:
@@ -109,6 +110,65 @@ def test_every_dose_is_exact_or_short_by_name_and_part_of_any_larger_one(store, 
         assert before <= now
         assert len(now) == len(real(store)) + sum(got.values())
         before = now
+
+
+def accepted(store) -> list[str]:
+    """Ids of all accepted images of both rounds, in a fixed order."""
+    rows = [row for key in ROUNDS for row in read_rows(store, key) if row.label_verdict == "accepted"]
+    return sorted({row.image_id for row in rows})
+
+
+def put_match(stores, copies: dict[str, bool], *, name: str = MATCH) -> str:
+    table = pa.table({"made_id": list(copies), "copy": pa.array(copies.values(), pa.bool_())})
+    stores("selection").put_new(f"{name}/nearest_real.parquet", encode(table))
+    stores("selection").put_new_json(
+        f"{name}/match.json", {"name": name, "nearest_real": f"{name}/nearest_real.parquet"}
+    )
+    return name
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data(), doses=st.lists(st.floats(0, 5).filter(bool), min_size=1, max_size=3), seed=st.integers(0, 2**31))
+def test_no_version_holds_a_suspected_copy_unless_asked(stores, store, data, doses, seed: int) -> None:
+    training = Counter(row.class_name for row in real(store) if row.split == "train")
+    ids = accepted(store)
+    copies = data.draw(st.sets(st.sampled_from(ids)))
+    digest = sha256(repr(sorted(copies)).encode())[:32]
+    match = put_match(stores, {image: image in copies for image in ids}, name=f"matches/{digest}")
+    classes = {row.image_id: row.class_name for key in ROUNDS for row in read_rows(store, key)}
+    had = Counter(classes[image] for image in ids if image not in copies)
+    before: set[str] = set()
+    for dose in sorted({*doses, *PUBLISHED}):
+        version = assemble(wanted(synthetic=dose, seed=seed, matches=(match,)), store)
+        now = {row.image_id for row in rows_of(store, version) if row.source == "synthetic"}
+        assert not now & copies
+        assert before <= now
+        before = now
+        asked = {name: round(dose * training[name]) for name in "bc"}
+        assert counted(version["shortfall"]) == {n: asked[n] - had[n] for n in "bc" if asked[n] > had[n]}
+    # Asked to keep them, a dose that takes all there is holds each.
+    everything = rows_of(store, assemble(wanted(synthetic=9, seed=seed), store))
+    assert copies <= {row.image_id for row in everything}
+
+
+def test_matches_name_the_version_where_synthetic_images_are_taken(stores, store) -> None:
+    match = put_match(stores, dict.fromkeys(accepted(store), False))
+    plain, matched = (assemble(wanted(synthetic=1, matches=one), store) for one in ((), (match,)))
+    assert plain["name"] != matched["name"]
+    assert plain["digest"] == matched["digest"]
+    assert assemble(wanted(transformed=1, matches=(match,)), store) == assemble(wanted(transformed=1), store)
+
+
+def test_what_no_match_speaks_of_is_not_taken(stores, store) -> None:
+    """An image of which it is not known whether it is a copy would be one that slipped through."""
+    ids = accepted(store)
+    match = put_match(stores, dict.fromkeys(ids[1:], False))
+    with pytest.raises(InvalidArgument) as caught:
+        assemble(wanted(synthetic=1, matches=(match,)), store)
+    assert caught.value.reason == "NOT_MATCHED"
+    other = put_match(stores, {ids[0]: True}, name=f"matches/{'6' * 32}")
+    version = assemble(wanted(synthetic=9, matches=(match, other)), store)
+    assert {row.image_id for row in rows_of(store, version) if row.source == "synthetic"} == set(ids[1:])
 
 
 def test_rounds_are_used_in_their_order(store) -> None:
@@ -259,6 +319,8 @@ def test_what_does_not_decide_the_rows_does_not_name_the_version(store) -> None:
             NotFound,
             "MANIFEST_NOT_FOUND",
         ),
+        ({"synthetic": 1, "matches": (MATCH,)}, NotFound, "MATCH_NOT_FOUND"),
+        ({"synthetic": 1, "matches": ("sealed/x",)}, InvalidArgument, "BAD_NAME"),
         ({"labelled_manifests": ("restricted/subjects.key",)}, InvalidArgument, "INVALID_ARGUMENT"),
         ({"labelled_manifests": ("labels/../sealed/manifest.parquet",)}, InvalidArgument, "BAD_NAME"),
     ],

@@ -12,7 +12,8 @@ import pytest
 import yaml
 
 from genaug.evaluation.measure import evaluate
-from genaug.evaluation.report.charts import dose_chart
+from genaug.evaluation.report.charts import dose_chart, loss_chart
+from genaug.evaluation.report.made_words import captions_said, stopped_said
 from genaug.evaluation.report.pictures import thumbnail
 from genaug.evaluation.report.words import agreement_said, control_said, headline, probe_said
 from genaug.evaluation.report.write import write_report
@@ -387,6 +388,123 @@ def test_nearest_pairs_stand_side_by_side(stores: Stores, inputs: dict[str, Any]
     assert page.text.count("suspected copy") >= copies
     assert html.count("Training image of class") == 5, "each training image once"
     assert "has not been measured here" not in page.text
+
+
+@pytest.mark.parametrize(("keep", "left_out"), [(None, 0), (True, 0), (False, 2)])
+def test_what_became_of_suspected_copies_is_said(
+    stores: Stores, inputs: dict[str, Any], keep: bool | None, left_out: int
+) -> None:
+    """A run that was begun before copies could be left out does not say, and kept them."""
+    if keep is not None:
+        inputs["run"]["spec"]["generation"]["keep_copies"] = keep
+    html, facts = written(stores, {**inputs, "match": put_match(stores, copies=2)})
+    assert facts["copies"] == {"kept": keep is not False, "suspected": 2, "left_out": left_out}
+    text = " ".join(Page(html).text.split())
+    assert ("They are in no training set; others were drawn in their place" in text) == bool(left_out)
+    assert ("none was taken out" in text) == (not left_out)
+    assert ("accepted no more that were no suspected copies within" in text) == bool(left_out)
+    assert ("suspected copies left out" in text) == bool(left_out)
+
+
+def test_draws_that_were_no_images_are_counted(stores: Stores, inputs: dict[str, Any]) -> None:
+    page, facts = written(stores, inputs)
+    assert facts["rejected"] == []
+    assert "never labelled" not in page
+    black = {"class_name": EVIL, "reason": "REASON_BLACK", "count": 3}
+    inputs["rejected"] = [black, {**black, "class_name": "a", "count": 1}, {**black, "reason": "REASON_DUPLICATE"}]
+    page, facts = written(stores, inputs)
+    assert facts["rejected"][0] == {"class": EVIL, "reason": "REASON_BLACK", "count": 3}
+    said = "7 draws were no images and never labelled: 4 nearly black, 3 the same as one before."
+    assert said in " ".join(Page(page).text.split())
+    bare = {**inputs, "labels": []}
+    assert said in " ".join(Page(written(stores, bare)[0]).text.split()), "where nothing else was drawn either"
+
+
+def put_stable_diffusion(stores: Stores, digit: str, prompts: str, **facts: Any) -> str:
+    name = f"generators/{digit * 32}"
+    spec = {"kind": "KIND_STABLE_DIFFUSION", "base": "/home/somebody/sd15#sha256=ab", "prompts": prompts}
+    spec |= {"train_steps": 800, "batch_size": 4, "learning_rate": 0.0001, "memorised": 0.25, "lora": {"rank": 16}}
+    record = {"name": name, "spec": spec, "classes": CLASSES, "image_size": 8, "losses": [0.5, 0.25], **facts}
+    record |= {"base": "bases/0123abcd", "prompts": f"{prompts}@1", "captions": {EVIL: f"{prompts} {EVIL}"}}
+    stores("finetune").put_new_json(f"{name}/generator.json", {**record, "provenance": PROVENANCE})
+    return name
+
+
+def test_a_base_its_captions_and_why_training_stopped_are_shown(stores: Stores, inputs: dict[str, Any]) -> None:
+    near = {"update": 200, "median": 0.3, "natural_median": 0.5, "remembered": 0.1}
+    name = put_stable_diffusion(
+        stores, "8", "generic", stopped_at=400, closenesses=[near, {**near, "update": 400, "remembered": 0.5}]
+    )
+    inputs["run"]["spec"]["generator"] = {"base": "/home/somebody/sd15"}
+    html, facts = written(stores, {**inputs, "generators": [name]})
+    text = " ".join(Page(html).text.split())
+    assert "Stopped at update 400 of 800 because 50 % of the images of its sample grid were remembered" in text
+    assert "2000.30000.500010" in text, "a row for each grid"
+    assert "an adapter of rank 16" in text
+    assert "sd15#sha256=ab, bases/0123abcd" in text
+    assert f"generic@1 ({EVIL}: “generic {EVIL}”)" in text
+    assert "somebody" not in html + str(facts)
+    assert facts["spec"]["generator"]["base"] == "sd15"
+    assert facts["generators"][0]["closenesses"][1]["remembered"] == 0.5
+    assert "0.2500" in html
+    assert EVIL not in html
+
+
+def test_losses_of_a_training_that_stopped_early_lie_where_they_were_measured() -> None:
+    """The intervals are those of the whole course, of which the first are there."""
+    generator = {"spec": {"train_steps": 800}, "losses": [0.5, 0.25], "stopped_at": 100}
+
+    def ends(found: dict[str, Any] | None) -> list[float]:
+        assert found is not None
+        return [float(x) for x in re.findall(r"[ML]([\d.]+) ", re.findall(r' d="([^"]+)"', str(found["plot"]))[0])]
+
+    stopped, whole = ends(loss_chart(generator)), ends(loss_chart({**generator, "stopped_at": 0}))
+    assert stopped[1] - stopped[0] == pytest.approx((whole[1] - whole[0]) / 10, abs=0.2)
+
+
+def test_where_each_class_learns_alone_the_one_that_stopped_is_meant() -> None:
+    near = {"update": 40, "remembered": 0.1}
+    generator = {"spec": {"train_steps": 800}, "stopped_at": 40, "closenesses": [near, {**near, "remembered": 0.9}]}
+    assert stopped_said(generator).startswith("Stopped at update 40 of 800 because 90 %")
+    generator["spec"]["dreambooth"] = {"per_class": True}
+    assert stopped_said(generator).startswith("A class’s own training stopped at update 40")
+    assert stopped_said({**generator, "stopped_at": 0}) == ""
+
+
+def test_two_sets_of_captions_stand_side_by_side(stores: Stores, inputs: dict[str, Any]) -> None:
+    page, facts = written(stores, inputs)
+    assert facts["captions"] == {}
+    assert 'id="captions"' not in page
+    mine, other = (put_stable_diffusion(stores, d, p) for d, p in (("8", "disease-specific"), ("c", "generic")))
+    rows = read_rows(stores("report"), f"{inputs['labels'][0]}/manifest.parquet")
+    rows = [replace(row, index=index) for index, row in enumerate(rows)]
+    first, second = f"labels/{'b' * 32}", f"labels/{'d' * 32}"
+    write_rows(stores("labeling"), f"{first}/manifest.parquet", rows)
+    # The other captions: four of six are rejected, one was no image.
+    theirs = [*(replace(row, label=CLASSES[0], label_verdict="disagrees") for row in rows[:4]), *rows[4:-1]]
+    write_rows(stores("labeling"), f"{second}/manifest.parquet", theirs)
+    match = put_match(stores, copies=0)
+    compared = {"generator": other, "labels": [second], "match": match, "counts": {EVIL: 10}}
+    html, facts = written(
+        stores, {**inputs, "generators": [mine], "labels": [first], "match": match, "compared": compared}
+    )
+    found = facts["captions"]
+    assert [one["name"] for one in found["generators"]] == [mine, other]
+    (row,) = found["classes"]
+    assert [(one["drawn"], one["no_image"], one["accepted"]) for one in row["sets"]] == [(10, 0, 6), (10, 1, 2)]
+    assert [one["distance"] for one in row["sets"]] == pytest.approx([0.035, 0.055])
+    assert (row["natural"], found["all"]["difference"]["value"]) == (0.2, pytest.approx(0.4))
+    text = " ".join(Page(html).text.split())
+    # Four won and none lost are no evidence.
+    assert "There is no evidence that the labeler takes more images for their class with disease-specific@1" in text
+    assert "generator for comparison" in text
+    assert "With the captions generic@1" in text
+    assert facts["acceptance"][0]["drawn"] == 10, "the second set is counted nowhere else"
+    assert other in str(facts["provenance"])
+    facts["captions"]["all"]["difference"] |= {"lower": 0.1}
+    assert "with the captions disease-specific@1 than with generic@1" in captions_said(facts["captions"])
+    facts["captions"]["all"]["difference"] |= {"lower": -0.1, "upper": -0.05}
+    assert "with the captions generic@1 than with disease-specific@1" in captions_said(facts["captions"])
 
 
 def test_how_the_generator_learned_is_shown(stores: Stores, inputs: dict[str, Any]) -> None:

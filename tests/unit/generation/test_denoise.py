@@ -40,11 +40,10 @@ def theirs(stores: Stores, base: Path, scheduler: str, kind: Any = StableDiffusi
     """diffusers' pipeline over the same base."""
     found = bring_base(stores("finetune"), str(base))
     text = found.text_encoder()
-    schedule = found.schedule | {"skip_prk_steps": True}
     pipeline = kind(
         vae=found.autoencoder().inner, text_encoder=text.network, tokenizer=text._tokenizer, unet=found.unet(),
-        scheduler=getattr(diffusers, scheduler).from_config(schedule), safety_checker=None,
-        feature_extractor=None, requires_safety_checker=False,
+        scheduler=getattr(diffusers, scheduler).from_config(found.schedule | {"skip_prk_steps": True}),
+        safety_checker=None, feature_extractor=None, requires_safety_checker=False,
     )  # fmt: skip
     pipeline.set_progress_bar_config(disable=True)
     return pipeline

@@ -71,8 +71,8 @@ def test_ordinary_digits_are_images_and_no_two_are_one() -> None:
 def test_ordinary_shapes_and_photographs_are_images() -> None:
     inspector = Inspector()
     for name in CLASSES:
-        found = [inspector.fault(drawn(shape(name, seed=seed, noise=10), name=name)) for seed in range(50)]
-        assert not any(found)
+        faults = [inspector.fault(drawn(shape(name, seed=seed, noise=10), name=name)) for seed in range(50)]
+        assert not any(faults)
     for photograph in load_sample_images().images:
         for side in (64, 128):
             for top in range(0, 256, 128):

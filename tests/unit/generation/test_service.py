@@ -207,7 +207,7 @@ def test_a_generator_is_returned_by_name(world: World, service: GenerationServic
     name = world.finetune()
     found = service.GetGenerator(wire.GetGeneratorRequest(name=name), Context())
     assert (found.name, list(found.classes), found.spec.train_steps) == (name, ["lies", "stands"], 3)
-    assert found.provenance.recipe == "finetune/2"
+    assert found.provenance.recipe == "finetune/3"
 
 
 def test_the_service_starts_without_torch() -> None:

@@ -233,3 +233,24 @@ _MOVED = {"backbone": "BACKBONE_VGG19", "tuning": "TUNING_FINE_TUNED"}
 def test_trainings_that_cannot_be_are_refused(change, message) -> None:
     with pytest.raises(InvalidArgument, match=message):
         complete({"name": "x", "dataset": "odir", **change}, DATASET)
+
+
+@pytest.mark.parametrize(
+    ("change", "refused"),
+    [
+        ({"compared_prompts": "disease-specific"}, True),
+        ({"compared_prompts": "disease-specific", "captions": {"a": "an eye"}}, False),
+        ({"compared_prompts": "generic"}, False),
+        ({"prompts": "generic", "compared_prompts": "disease-specific"}, False),
+    ],
+)
+def test_captions_are_not_compared_with_themselves(change, refused: bool) -> None:
+    dataset = {**DATASET, "training": [{"class_name": name, "count": 20} for name in "ab"]}
+    generator = {"kind": "KIND_STABLE_DIFFUSION", "base": "bases/x", **change}
+    given = {"name": "x", "dataset": "odir", "generator": generator}
+    if refused:
+        with pytest.raises(InvalidArgument, match=r"^generator\.compared_prompts: 'disease-specific' is what"):
+            complete(given, dataset)
+    else:
+        assert complete(given, dataset)["generator"]["compared_prompts"] == change["compared_prompts"]
+        assert complete(given, dataset)["generation"]["keep_copies"] is False

@@ -66,3 +66,8 @@ def test_a_subprocess_gets_the_same_settings(tmp_path: Path, monkeypatch: pytest
     again = load_settings()
     assert again == settings
     assert again.store.secret_access_key.get_secret_value() == "hush"
+
+
+def test_a_full_queue_of_drawings_is_said_by_us_and_not_by_grpc(tmp_path: Path) -> None:
+    settings = load_settings(home=str(tmp_path))
+    assert settings.generation.queue < settings.server.threads

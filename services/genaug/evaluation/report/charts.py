@@ -11,6 +11,8 @@ from genaug.shared.pages.curves import Axis, Series, around, legend, plot
 
 Json = Mapping[str, Any]
 
+# Intervals of a whole fine-tuning whose losses are kept: `genaug.generation.train.INTERVALS`.
+_INTERVALS = 20
 _SHARE = {"low": 0.0, "high": 100.0}
 # Share of all images below which a bin of probability is not shown.
 _FEWEST_SHARE = 0.01
@@ -98,8 +100,10 @@ def loss_chart(generator: Json) -> dict[str, Any] | None:
     if not losses:
         return None
     updates = int(generator["spec"].get("train_steps", len(losses)))
+    # Of a training that stopped early the first of its intervals are there.
+    intervals = min(_INTERVALS, updates) if generator.get("stopped_at") else len(losses)
     series = [
-        Series(label, tuple((updates * (i + 1) / len(values), value) for i, value in enumerate(values)), kind)
+        Series(label, tuple((updates * (i + 1) / intervals, value) for i, value in enumerate(values)), kind)
         for label, kind, values in (
             ("training", "real", losses),
             ("held out", "synthetic", generator.get("held_out_losses", [])),

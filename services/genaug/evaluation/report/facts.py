@@ -7,18 +7,21 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
 from genaug.evaluation.agreement import agreement
-from genaug.shared.manifest import Row, counts
+from genaug.evaluation.captions import Drawn, compare_captions
+from genaug.shared.manifest import Row, counts, read_rows, read_table
 from genaug.shared.provenance import now
 from genaug.shared.store import Store
 
 VERDICTS = ("accepted", "disagrees", "unsure", "degenerate")
 Facts = dict[str, Any]
 
-# What an import block says of the importer's own disk.
+# What an import block says of the importer's own disk, and a generator of its trainer's.
 _PATHS = ("images", "csv")
+_FOLDERS = ("base", "autoencoder")
 
 
 def gather(
@@ -43,9 +46,13 @@ def gather(
     evaluation = store.get_json(f"{inputs['evaluation']}/evaluation.json")
     versions = {name: store.get_json(f"{version}/version.json") for name, version in inputs["versions"].items()}
     selection = store.get_json(f"{inputs['selection']}/selection.json") if inputs["selection"] else {}
-    generators = [store.get_json(f"{name}/generator.json") for name in inputs["generators"]]
+    generators = [read_generator(store, name) for name in inputs["generators"]]
+    match = store.get_json(f"{inputs['match']}/match.json") if inputs.get("match") else {}
     labeler = store.get_json(f"{inputs['labeler']}/classifier.json") if inputs["labeler"] else {}
     classes = list(run["spec"]["classes"])
+    captions = caption_facts(
+        inputs.get("compared", {}), store, classes=classes, labelled=labelled, generators=generators, match=match
+    )
     scenarios = [scenario_facts(one, versions[one["name"]]) for one in run["spec"]["scenarios"]]
     return {
         "name": run["name"],
@@ -62,10 +69,16 @@ def gather(
         "counts": count_facts(classes, dataset=dataset, real=real, scenarios=scenarios),
         "shortfalls": shortfalls(scenarios),
         "acceptance": acceptance_facts(classes, labelled),
+        "rejected": [
+            {"class": one["class_name"], "reason": one["reason"], "count": int(one["count"])}
+            for one in inputs.get("rejected", [])
+        ],
         "disagreement": disagreement(classes, labelled),
         "agreement": agreement(classes, labelled, labelled_again),
         "selection": selection,
-        "match": store.get_json(f"{inputs['match']}/match.json") if inputs.get("match") else {},
+        "match": match,
+        "copies": copy_facts(run["spec"], match),
+        "captions": captions,
         "evaluation": evaluation,
         "further_evaluations": [
             store.get_json(f"{name}/evaluation.json") for name in inputs.get("further_evaluations", [])
@@ -73,16 +86,91 @@ def gather(
         "generators": generators,
         "labeler": labeler,
         "steps": [step for step in run.get("steps", []) if step["name"] != "report"],
-        "provenance": provenance_facts(dataset, generators, labeler, selection, evaluation),
+        "provenance": provenance_facts(
+            dataset, [*generators, *captions.get("generators", [])[1:]], labeler, selection, evaluation
+        ),
     }
 
 
 def public_spec(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """The run file without paths of the machine it was imported on."""
+    """The run file without paths of the machines it was imported and trained on."""
     shown = dict(spec)
     if "import" in shown:
         shown["import"] = {key: value for key, value in shown["import"].items() if key not in _PATHS}
+    if "generator" in shown:
+        shown["generator"] = _without_folders(shown["generator"])
     return shown
+
+
+def read_generator(store: Store, name: str) -> dict[str, Any]:
+    """A Generator's record, without paths."""
+    record: dict[str, Any] = store.get_json(f"{name}/generator.json")
+    return {**record, "spec": _without_folders(record.get("spec", {}))}
+
+
+def _without_folders(generator: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: _last_part(value) if key in _FOLDERS and isinstance(value, str) else value
+        for key, value in generator.items()
+    }
+
+
+def _last_part(place: str) -> str:
+    """The last part of a path on a disk; "bases/{digest}" or an id of the Hub as it is."""
+    if "\\" in place or PureWindowsPath(place).drive:
+        return PureWindowsPath(place).name
+    return PurePosixPath(place).name if place.startswith(("/", ".", "~")) else place
+
+
+def copy_facts(spec: Mapping[str, Any], match: Mapping[str, Any]) -> dict[str, Any]:
+    """What became of the images that are nearer to a training image than nature: a run left them out, or kept them."""
+    suspected = sum(int(one.get("suspected_copies", 0)) for one in match.get("closenesses", []))
+    # Runs that were begun before copies could be left out do not say.
+    kept = bool(spec["generation"].get("keep_copies", True))
+    return {"kept": kept, "suspected": suspected, "left_out": 0 if kept else suspected}
+
+
+def caption_facts(
+    compared: Mapping[str, Any],
+    store: Store,
+    *,
+    classes: Sequence[str],
+    labelled: Sequence[Row],
+    generators: Sequence[Mapping[str, Any]],
+    match: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The run's captions beside those that it was to be compared with; empty for none.
+
+    Args:
+        compared: From a `report` Job's inputs: generator, counts, labels and match of the other captions.
+        store: As the identity "report".
+        classes: The label map.
+        labelled: The run's own generated images.
+        generators: Records of the run's generators.
+        match: The run's own match.
+    """
+    if not compared.get("labels"):
+        return {}
+    theirs = [row for name in compared["labels"] for row in read_rows(store, f"{name}/manifest.parquet")]
+    matches = [match, store.get_json(f"{compared['match']}/match.json") if compared.get("match") else {}]
+    natural = {
+        one["class_name"]: float(one.get("real_median", 0)) for found in matches for one in found.get("closenesses", [])
+    }
+    first = next(one for one in generators if one["spec"].get("kind") != "KIND_TRANSFORMS")
+    return {
+        "generators": [first, read_generator(store, compared["generator"])],
+        **compare_captions(
+            {name: compared["counts"][name] for name in classes if compared["counts"].get(name)},
+            Drawn(labelled, _distances(store, matches[0])),
+            Drawn(theirs, _distances(store, matches[1])),
+            natural=natural,
+        ),
+    }
+
+
+def _distances(store: Store, match: Mapping[str, Any]) -> dict[str, float]:
+    table = read_table(store, match["nearest_real"]).to_pylist() if match else []
+    return {row["made_id"]: row["distance"] for row in table}
 
 
 def scenario_facts(scenario: Mapping[str, Any], version: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from genaug.evaluation.report.formats import percent, percent0, small, thousands
+from genaug.evaluation.report.made_words import captions_listed
 from genaug.evaluation.verdict import points
 
 _OUTCOMES = {
@@ -32,26 +34,6 @@ METHODS = {
     "METHOD_HERDING": "Kernel herding",
     "METHOD_K_CENTER": "Greedy k-center",
 }
-
-
-def percent(share: float) -> str:
-    """A share in percent, one digit, without the sign."""
-    return f"{100 * share:.1f}"
-
-
-def percent0(share: float) -> str:
-    """A share in percent, no digit."""
-    return f"{100 * share:.0f}"
-
-
-def small(value: float) -> str:
-    """A small figure: two significant digits, in positional notation."""
-    return "0" if abs(value) < 5e-6 else f"{value:.5f}" if abs(value) < 0.001 else f"{value:.4f}"
-
-
-def thousands(count: int) -> str:
-    """A count with thin spaces between thousands."""
-    return f"{count:,}".replace(",", "\u202f")
 
 
 def tone(outcome: str) -> str:
@@ -110,13 +92,17 @@ def what_was_run(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("classes", ", ".join(facts["classes"])),
         ("several diseases", spec.get("multi_disease", "").removeprefix("MULTI_DISEASE_").lower()),
     ]
-    rows += [("generator", _generator(one)) for one in facts["generators"]]
+    for one in facts["generators"]:
+        rows += _generator_rows(one, "generator")
+    if facts["captions"]:
+        rows += _generator_rows(facts["captions"]["generators"][1], "generator for comparison")
     generation, labeling, evaluation = spec["generation"], spec["labeling"], spec["evaluation"]
     rows += [
         (
             "generation",
             f"{generation['steps']} steps, guidance {generation['guidance_scale']:g}, seed {generation['seed']}, "
-            f"at most {generation['rounds']} rounds and {generation['draw_limit']:g} draws for each image needed",
+            f"at most {generation['rounds']} rounds and {generation['draw_limit']:g} draws for each image needed, "
+            f"suspected copies {'kept' if facts['copies']['kept'] else 'left out'}",
         ),
         ("labeler", f"{network(labeling['classifier'])}, {labeling['updates']} updates, seed {labeling['seed']}"),
         (
@@ -125,6 +111,15 @@ def what_was_run(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
             f"{evaluation['seeds']} seeds from {evaluation['first_seed']}, {evaluation['resamples']} resamples",
         ),
     ]
+    return rows
+
+
+def _generator_rows(record: Mapping[str, Any], name: str) -> list[tuple[str, str]]:
+    rows = [(name, _generator(record))]
+    if record.get("base"):
+        rows.append((f"{name}: base", f"{record['spec'].get('base', '')}, {record['base']}".removeprefix(", ")))
+    if record.get("captions"):
+        rows.append((f"{name}: captions", captions_listed(record)))
     return rows
 
 
@@ -186,19 +181,6 @@ def agreement_said(facts: Mapping[str, Any]) -> str:
     return (
         f"{told} {thousands(both)} as the same class ({percent(both / accepted)} %): the rest is in the training sets "
         "for the first labeler’s seed."
-    )
-
-
-def match_said(match: Mapping[str, Any]) -> str:
-    """How many made images are suspected to be copies, in a sentence."""
-    made = sum(int(one.get("made", 0)) for one in match["closenesses"])
-    copies = sum(int(one.get("suspected_copies", 0)) for one in match["closenesses"])
-    rule = "nearer to a training image than the first percentile of distances between different subjects of the class"
-    if not copies:
-        return f"None of {thousands(made)} accepted images is a suspected copy: {rule}."
-    return (
-        f"{thousands(copies)} of {thousands(made)} accepted images ({percent(copies / made)} %) "
-        f"{'is' if copies == 1 else 'are'} suspected to be copies: {rule}. Look at the pairs; none was taken out."
     )
 
 

@@ -10,6 +10,15 @@ import yaml
 import genaug
 from genaug.evaluation.report import charts, pictures
 from genaug.evaluation.report.facts import Facts, gather
+from genaug.evaluation.report.formats import percent
+from genaug.evaluation.report.made_words import (
+    captions_listed,
+    captions_said,
+    learnt_said,
+    match_said,
+    rejected_said,
+    stopped_said,
+)
 from genaug.evaluation.report.words import (
     FILTERS,
     MEANINGS,
@@ -19,9 +28,7 @@ from genaug.evaluation.report.words import (
     control_said,
     described,
     limits,
-    match_said,
     network,
-    percent,
     probe_said,
     what_was_run,
 )
@@ -39,8 +46,8 @@ def write_report(inputs: dict[str, Any], store: Store, report: Report, *, device
     """Write runs/<id>/report.html and report.json, replacing those that are there.
 
     Args:
-        inputs: A `report` Job's inputs: run, dataset, view, generators, labeler, labels, second_labels,
-            transformed_batches, selection, versions, evaluation.
+        inputs: A `report` Job's inputs: run, dataset, view, generators, labeler, labels, second_labels, rejected,
+            compared, transformed_batches, selection, match, versions, evaluation.
         store: As the identity "report", which cannot read sealed images.
         report: Told of parts.
         device: Not used: nothing is computed here that needs one.
@@ -161,25 +168,22 @@ def _further(evaluation: Mapping[str, Any], kinds: Mapping[str, str]) -> dict[st
 def _learners(store: Store, facts: Facts) -> list[dict[str, Any]]:
     """How each generator that learns has learned."""
     found = []
-    for one in facts["generators"]:
+    for one in [*facts["generators"], *facts["captions"].get("generators", [])[1:]]:
         chart = charts.loss_chart(one)
-        if chart is not None:
-            spec = one["spec"]
+        if chart is not None or one.get("stopped_at"):
             found.append(
                 {
+                    "title": f"With the captions {one['prompts']}" if facts["captions"] and one.get("prompts") else "",
                     "chart": chart,
                     "classes": one["classes"],
                     "grids": pictures.grids(store, one),
                     "held_out": sum(int(count.get("count", 0)) for count in one.get("held_out", [])),
-                    "network": f"Predicts the {_PREDICTED.get(spec.get('prediction', ''), 'velocity')}; "
-                    f"{spec.get('base_channels', 0)} channels at its finest; learning rate "
-                    f"{spec.get('learning_rate', 0):g}; weights averaged with decay {spec.get('ema_decay', 0.995):g}.",
+                    "network": learnt_said(one),
+                    "closenesses": one.get("closenesses", []),
+                    "stopped": stopped_said(one),
                 }
             )
     return found
-
-
-_PREDICTED = {"PREDICTION_EPSILON": "noise", "PREDICTION_IMAGE": "image"}
 
 
 def _recall_line(score: Mapping[str, Any], kind: str) -> Line:
@@ -217,7 +221,10 @@ def _words(facts: Facts) -> dict[str, Any]:
         "methods": METHODS,
         "control_said": control_said(facts),
         "agreement_said": agreement_said(facts) if facts["agreement"] else "",
-        "match_said": match_said(facts["match"]) if facts["match"] else "",
+        "match_said": match_said(facts["match"], left_out=not facts["copies"]["kept"]) if facts["match"] else "",
+        "rejected_said": rejected_said(facts["rejected"]),
+        "captions_said": captions_said(facts["captions"]) if facts["captions"] else "",
+        "captions_listed": captions_listed,
         "limits": limits(facts),
         "libraries": [f"{key} {value}" for key, value in sorted(libraries.items())],
         "yaml": yaml.safe_dump(facts["spec"], sort_keys=False, allow_unicode=True),

@@ -178,9 +178,8 @@ class StableDiffusion:
             *self._embeddings.values(),
             *([] if self._latents is None else [self._latents]),
         ]
-        return sum(one.numel() * one.element_size() for one in tensors) + sum(
-            one.nbytes for one in list(self._own.values())
-        )
+        own = sum(one.nbytes for one in list(self._own.values()))
+        return own + sum(one.numel() * one.element_size() for one in tensors)
 
     def parents(self, wanted: Wanted, sampler: Sampler) -> tuple[str, ...]:
         """The training image that drawing starts from, where it does not start from noise alone."""

@@ -5,7 +5,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from genaug.orchestrator.workflow import draw_requests, top_up
+from genaug.orchestrator.draws import chunk_size, compared_counts, draw_requests, rejections, size_of, top_up
 
 SPEC = {"generator": {"image_size": 8}, "generation": {"steps": 20, "guidance_scale": 1.5, "seed": 3}}
 
@@ -15,7 +15,7 @@ def test_chunks_cover_each_index_once(plan) -> None:
     wanted = {name: count for name, (count, _) in plan.items()}
     first = {name: start for name, (_, start) in plan.items()}
     seen: dict[str, list[int]] = {name: [] for name in wanted}
-    for request in draw_requests(SPEC, "generators/x", wanted, first):
+    for request in draw_requests(SPEC, "generators/x", wanted, first, size=256):
         (count,) = request["counts"]
         assert 1 <= count["count"] <= 256
         seen[count["class_name"]] += range(request["first_index"], request["first_index"] + count["count"])
@@ -54,3 +54,28 @@ def test_rounds_end_with_enough_or_at_the_limit(classes, limit) -> None:
     for name, target in needed.items():
         assert drawn[name] <= math.ceil(limit * target)
         assert kept[name] >= target or drawn[name] == math.ceil(limit * target)
+
+
+def test_chunks_are_cut_by_the_work_that_is_in_them() -> None:
+    """64 images of 512 pixels would keep a small CPU at one chunk for hours."""
+    assert chunk_size({"kind": "KIND_STABLE_DIFFUSION", "image_size": 512}) == 16
+    assert chunk_size({"kind": "KIND_STABLE_DIFFUSION", "image_size": 8}) == 16
+    assert chunk_size({"kind": "KIND_CLASS_CONDITIONAL", "image_size": 64}) == 64
+    assert chunk_size({"image_size": 16}) == 256
+
+
+def test_other_captions_draw_what_the_first_round_begins_with() -> None:
+    assert compared_counts({"a": 10, "b": 500, "c": 0}, limit=8) == {"a": 12, "b": 64}
+    assert compared_counts({"a": 10}, limit=1) == {"a": 10}
+
+
+def test_draws_that_are_no_images_are_summed_by_class_and_reason() -> None:
+    black = {"class_name": "a", "reason": "REASON_BLACK", "count": 2}
+    batches = [{"rejected": [black]}, {}, {"rejected": [black, {**black, "class_name": "b", "count": 1}]}]
+    assert rejections(batches) == [{**black, "count": 4}, {**black, "class_name": "b", "count": 1}]
+    assert rejections([{"name": "batches/x"}]) == []
+
+
+def test_a_batch_may_have_no_image_of_a_class() -> None:
+    """JSON leaves out a count of zero."""
+    assert size_of({"counts": [{"class_name": "a"}, {"class_name": "b", "count": 3}]}) == 3
