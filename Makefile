@@ -26,7 +26,7 @@ quickstart: setup ## Run the six steps on scikit-learn's digits; leaves quicksta
 .PHONY: test
 test: setup ## Unit, chart (skipped without helm) and integration tests
 	@# One thread: on arrays this small several wait for each other longer than they compute.
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/unit
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 tests/unit
 	$(BIN)/python -m pytest tests/chart tests/integration
 
 .PHONY: test-integration
