@@ -28,8 +28,9 @@ KIND = "KIND_STABLE_DIFFUSION"
 LATENTS = "latents"
 """Name of the training images' latents among the weights, where they travel with the generator."""
 
-# Rows of the network: what two cores, and what an accelerator, are asked at once.
-_BUCKET = {"cpu": 8, "cuda": 32}
+# Rows of the network that an accelerator is asked at once; and a CPU, which has enough to do with fewer of larger
+# images: a single one of 512 pixels does not wait for company that is not there.
+_ROWS, _ROWS_CPU, _PLACES_CPU = 32, (2, 16), 4096
 _DTYPES = {"PRECISION_FLOAT32": torch.float32, "PRECISION_BFLOAT16": torch.bfloat16}
 # Captions whose embeddings are kept: callers may send negative prompts of their own.
 _CAPTIONS = 256
@@ -104,7 +105,7 @@ class Pipeline:
         self.schedule = base.schedule
         unet = cast(Any, base.unet(dtype))
         self.unet = unet.to(device, memory_format=torch.channels_last)
-        self.autoencoder = base.autoencoder(dtype).to(device)
+        self.autoencoder = cast(Any, base.autoencoder(dtype)).to(device, memory_format=torch.channels_last)
         self.text_encoder = base.text_encoder(dtype).to(device)
         self._merged = {"unet": Merged(self.unet), "text_encoder": Merged(self.text_encoder.network)}
         self._in_place: Hashable = None
@@ -153,7 +154,7 @@ class StableDiffusion:
         self.name = artefact.name
         self.config = Config.read(artefact.config)
         self.classes = self.config.classes
-        self.bucket = _BUCKET.get(device.type, _BUCKET["cuda"])
+        self.bucket = _bucket(self.config.image_size, device)
         self.device = device
         self.clipped = False
         self.schedule = base.schedule
@@ -215,7 +216,8 @@ class StableDiffusion:
     def pixels(self, samples: Tensor, sampler: Sampler) -> list[Pixels]:
         """Decoded images, one by one: an image's pixels do not depend on how many are decoded."""
         pipeline = self._pipeline(sampler)
-        images = (pipeline.autoencoder.decode(one[None].to(pipeline.dtype)).float() for one in samples)
+        latents = (one[None].to(pipeline.dtype, memory_format=torch.channels_last) for one in samples)
+        images = (pipeline.autoencoder.decode(one).float() for one in latents)
         return [images_to_pixels(one, channels=self.config.channels)[0] for one in images]
 
     def check(self, sampler: Sampler) -> None:
@@ -306,6 +308,13 @@ class StableDiffusion:
         images = [index for index, (name, _) in enumerate(self.config.sources) if name == wanted.class_name]
         order = np.random.default_rng(seed_of("parents/1", wanted.seed, wanted.class_name)).permutation(len(images))
         return images[int(order[wanted.index % len(images)])]
+
+
+def _bucket(image_size: int, device: torch.device) -> int:
+    if device.type != "cpu":
+        return _ROWS
+    fewest, most = _ROWS_CPU
+    return max(fewest, min(most, _PLACES_CPU // (image_size // 8) ** 2))
 
 
 def smallest_side(base: Base) -> int:
