@@ -171,18 +171,19 @@ def _captions(spec: Spec, classes: Sequence[str]) -> Captions:
 def _encode(training: TrainingSet, base: Base, place: Place, spec: Spec, mirror: bool) -> _Latents:
     """Encode images once; what the autoencoder says is kept in memory."""
     autoencoder = base.autoencoder().to(place.device)
-    images = to_images(training.pixels).expand(-1, 3, -1, -1)
-    sides = [images, images.flip(-1)] if mirror and spec["horizontal_flip"] else [images]
+    sides = [False, True] if mirror and spec["horizontal_flip"] else [False]
+    total, shape = len(sides) * len(training.ids), _latent_shape(autoencoder, spec)
     means, stds = [], []
-    for number, side in enumerate(sides):
+    for number, mirrored in enumerate(sides):
         found = []
-        for start in range(0, len(side), _PASS):
+        # As floats, all of them at once would take four times the memory of their pixels.
+        for start in range(0, len(training.ids), _PASS):
+            images = to_images(training.pixels[start : start + _PASS]).expand(-1, 3, -1, -1).to(place.device)
             with torch.inference_mode():
-                found.append([one.cpu() for one in autoencoder.encode(side[start : start + _PASS].to(place.device))])
-            done, total = number * len(side) + min(start + _PASS, len(side)), len(sides) * len(side)
+                found.append([one.cpu() for one in autoencoder.encode(images.flip(-1) if mirrored else images)])
+            done = number * len(training.ids) + min(start + _PASS, len(training.ids))
             aside = f"encoding images, {done} of {total}" if done < total else ""
             place.report(0, spec["train_steps"], "updates", aside)
-        shape = _latent_shape(autoencoder, spec)
         means.append(torch.cat([one[0] for one in found]) if found else torch.empty(0, *shape))
         stds.append(torch.cat([one[1] for one in found]) if found else torch.empty(0, *shape))
     # Clones: what inference made cannot be trained on.
