@@ -85,6 +85,8 @@ def _run(settings: Settings, step: JobStep, key: str, told: threading.Event, *, 
     def report(done: int, total: int, unit: str, aside: str = "", /) -> None:
         reporter(done, total, unit, aside)
         if told.is_set():
+            # It ends now: what it keeps is written whole, however long that takes.
+            signal.alarm(0)
             raise _cancelled()
 
     try:
@@ -94,7 +96,9 @@ def _run(settings: Settings, step: JobStep, key: str, told: threading.Event, *, 
         else:
             log.info("finished", extra={"result": _load(step)(request.inputs, store, report, device=settings.device)})
     except GenaugError as error:
-        reporter.fail(error)
+        # Of several processes, those that end because one has failed must not hide what it said.
+        if not (among_several() and isinstance(error, Cancelled)):
+            reporter.fail(error)
         log.error("the Job failed", extra={"step": step, "code": error.code, "reason": error.reason})
         return BAD_INPUT if error.code in FINAL_CODES else 1
     return 0

@@ -41,7 +41,7 @@ class Merged:
         """
         wanted = {name.removesuffix(DOWN) for name in tensors if name.endswith(DOWN)}
         with torch.no_grad():
-            for name in self._touched - wanted:
+            for name in (self._touched - wanted) & self._originals.keys():
                 self._weight(name).copy_(self._originals[name])
             # Before anything is changed: what fails half-way is restored by the next.
             self._touched = wanted

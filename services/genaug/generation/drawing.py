@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 import torch
 
 from genaug.generation.denoise import Cohort, Denoiser, step
-from genaug.generation.draw import cancelled, checked_bucket, draw
+from genaug.generation.draw import bucket_of, cancelled, checked_bucket, draw
 from genaug.generation.generators import Generator, Loader
 from genaug.generation.generators.transforms import Transforms
 from genaug.generation.receipts import Drawn, Sampler, Steps, Wanted
@@ -52,6 +52,8 @@ class _Call:
     out: queue.SimpleQueue[Drawn | Exception] = field(default_factory=queue.SimpleQueue)
     steps_done: int = 0
     started: bool = False
+    served: float = 0.0
+    """When images of it were last let in."""
     left: bool = False
     """Whether its caller is gone, or was told of an error."""
 
@@ -148,7 +150,9 @@ class DrawingServer:
         if isinstance(generator, Transforms):
             yield from draw(generator, wanted, sampler=sampler, active=active)
             return
-        call = self._enter(generator, wanted, sampler, client, active, checked_bucket(bucket or generator.bucket))
+        call = self._enter(
+            generator, wanted, sampler, client, active, checked_bucket(bucket or bucket_of(generator, sampler))
+        )
         try:
             missing, told = len(wanted), Steps(0, 0, 0)
             while missing:
@@ -211,6 +215,7 @@ class DrawingServer:
 
     def _work(self) -> None:
         flight: _Flight | None = None
+        turn: Hashable = None
         with torch.inference_mode():
             while True:
                 with self._changed:
@@ -225,8 +230,12 @@ class DrawingServer:
                         # Nobody is there, or all who are have yet to read what they got.
                         self._changed.wait(_LOOK if self._clients else None)
                         continue
+                fresh = not flight.cohorts
                 for call, wanted in taken:
                     self._begin(flight, call, wanted)
+                if fresh and flight.key != turn:
+                    # Loading a base is no part of its turn.
+                    turn, flight.since = flight.key, time.monotonic()
                 self._step(flight)
 
     def _forget(self) -> None:
@@ -240,8 +249,9 @@ class DrawingServer:
         self._count()
 
     def _next_flight(self, last: _Flight | None) -> _Flight | None:
-        """The variant of the request that has waited longest; another than the last one's, where one waits."""
-        calls = sorted((one for calls in self._clients.values() for one in calls), key=lambda one: one.number)
+        """The variant of the request that was served longest ago; another than the last one's, where one waits."""
+        waiting = (one for calls in self._clients.values() for one in calls)
+        calls = sorted(waiting, key=lambda one: (one.served, one.number))
         ready = [call for call in calls if self._reads(call)]
         if not ready:
             return None
@@ -268,7 +278,7 @@ class DrawingServer:
                 break
             client, call = waiting[0]
             some = call.take(max(1, room // len(waiting)))
-            call.started = True
+            call.started, call.served = True, time.monotonic()
             room -= len(some)
             taken.append((call, some))
             # Next time it is the last in turn; so is this request among the client's.

@@ -201,7 +201,8 @@ def _prior_latents(spec: Spec, base: Base, place: Place, drawing: _Drawing) -> T
     count = dreambooth.get("prior_images", 0)
     if not count:
         return None
-    key = f"{place.name}/prior.safetensors"
+    # Of this base: a folder's content may have changed since an attempt that was killed.
+    key = f"{place.name}/prior-{base.name[-8:]}.safetensors"
     place.scratch.append(key)
     if place.processes.first and not place.store.exists(key):
         config = Config(
@@ -268,7 +269,12 @@ def _train_part(
         generator = bench.drawing.generator(f"{place.name}/{part}/{update}", bench.config, tensors)
         return grids.draw(generator, update, of=of) > float(spec["memorised"])
 
-    run.run(place.report, checkpoint=place.checkpoint(part if bench.config.per_class else ""), looking=looking)
+    alone = f"-{part}" if bench.config.per_class else ""
+    checkpoint = place.checkpoint(f"{bench.base.name[-8:]}{alone}")
+    run.run(place.report, checkpoint=checkpoint, looking=looking)
+    if alone and place.processes.first:
+        # Killed while another class learns, this one is not learnt again.
+        run.save(checkpoint)
     return {f"{part}/{key}": value for key, value in network.learnt().items()}, run.told
 
 

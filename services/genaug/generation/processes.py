@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
@@ -29,9 +30,11 @@ class Processes:
         """This process's own."""
         self._accelerator: Any = None
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-            from accelerate import Accelerator
+            from accelerate import Accelerator, InitProcessGroupKwargs
 
-            self._accelerator = Accelerator(cpu=device.type == "cpu")
+            # The others wait while the first draws a grid, or stores gigabytes.
+            patience = InitProcessGroupKwargs(timeout=timedelta(days=1))
+            self._accelerator = Accelerator(cpu=device.type == "cpu", kwargs_handlers=[patience])
             self.device = self._accelerator.device
 
     @property

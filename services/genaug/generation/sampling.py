@@ -28,6 +28,8 @@ SCHEDULERS = (
 MAX_STEPS = 1000
 MAX_GUIDANCE = 100.0
 MAX_SIDE = 1024
+# They count on steps that drawing from an image leaves out.
+_FROM_THE_START = ("LMSDiscreteScheduler", "PNDMScheduler")
 # CLIP reads 77 tokens; what is much longer is no prompt.
 _LONGEST_PROMPT = 1000
 
@@ -58,7 +60,10 @@ def read_sampler(settings: Mapping[str, Any], record: Mapping[str, Any]) -> Samp
     if not samples(record):
         return None
     default, side = default_sampler(record), int(record["image_size"])
-    given = {key: value for key, value in settings.items() if value and not str(value).endswith("_UNSPECIFIED")}
+    given = {key: value for key, value in settings.items() if value}
+    for key in ("profile", "precision"):
+        if str(given.get(key, "")).endswith("_UNSPECIFIED"):
+            del given[key]
     sampler = Sampler(
         steps=int(given.get("steps", default.steps)),
         guidance_scale=float(given.get("guidance_scale", default.guidance_scale)),
@@ -99,6 +104,8 @@ def _check(sampler: Sampler) -> None:
         raise _fail("image_size", f"{sampler.image_size} is not within 8 and {MAX_SIDE}")
     if not 0 <= sampler.strength <= 1:
         raise _fail("strength", f"{sampler.strength} is not within 0 (from noise alone) and 1")
+    if sampler.strength and sampler.scheduler in _FROM_THE_START:
+        raise _fail("strength", f"{sampler.scheduler} cannot start in the middle; take another scheduler")
     if len(sampler.negative_prompt) > _LONGEST_PROMPT:
         raise _fail("negative_prompt", f"is longer than {_LONGEST_PROMPT} characters")
     for field, words in (("profile", _PROFILES), ("precision", _PRECISIONS)):

@@ -179,7 +179,7 @@ class Training:
                     self._look(looking)
                 if self._processes.first and time.monotonic() > due:
                     start = time.monotonic()
-                    checkpoint.write(*self._state())
+                    self.save(checkpoint)
                     taken = time.monotonic() - start
                     due = start + taken + max(_CHECKPOINT_EVERY, _CHECKPOINT_SHARE * taken)
                 try:
@@ -188,9 +188,13 @@ class Training:
                     told_to_end = error
                 if self._processes.any(told_to_end is not None):
                     if self._processes.first:
-                        checkpoint.write(*self._state())
+                        self.save(checkpoint)
                     raise told_to_end or Cancelled("another process was told to end", reason="CANCELLED")
         self._put_in_place(self._average)
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        """Write where it is."""
+        checkpoint.write(*self._state())
 
     def _step(self) -> float:
         for group in self._optimiser.param_groups:
@@ -280,12 +284,14 @@ class Training:
         self._average = [tensors[f"average.{index}"].to(self._device) for index in range(count)]
         if "kept.0" in tensors:
             self._kept = [tensors[f"kept.{index}"].to(self._device) for index in range(count)]
-        state: dict[int, dict[str, Tensor]] = {index: {} for index in range(count)}
+        state: dict[int, dict[str, Any]] = {index: {} for index in range(count)}
         for name, value in tensors.items():
             kind, _, rest = name.partition(".")
             if kind == "optimiser":
                 index, _, key = rest.partition(".")
-                state[int(index)][key] = value
+                # bitsandbytes counts in plain integers, and would make tensors of them floats.
+                plain = self._course.eight_bit and key == "step"
+                state[int(index)][key] = value.item() if plain else value
         # Through its own door, so that each tensor lands on its parameter's device.
         self._optimiser.load_state_dict({"state": state, "param_groups": self._optimiser.state_dict()["param_groups"]})
         self._update, self._sum, self._count = notes["update"], notes["sum"], notes["count"]

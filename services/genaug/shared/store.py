@@ -46,6 +46,9 @@ class Entry:
 # interpreter's lock.
 _READERS, _AHEAD = 8, 64
 
+# Bytes from which an object is written in parts.
+_LARGE = 1 << 30
+
 # Where every identity tries whether the store can be trusted.
 SELFTEST = "selftest/"
 _JOBS = ("requests/", "progress/")
@@ -134,6 +137,14 @@ class Store:
     def put_new(self, key: str, data: bytes) -> bool:
         """Write `data` at `key` unless something is there. Return whether this call wrote it."""
         self._check(key, write=True)
+        if len(data) > _LARGE:
+            # A conditional put is one request, which S3 limits to 5 GiB. Names are digests: who comes second writes
+            # the same again.
+            if self.exists(key):
+                return False
+            with _operation("put_new", key):
+                obstore.put(self._backend, key, data, use_multipart=True)
+            return True
         try:
             with _operation("put_new", key):
                 obstore.put(self._backend, key, data, mode="create")
@@ -326,7 +337,8 @@ def _backend(settings: StoreSettings) -> ObjectStore:
                 "access_key_id": settings.access_key_id,
                 "secret_access_key": settings.secret_access_key.get_secret_value(),
             }
-        client: Any = {"allow_http": settings.endpoint.startswith("http://")}
+        # Of a whole request: a base's network has gigabytes.
+        client: Any = {"allow_http": settings.endpoint.startswith("http://"), "timeout": "15m"}
         return S3Store(parts.netloc, prefix=parts.path.strip("/") or None, client_options=client, **options)
     raise FailedPrecondition(
         f"store.url: {settings.url!r} has no known scheme; use file://, memory:// or s3://", reason="BAD_STORE_URL"

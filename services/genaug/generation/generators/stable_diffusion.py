@@ -154,8 +154,8 @@ class StableDiffusion:
         self.name = artefact.name
         self.config = Config.read(artefact.config)
         self.classes = self.config.classes
-        self.bucket = _bucket(self.config.image_size, device)
         self.device = device
+        self.bucket = self.bucket_at(self.config.image_size)
         self.clipped = False
         self.schedule = base.schedule
         self._pipelines = pipelines
@@ -168,6 +168,7 @@ class StableDiffusion:
         self._own: OrderedDict[Hashable, Pipeline] = OrderedDict()
         self._embeddings: OrderedDict[Hashable, Tensor] = OrderedDict()
         self._checked: set[Hashable] = set()
+        self._current: Pipeline | None = None
         if (self._latents is None) != (not self.config.sources):
             raise broken(artefact.name, "config.json and model.safetensors disagree on whether latents travel along")
 
@@ -220,6 +221,14 @@ class StableDiffusion:
         images = (pipeline.autoencoder.decode(one).float() for one in latents)
         return [images_to_pixels(one, channels=self.config.channels)[0] for one in images]
 
+    def bucket_at(self, image_size: int) -> int:
+        """The bucket of images of another size."""
+        if self.device.type != "cpu":
+            # As many places as of the size it learnt, where larger images are asked for.
+            return max(2, min(_ROWS, _ROWS * self.config.image_size**2 // image_size**2))
+        fewest, most = _ROWS_CPU
+        return max(fewest, min(most, _PLACES_CPU // (image_size // 8) ** 2))
+
     def check(self, sampler: Sampler) -> None:
         """Refuse settings that this generator cannot draw with.
 
@@ -250,10 +259,12 @@ class StableDiffusion:
 
     def _pipeline(self, sampler: Sampler) -> Pipeline:
         """The networks in place."""
-        return self._current
+        return cast(Pipeline, self._current)
 
     def _in_place(self, class_name: str, sampler: Sampler) -> Pipeline:
         part, dtype = self.config.part(class_name), _DTYPES[sampler.precision]
+        # What leaves memory must not be held by us while another is loaded.
+        self._current = None
         tensors = _below(self._tensors, f"{part}/")
         if self.config.weights == "WEIGHTS_ALL":
             pipeline = self._own_pipeline(part, dtype, tensors)
@@ -308,13 +319,6 @@ class StableDiffusion:
         images = [index for index, (name, _) in enumerate(self.config.sources) if name == wanted.class_name]
         order = np.random.default_rng(seed_of("parents/1", wanted.seed, wanted.class_name)).permutation(len(images))
         return images[int(order[wanted.index % len(images)])]
-
-
-def _bucket(image_size: int, device: torch.device) -> int:
-    if device.type != "cpu":
-        return _ROWS
-    fewest, most = _ROWS_CPU
-    return max(fewest, min(most, _PLACES_CPU // (image_size // 8) ** 2))
 
 
 def smallest_side(base: Base) -> int:
