@@ -28,8 +28,8 @@ SCHEDULERS = (
 MAX_STEPS = 1000
 MAX_GUIDANCE = 100.0
 MAX_SIDE = 1024
-# They count on steps that drawing from an image leaves out.
-_FROM_THE_START = ("LMSDiscreteScheduler", "PNDMScheduler")
+FROM_THE_START = ("LMSDiscreteScheduler", "PNDMScheduler")
+"""Schedulers that count on steps which drawing from an image leaves out."""
 # CLIP reads 77 tokens; what is much longer is no prompt.
 _LONGEST_PROMPT = 1000
 
@@ -104,7 +104,7 @@ def _check(sampler: Sampler) -> None:
         raise _fail("image_size", f"{sampler.image_size} is not within 8 and {MAX_SIDE}")
     if not 0 <= sampler.strength <= 1:
         raise _fail("strength", f"{sampler.strength} is not within 0 (from noise alone) and 1")
-    if sampler.strength and sampler.scheduler in _FROM_THE_START:
+    if sampler.strength and sampler.scheduler in FROM_THE_START:
         raise _fail("strength", f"{sampler.scheduler} cannot start in the middle; take another scheduler")
     if len(sampler.negative_prompt) > _LONGEST_PROMPT:
         raise _fail("negative_prompt", f"is longer than {_LONGEST_PROMPT} characters")

@@ -336,6 +336,27 @@ def test_two_generators_take_turns(make: Make, monkeypatch: pytest.MonkeyPatch) 
     assert abs(turns[:20].count("1") - 10) <= 4
 
 
+def test_a_third_generator_is_not_kept_waiting_by_two_with_many_images(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("genaug.generation.drawing._TURN", 0.0)
+    server, painters = make(), [Slow(name) for name in "123"]
+    log: list[str] = []
+    for painter in painters:
+        painter.log = log
+    callers = [
+        Caller(server, painter, wanted(count), painter.name)
+        for painter, count in zip(painters, (80, 80, 1), strict=True)
+    ]
+    until(lambda: any(painter.entered.acquire(blocking=False) for painter in painters))
+    waits(server, 3) if len(server._clients) < 3 else None
+    for painter in painters:
+        painter.open.set()
+    for caller, count in zip(callers, (80, 80, 1), strict=True):
+        assert len(caller.result()) == count
+    assert "3" in "".join(log)[:20], "while the others have most of theirs before them"
+
+
 def test_a_generator_keeps_the_device_for_its_turn(make: Make) -> None:
     """Weights are not exchanged after each bucket."""
     server, one, other = make(), Slow("1"), Slow("2")

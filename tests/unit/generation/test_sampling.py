@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from genaug.generation.receipts import Sampler
-from genaug.generation.sampling import SCHEDULERS, default_sampler, read_sampler
+from genaug.generation.sampling import FROM_THE_START, SCHEDULERS, default_sampler, read_sampler
 from genaug.shared.errors import InvalidArgument
 from genaug.shared.protojson import to_dict
 from genaug.v1 import sampler_pb2
@@ -41,9 +41,15 @@ def test_what_is_unspecified_is_the_default() -> None:
 
 def test_a_receipts_sampler_is_read_as_it_was() -> None:
     for name in SCHEDULERS:
-        found = read(steps=7, scheduler=name, strength=0.25)
+        found = read(steps=7, scheduler=name, strength=0.0 if name in FROM_THE_START else 0.25)
         assert found is not None
         assert read_sampler(vars(found), record()) == found
+
+
+@pytest.mark.parametrize("name", FROM_THE_START)
+def test_schedulers_that_count_on_their_first_steps_do_not_start_in_the_middle(name: str) -> None:
+    with pytest.raises(InvalidArgument, match="cannot start in the middle"):
+        read(scheduler=name, strength=0.5)
 
 
 @pytest.mark.parametrize(
