@@ -26,6 +26,9 @@ STORE_SECONDS = Histogram(
 )
 IMAGES_GENERATED = Counter("genaug_images_generated_total", "Images drawn or transformed.", ("class_name",))
 DRAWS_REJECTED = Counter("genaug_draws_rejected_total", "Draws that are no images, by why.", ("reason",))
+# There from the start: a rate needs a 0 to rise from.
+for _reason in ("not_finite", "constant", "black", "duplicate"):
+    DRAWS_REJECTED.labels(_reason)
 IMAGES_LABELLED = Counter(
     "genaug_images_labelled_total", "Made images by what the labeler made of them.", ("class_name", "verdict")
 )
