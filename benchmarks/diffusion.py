@@ -17,7 +17,8 @@ one JSON line a ratio: {"name", "ratio", "goal", "better"}.
     draw.turbo         images a second of profile TURBO over FULL; it changes images, and is never taken unasked
     service            seconds of the same images through the service, encoded and over the wire, over the bare loop of
                        network and scheduler: what serving costs
-    clients            images a second of 64 clients who ask for 1 to 4 images each, over one client who asks for all
+    clients            images a second of 64 clients of the service, each on its own connection, who ask for 1 to 4
+                       images, over one client who asks for all
     clients.fair       longest wait of a client over the median
     cancel             steps of the network that begin after a client has left whose request was alone
     receipts           share of 100 images that are drawn again to the same bits from their receipts
@@ -180,6 +181,34 @@ class Bench:
         assert sum(isinstance(event, Drawn) for event in events) == count
         return time.perf_counter() - start
 
+    @contextmanager
+    def over_the_wire(self) -> Iterator[Callable[..., int]]:
+        """The service on a socket: ask(count, first, steps=…) draws images over a connection of its own."""
+        address = f"unix:{self.base.parent / 'socket'}"
+        settings = Settings(
+            home=self.base.parent, store=self.settings, server=ServerSettings(address=address), device=str(self.device)
+        )
+        running = make_server(settings, ["generation"])
+        running.start()
+
+        def ask(count: int, first: int, *, steps: int = STEPS) -> int:
+            request = generation_service_pb2.GenerateImagesRequest(
+                generator=self.name,
+                counts=[common_pb2.ClassCount(class_name=CLASSES[0], count=count)],
+                first_index=first,
+                output=generation_service_pb2.GenerateImagesRequest.OUTPUT_INLINE,
+            )
+            request.sampler.steps, request.sampler.guidance_scale = steps, 7.5
+            with grpc.insecure_channel(address, [("grpc.use_local_subchannel_pool", 1)]) as channel:
+                stub = generation_service_pb2_grpc.GenerationServiceStub(channel)
+                events = stub.GenerateImages(request, wait_for_ready=True)
+                return sum(event.WhichOneof("event") in ("image", "rejected") for event in events)
+
+        try:
+            yield ask
+        finally:
+            running.stop()
+
     def pipeline(self, dtype: torch.dtype, *, fast: bool) -> Any:
         """diffusers' own; `fast` with our solver and memory layout."""
         from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
@@ -250,33 +279,11 @@ def service(bench: Bench) -> None:
                 sample = scheduler.step(other + 7.5 * (said - other), moment, sample).prev_sample
             generator.pixels(sample, sampler)
             bare = time.perf_counter() - start
-    address = f"unix:{bench.base.parent / 'socket'}"
-    settings = Settings(
-        home=bench.base.parent, store=bench.settings, server=ServerSettings(address=address), device=str(bench.device)
-    )
-    running = make_server(settings, ["generation"])
-    running.start()
-    try:
-        with grpc.insecure_channel(address) as channel:
-            stub = generation_service_pb2_grpc.GenerationServiceStub(channel)
-
-            def ask(steps: int, first: int) -> int:
-                request = generation_service_pb2.GenerateImagesRequest(
-                    generator=bench.name,
-                    counts=[common_pb2.ClassCount(class_name=name, count=bucket // 2) for name in CLASSES],
-                    first_index=first,
-                    output=generation_service_pb2.GenerateImagesRequest.OUTPUT_INLINE,
-                )
-                request.sampler.steps, request.sampler.guidance_scale = steps, 7.5
-                events = stub.GenerateImages(request, wait_for_ready=True)
-                return sum(event.WhichOneof("event") == "image" for event in events)
-
-            ask(1, 0)
-            start = time.perf_counter()
-            assert ask(STEPS, 0) == bucket
-            served = time.perf_counter() - start
-    finally:
-        running.stop()
+    with bench.over_the_wire() as ask:
+        ask(1, 0, steps=1)
+        start = time.perf_counter()
+        assert ask(bucket, 0) == bucket
+        served = time.perf_counter() - start
     bench.tell("service", served / bare, 1.03, "lower", served=served, bare=bare)
 
 
@@ -284,19 +291,21 @@ def clients(bench: Bench) -> None:
     """clients, clients.fair, cancel."""
     counts = [1 + index % 4 for index in range(64)]
     total, steps = sum(counts), 4
-    with bench.serving() as server:
-        bench.draw(server, 1, steps=1)
-        alone = total / bench.draw(server, total, steps=steps)
+    with bench.over_the_wire() as ask:
+        ask(1, 0, steps=1)
+        start = time.perf_counter()
+        assert ask(total, 0, steps=steps) == total
+        alone = total / (time.perf_counter() - start)
         firsts = np.cumsum([0, *counts[:-1]])
         start = time.perf_counter()
         waits: list[float] = []
 
-        def ask(number: int) -> None:
-            bench.draw(server, counts[number], client=f"{number}", first=int(firsts[number]), steps=steps)
+        def one_client(number: int) -> None:
+            assert ask(counts[number], int(firsts[number]), steps=steps) == counts[number]
             waits.append(time.perf_counter() - start)
 
         with ThreadPoolExecutor(64) as pool:
-            list(pool.map(ask, range(64)))
+            list(pool.map(one_client, range(64)))
         together = total / (time.perf_counter() - start)
     bench.tell("clients", together / alone, 0.9, together=together, alone=alone)
     bench.tell("clients.fair", max(waits) / statistics.median(waits), 2.5, "lower", longest=max(waits))

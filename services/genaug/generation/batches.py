@@ -123,48 +123,82 @@ def fill_batch(
         What `draw_missing` raises, once the images that were drawn are in the store.
     """
     wanted = request.wanted()
-    rejected: Counter[tuple[str, Fault]] = Counter()
-    inspector = Inspector()
-
-    def is_image(one: Look) -> bool:
-        fault = inspector.judge(one) if request.sampler is not None else None
-        if fault:
-            rejected[one.class_name, fault] += 1
-            DRAWS_REJECTED.labels(fault.removeprefix("REASON_").lower()).inc()
-        return fault is None
-
-    rows: dict[Wanted, Row] = {}
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="upload") as pool:
         stored = dict(zip(wanted, pool.map(lambda one: _stored(store, request, one), wanted), strict=True))
         missing = [one for one in wanted if stored[one] is None]
         found, steps, last = len(wanted) - len(missing), Steps(0, 0, 0), time.monotonic()
         yield Done(found, len(wanted), steps)
+        sieve = _Sieve(stored, judges=request.sampler is not None)
         uploads: dict[Wanted, Future[Row]] = {}
         waiting: list[Future[Row]] = []
-        before = iter(wanted)
         for event in draw_missing(missing) if missing else ():
             if isinstance(event, Steps):
                 steps = event
-            else:
-                # What was stored before this one counts as seen before it.
-                for one in before:
-                    if one == event.wanted:
-                        break
-                    if (known := stored[one]) is not None and is_image(known.look):
-                        rows[one] = known.row
-                if is_image(look(event)):
-                    uploads[event.wanted] = pool.submit(_store, store, request, source, event)
-                    waiting.append(uploads[event.wanted])
-                if len(waiting) > _WAITING:
-                    # Neither draw on while the store refuses, nor let images pile up before one that is slow.
-                    waiting.pop(0).result()
+            elif sieve.is_image(event):
+                uploads[event.wanted] = pool.submit(_store, store, request, source, event)
+                waiting.append(uploads[event.wanted])
+            if len(waiting) > _WAITING:
+                # Neither draw on while the store refuses, nor let images pile up before one that is slow.
+                waiting.pop(0).result()
             if time.monotonic() - last > _INTERVAL:
                 last = time.monotonic()
                 yield Done(found + sum(one.done() for one in uploads.values()), len(wanted), steps)
-        rows |= {one: known.row for one in before if (known := stored[one]) is not None and is_image(known.look)}
-        rows |= {one: upload.result() for one, upload in uploads.items()}
+        rows = sieve.stored_rows() | {one: upload.result() for one, upload in uploads.items()}
+    record = _record(request, rows, sieve.rejected)
+    store.put_new_json(request.record, record)
+    write_rows(store, request.manifest, (rows[one] for one in wanted if one in rows))
+    yield Done(len(rows), len(wanted), steps)
+    yield Filled({**record, "drawn": len(uploads)})
+
+
+class _Sieve:
+    """Tells images from draws that are none, in the order they were asked for, stored ones among those drawn now.
+
+    Args:
+        stored: What the store has of each, in that order.
+        judges: Whether there is anything to judge: transforms are of real images.
+    """
+
+    def __init__(self, stored: Mapping[Wanted, _Stored | None], *, judges: bool) -> None:
+        self._stored = stored
+        self._judges = judges
+        self._inspector = Inspector()
+        self._left = iter(stored)
+        self._rows: dict[Wanted, Row] = {}
+        self.rejected: Counter[tuple[str, Fault]] = Counter()
+
+    def is_image(self, drawn: Drawn) -> bool:
+        """Whether a new draw is one; what was stored before it counts as seen before it."""
+        self._take_stored(before=drawn.wanted)
+        return self._passes(look(drawn))
+
+    def stored_rows(self) -> dict[Wanted, Row]:
+        """The rows of all stored draws that are images, once no more are drawn."""
+        self._take_stored(before=None)
+        return self._rows
+
+    def _take_stored(self, *, before: Wanted | None) -> None:
+        for one in self._left:
+            if one == before:
+                return
+            known = self._stored[one]
+            if known is not None and self._passes(known.look):
+                self._rows[one] = known.row
+
+    def _passes(self, one: Look) -> bool:
+        fault = self._inspector.judge(one) if self._judges else None
+        if fault:
+            self.rejected[one.class_name, fault] += 1
+            DRAWS_REJECTED.labels(fault.removeprefix("REASON_").lower()).inc()
+        return fault is None
+
+
+def _record(
+    request: BatchRequest, rows: Mapping[Wanted, Row], rejected: Mapping[tuple[str, Fault], int]
+) -> dict[str, Any]:
+    """The message `Batch` as JSON, but for what this request drew."""
     made = Counter(one.class_name for one in rows)
-    record = {
+    return {
         "name": request.name,
         "manifest": request.manifest,
         "counts": [{"class_name": name, "count": made[name]} for name in sorted(request.counts)],
@@ -172,10 +206,6 @@ def fill_batch(
             {"class_name": name, "reason": fault, "count": count} for (name, fault), count in sorted(rejected.items())
         ],
     }
-    store.put_new_json(request.record, record)
-    write_rows(store, request.manifest, (rows[one] for one in wanted if one in rows))
-    yield Done(len(rows), len(wanted), steps)
-    yield Filled({**record, "drawn": len(uploads)})
 
 
 def finished_batch(store: Store, request: BatchRequest) -> dict[str, Any] | None:

@@ -61,8 +61,15 @@ class Denoiser(Protocol):
     def nbytes(self) -> int:
         """Bytes of memory that it holds for itself."""
 
-    def parents(self, wanted: Wanted, sampler: Sampler) -> tuple[str, ...]:
-        """Ids of the real images that `wanted` is made of."""
+    def bucket_at(self, image_size: int) -> int:
+        """The bucket where images of another size are asked for; 0 for its own."""
+
+    def check(self, sampler: Sampler) -> None:
+        """Refuse settings that it cannot draw with.
+
+        Raises:
+            InvalidArgument: reason BAD_SAMPLER.
+        """
 
     def variant(self, class_name: str, sampler: Sampler) -> Hashable:
         """What has to be in place to draw a class: images of one variant can share a network's rows."""

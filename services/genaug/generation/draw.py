@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 
-from genaug.generation.denoise import Denoiser, draw_lot
+from genaug.generation.denoise import draw_lot
 from genaug.generation.generators import Generator
-from genaug.generation.generators.stable_diffusion import StableDiffusion
 from genaug.generation.generators.transforms import Transforms
 from genaug.generation.receipts import Drawn, Sampler, Wanted
 from genaug.shared.errors import Cancelled, InvalidArgument
@@ -36,7 +35,7 @@ def draw(
                 raise cancelled()
             yield generator.make(one)
         return
-    size = checked_bucket(bucket or bucket_of(generator, sampler))
+    size = checked_bucket(bucket or generator.bucket_at(sampler.image_size))
     for _, found in groupby(wanted, key=lambda one: generator.variant(one.class_name, sampler)):
         of_variant = list(found)
         for start in range(0, len(of_variant), size):
@@ -44,13 +43,6 @@ def draw(
             if lot is None:
                 raise cancelled()
             yield from lot
-
-
-def bucket_of(generator: Denoiser, sampler: Sampler) -> int:
-    """Rows that a generator's network is asked at once: of images of another size than its own, as many as fit."""
-    if isinstance(generator, StableDiffusion) and sampler.image_size:
-        return generator.bucket_at(sampler.image_size)
-    return generator.bucket
 
 
 def checked_bucket(bucket: int) -> int:

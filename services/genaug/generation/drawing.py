@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 import torch
 
 from genaug.generation.denoise import Cohort, Denoiser, step
-from genaug.generation.draw import bucket_of, cancelled, checked_bucket, draw
+from genaug.generation.draw import cancelled, checked_bucket, draw
 from genaug.generation.generators import Generator, Loader
 from genaug.generation.generators.transforms import Transforms
 from genaug.generation.receipts import Drawn, Sampler, Steps, Wanted
@@ -143,6 +143,7 @@ class DrawingServer:
             bucket: Another bucket than the generator's, from a receipt.
 
         Raises:
+            InvalidArgument: the generator cannot draw so.
             ResourceExhausted: reason BUSY; too many requests wait already.
             Cancelled: `active()` turned false.
             Unavailable: the server is ending.
@@ -150,9 +151,9 @@ class DrawingServer:
         if isinstance(generator, Transforms):
             yield from draw(generator, wanted, sampler=sampler, active=active)
             return
-        call = self._enter(
-            generator, wanted, sampler, client, active, checked_bucket(bucket or bucket_of(generator, sampler))
-        )
+        generator.check(sampler)
+        size = checked_bucket(bucket or generator.bucket_at(sampler.image_size))
+        call = self._enter(generator, wanted, sampler, client, active, size)
         try:
             missing, told = len(wanted), Steps(0, 0, 0)
             while missing:

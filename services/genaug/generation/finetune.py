@@ -226,7 +226,9 @@ def train_diffusion(
     weights = {key: value.cpu().contiguous() for key, value in network.state_dict().items()}
     if encoder is not None:
         weights |= {DECODER + key: value.cpu().contiguous() for key, value in encoder.decoding().items()}
-    facts: dict[str, Any] = {"losses": run.told.losses, "held_out_losses": run.told.held_out_losses, **grids.facts()}
+    told = run.told
+    facts: dict[str, Any] = {"losses": told.losses, "held_out_losses": told.held_out_losses}
+    facts |= grids.facts(course, told)
     if encoder is not None:
         facts["autoencoder_sha256"] = digest
     return Made(class_conditional.config_json(config), safetensors.torch.save(weights), facts)

@@ -14,11 +14,10 @@ from torch import Tensor, nn
 
 from genaug.generation.adapters import DOWN, UP
 from genaug.generation.artefacts import Artefact
-from genaug.generation.autoencoder import Autoencoder
 from genaug.generation.bases import Base, TextEncoder, bring_base
+from genaug.generation.captioned import CaptionedBatches, Shown, encode, of_classes
 from genaug.generation.captions import Captions, captions_of
 from genaug.generation.denoise import Cohort, step
-from genaug.generation.generators.class_conditional import to_images
 from genaug.generation.generators.stable_diffusion import (
     KIND,
     LATENTS,
@@ -29,20 +28,16 @@ from genaug.generation.generators.stable_diffusion import (
 )
 from genaug.generation.making import Grids, Made, Place, course_of
 from genaug.generation.receipts import Sampler, Wanted
-from genaug.generation.shown import Choice, Noising, TrainingSet, question
+from genaug.generation.shown import Noising, TrainingSet, question
 from genaug.generation.train import Noised, Task, Told, Training
 from genaug.shared.digests import seed_of
 from genaug.shared.errors import InvalidArgument
 
-# Share of images that are shown without their caption, so that one network learns both halves of guidance.
-_CAPTION_DROPOUT = 0.1
 # CLIP's attention, where the text encoder has an adapter too.
 _TEXT_TARGETS = ["q_proj", "k_proj", "v_proj", "out_proj"]
 # How grids, and the base's own images, are drawn.
 _SAMPLER = Sampler(steps=20, guidance_scale=7.5)
 _PRIOR = "prior"
-# Images encoded at once.
-_PASS = 8
 
 Spec = Mapping[str, Any]
 
@@ -82,7 +77,7 @@ def train_stable_diffusion(
     )
     if config.weights == "WEIGHTS_ADAPTER":
         config = replace(config, rank=spec["lora"]["rank"], alpha=float(spec["lora"]["alpha"]))
-    latents = [_encode(part, base, place, spec, mirror) for part, mirror in ((training, True), (held_out, False))]
+    latents = [encode(part, base, place, spec, mirror) for part, mirror in ((training, True), (held_out, False))]
     if spec["keep_latents"]:
         names = [classes[label] for label in training.labels]
         config = replace(config, sources=tuple(zip(names, training.ids, strict=True)))
@@ -96,10 +91,10 @@ def train_stable_diffusion(
         of = [classes[int(part)]] if config.per_class else classes
         drawn = Grids(own, training, classes, sampler=bench.sampler, part=part if config.per_class else "")
         learnt, told[part] = _train_part(
-            bench, part, of, _Shown(training, latents[0]), _Shown(held_out, latents[1]), own, drawn
+            bench, part, of, Shown(training, latents[0]), Shown(held_out, latents[1]), own, drawn
         )
         tensors |= learnt
-        grids.append(drawn.facts())
+        grids.append(drawn.facts(course, told[part]))
     if spec["keep_latents"]:
         tensors[LATENTS] = latents[0].means[:, 0].to(torch.float16).contiguous()
     facts = {
@@ -112,26 +107,6 @@ def train_stable_diffusion(
         **{key: [entry for found in grids for entry in found[key]] for key in ("sample_grids", "closenesses")},
     }
     return Made(config.json(), safetensors.torch.save(tensors), facts)
-
-
-@dataclass(frozen=True)
-class _Latents:
-    """Latents of images, upright and, where that is wanted, mirrored: what is drawn from them differs each time."""
-
-    means: Tensor
-    """[n, 1 or 2, channels, side, side]"""
-    stds: Tensor
-
-    def show(self, chosen: Tensor, *, moved: Tensor, mirrored: Tensor, source: torch.Generator) -> Tensor:
-        """See `genaug.generation.shown.Images`; nothing is moved."""
-        mean, std = self.means[chosen, mirrored.long()], self.stds[chosen, mirrored.long()]
-        return mean + std * torch.randn(mean.shape, generator=source)
-
-
-@dataclass(frozen=True)
-class _Shown:
-    images: TrainingSet
-    latents: _Latents
 
 
 @dataclass(frozen=True)
@@ -166,33 +141,6 @@ def _captions(spec: Spec, classes: Sequence[str]) -> Captions:
     alone = dreambooth["per_class"] or len(classes) == 1
     words = {name: f"{dreambooth['token']}{'' if alone else number}" for number, name in enumerate(classes)}
     return Captions(said.prompts, {name: f"{words[name]} {said.by_class[name]}" for name in classes})
-
-
-def _encode(training: TrainingSet, base: Base, place: Place, spec: Spec, mirror: bool) -> _Latents:
-    """Encode images once; what the autoencoder says is kept in memory."""
-    autoencoder = base.autoencoder().to(place.device)
-    sides = [False, True] if mirror and spec["horizontal_flip"] else [False]
-    total, shape = len(sides) * len(training.ids), _latent_shape(autoencoder, spec)
-    means, stds = [], []
-    for number, mirrored in enumerate(sides):
-        found = []
-        # As floats, all of them at once would take four times the memory of their pixels.
-        for start in range(0, len(training.ids), _PASS):
-            images = to_images(training.pixels[start : start + _PASS]).expand(-1, 3, -1, -1).to(place.device)
-            with torch.inference_mode():
-                found.append([one.cpu() for one in autoencoder.encode(images.flip(-1) if mirrored else images)])
-            done = number * len(training.ids) + min(start + _PASS, len(training.ids))
-            aside = f"encoding images, {done} of {total}" if done < total else ""
-            place.report(0, spec["train_steps"], "updates", aside)
-        means.append(torch.cat([one[0] for one in found]) if found else torch.empty(0, *shape))
-        stds.append(torch.cat([one[1] for one in found]) if found else torch.empty(0, *shape))
-    # Clones: what inference made cannot be trained on.
-    return _Latents(torch.stack(means, 1).clone(), torch.stack(stds, 1).clone())
-
-
-def _latent_shape(autoencoder: Autoencoder, spec: Spec) -> tuple[int, int, int]:
-    side = spec["image_size"] // autoencoder.factor
-    return autoencoder.channels, side, side
 
 
 def _prior_latents(spec: Spec, base: Base, place: Place, drawing: _Drawing) -> Tensor | None:
@@ -246,15 +194,17 @@ class _Drawing:
 
 
 def _train_part(
-    bench: _Bench, part: str, of: Sequence[str], shown: _Shown, unseen: _Shown, place: Place, grids: Grids
+    bench: _Bench, part: str, of: Sequence[str], shown: Shown, unseen: Shown, place: Place, grids: Grids
 ) -> tuple[dict[str, Tensor], Told]:
     """Train the weights that draw the classes `of`; return them, named as in the artefact."""
     spec, classes = bench.spec, bench.config.classes
     seed = seed_of("finetune", spec["seed"])
     network = _Captioned(bench, place.device, seed=seed)
     noising = Noising(bench.base.schedule, min_snr=spec["min_snr"])
-    batches = _Batches(bench, noising, _of_classes(shown, of, classes), seed=seed)
-    held = _of_classes(unseen, of, classes)
+    batches = CaptionedBatches(
+        spec, noising, of_classes(shown, of, classes), classes=len(classes), prior=bench.prior, seed=seed
+    )
+    held = of_classes(unseen, of, classes)
     task = Task(
         network,
         network,
@@ -276,22 +226,6 @@ def _train_part(
         # Killed while another class learns, this one is not learnt again.
         run.save(checkpoint)
     return {f"{part}/{key}": value for key, value in network.learnt().items()}, run.told
-
-
-def _of_classes(shown: _Shown, of: Sequence[str], classes: Sequence[str]) -> _Shown:
-    """The images of some classes; their labels stay the generator's."""
-    labels = [list(classes).index(name) for name in of]
-    mine = np.flatnonzero(np.isin(shown.images.labels, labels))
-    images = shown.images
-    return _Shown(
-        TrainingSet(
-            [images.ids[index] for index in mine],
-            images.pixels[mine],
-            images.labels[mine],
-            [images.groups[index] for index in mine],
-        ),
-        _Latents(shown.latents.means[mine], shown.latents.stds[mine]),
-    )
 
 
 class _Captioned(nn.Module):
@@ -368,50 +302,6 @@ class _Captioned(nn.Module):
             value.requires_grad_(learns)
             if learns:
                 value.data = value.data.float()
-
-
-class _Batches:
-    """Random batches of latents with their noise and captions, classes alike; beside them, the prior's.
-
-    All chance is drawn on the CPU: batches are the same on every device.
-    """
-
-    def __init__(self, bench: _Bench, noising: Noising, shown: _Shown, *, seed: int) -> None:
-        self._bench = bench
-        self._noising = noising
-        self._shown = shown
-        self._size = bench.spec["batch_size"]
-        self._mirror = 0.5 if bench.spec["horizontal_flip"] else 0.0
-        # Classes that are there, numbered from 0; and what each is in the generator.
-        self._classes, numbers = np.unique(shown.images.labels, return_inverse=True)
-        self._choice = Choice(numbers.astype(np.int64), classes=len(self._classes))
-        self.source = torch.Generator().manual_seed(seed)
-        """Its state is the batches'."""
-
-    def draw(self) -> Noised:
-        """The next batch."""
-        size, source = self._size, self.source
-        labels, chosen = self._choice.draw(size, source=source)
-        captions = torch.from_numpy(self._classes)[labels]
-        mirrored = torch.rand(size, generator=source) < self._mirror
-        latents = self._shown.latents.show(chosen, moved=torch.zeros_like(mirrored), mirrored=mirrored, source=source)
-        withheld = torch.rand(size, generator=source) < _CAPTION_DROPOUT
-        nothing = len(self._bench.config.classes)
-        batch = self._noised(latents, captions.masked_fill(withheld, nothing), weight=1.0)
-        prior = self._bench.prior
-        if prior is None:
-            return batch
-        known = prior[torch.randint(len(prior), (size,), generator=source)]
-        labels = torch.full((size,), nothing + 1)
-        beside = self._noised(known, labels, weight=self._bench.spec["dreambooth"]["prior_weight"])
-        # In turn, so that processes and parts share both evenly.
-        return batch.between(beside)
-
-    def _noised(self, latents: Tensor, captions: Tensor, *, weight: float) -> Noised:
-        times = torch.randint(self._noising.times, (len(latents),), generator=self.source)
-        noise = torch.randn(latents.shape, generator=self.source)
-        found = self._noising.noised(latents, times=times, noise=noise, labels=captions)
-        return replace(found, weights=found.weights * weight)
 
 
 def _within(place: Place, number: int, count: int) -> Any:

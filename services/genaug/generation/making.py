@@ -14,7 +14,7 @@ from genaug.generation.processes import Processes
 from genaug.generation.receipts import Sampler, Wanted
 from genaug.generation.remembered import Closeness
 from genaug.generation.shown import TrainingSet
-from genaug.generation.train import Checkpoint, Course
+from genaug.generation.train import Checkpoint, Course, Told
 from genaug.shared.errors import InvalidArgument
 from genaug.shared.requests import Report
 from genaug.shared.store import Store
@@ -90,7 +90,6 @@ class Grids:
         self._sampler = sampler
         self._part = part
         self._closeness = Closeness(training.pixels, training.labels, training.groups)
-        self._all = list(classes)
 
     def draw(self, generator: Denoiser, update: int, *, of: Sequence[str] = ()) -> float:
         """Draw one; return the share of its images that are remembered.
@@ -107,35 +106,28 @@ class Grids:
             drawn += draw_lot(generator, wanted, self._sampler, bucket=generator.bucket, active=lambda: True) or []
         rows = [drawn[start : start + _GRID_IMAGES] for start in range(0, len(drawn), _GRID_IMAGES)]
         grid = np.concatenate([np.concatenate([one.pixels for one in row], axis=1) for row in rows])
-        close = self._closeness.of(drawn, self._all)
-        self._place.store.put_new(self._key(update), encode_png(grid))
+        close = self._closeness.of(drawn, self._classes)
+        # The picture last: where it is, both are.
         self._place.store.put_new_json(self._notes_key(update), close)
+        self._place.store.put_new(self._key(update), encode_png(grid))
         return float(close["remembered"])
 
-    def facts(self, updates: Sequence[int] = ()) -> dict[str, Any]:
-        """The fields of the message `Generator` that speak of grids."""
-        stem = f"{self._place.name}/grids/{self._prefix}"
-        found = []
-        for key, _ in self._place.store.list(f"{self._place.name}/grids/"):
-            if key.startswith(stem) and key.endswith(".png") and key.removeprefix(stem).removesuffix(".png").isdigit():
-                found.append(int(key.removeprefix(stem).removesuffix(".png")))
-        self._place.scratch.extend(self._notes_key(update) for update in found)
+    def facts(self, course: Course, told: Told) -> dict[str, Any]:
+        """The fields of the message `Generator` that speak of the grids of a finished training."""
+        store, last = self._place.store, told.stopped_at or course.updates
+        # Of several processes only the first draws, and what another says is not kept.
+        drawn = [one for one in sorted(course.draws_at()) if one <= last and store.exists(self._key(one))]
+        self._place.scratch.extend(self._notes_key(update) for update in drawn)
         return {
-            "sample_grids": [{"update": update, "object": self._key(update)} for update in sorted(found)],
-            "closenesses": [
-                {"update": update, **self._place.store.get_json(self._notes_key(update))} for update in sorted(found)
-            ],
+            "sample_grids": [{"update": update, "object": self._key(update)} for update in drawn],
+            "closenesses": [{"update": update, **store.get_json(self._notes_key(update))} for update in drawn],
         }
 
-    @property
-    def _prefix(self) -> str:
-        return f"{self._part}-" if self._part else ""
-
     def _key(self, update: int) -> str:
-        return f"{self._place.name}/grids/{self._prefix}{update}.png"
+        return f"{self._place.name}/grids/{f'{self._part}-' if self._part else ''}{update}.png"
 
     def _notes_key(self, update: int) -> str:
-        return f"{self._place.name}/grids/{self._prefix}{update}.json"
+        return self._key(update).removesuffix(".png") + ".json"
 
 
 def course_of(spec: Mapping[str, Any]) -> Course:

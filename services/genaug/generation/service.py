@@ -30,7 +30,6 @@ from genaug.vision.marks import Format, encode_marked
 
 if TYPE_CHECKING:
     from genaug.generation.drawing import DrawingServer
-    from genaug.generation.generators import Generator
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +102,6 @@ class GenerationServicer(generation_service_pb2_grpc.GenerationServiceServicer):
             )
         server = self._opened()
         generator = server.load(receipt.generator)
-        _check(generator, sampler)
         events = server.draw(
             generator,
             [wanted],
@@ -125,7 +123,6 @@ class GenerationServicer(generation_service_pb2_grpc.GenerationServiceServicer):
         server = self._opened()
         source = replace(request.source, device=server.device)
         generator = server.load(batch.generator)
-        _check(generator, batch.sampler)
         steps, done = Steps(0, 0, 0), 0
         yield _progress(0, len(wanted), steps)
         for event in server.draw(
@@ -155,7 +152,6 @@ class GenerationServicer(generation_service_pb2_grpc.GenerationServiceServicer):
             return
         server = self._opened()
         generator = server.load(batch.generator)
-        _check(generator, batch.sampler)
 
         def draw_missing(missing: Sequence[Wanted]) -> Iterator[Drawn | Steps]:
             sampler, client = batch.sampler or Sampler(), _client(context)
@@ -250,13 +246,6 @@ def _source(record: Mapping[str, Any]) -> Source:
         weights_sha256=record.get("weights_sha256", ""),
         captions=dict(record.get("captions", {})),
     )
-
-
-def _check(generator: Generator, sampler: Sampler | None) -> None:
-    """Refuse settings that only the loaded generator knows it cannot draw with."""
-    check = getattr(generator, "check", None)
-    if sampler and check:
-        check(sampler)
 
 
 def _client(context: grpc.ServicerContext) -> str:

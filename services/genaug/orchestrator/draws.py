@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from genaug.orchestrator.fields import Spec
 from genaug.orchestrator.generator_spec import STABLE_DIFFUSION
-from genaug.orchestrator.spec import Spec
 
 Json = dict[str, Any]
 

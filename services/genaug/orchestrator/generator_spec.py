@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from genaug.orchestrator.fields import Numbers, Spec, bad, fill
 from genaug.shared.errors import InvalidArgument
-
-Spec = dict[str, Any]
 
 CLASS_CONDITIONAL, TRANSFORMS = "KIND_CLASS_CONDITIONAL", "KIND_TRANSFORMS"
 STABLE_DIFFUSION = "KIND_STABLE_DIFFUSION"
 PUBLISHED = "PRESET_PUBLISHED"
 
-# key -> default, lowest, highest
-Numbers = dict[str, tuple[float, float, float]]
 _ANY: Numbers = {
     "seed": (0, 0, 2**53),
     "held_out": (0.05, 0, 0.5),
@@ -94,14 +91,14 @@ def generator_with_defaults(given: Mapping[str, Any]) -> Spec:
     _check_kind(given, kind)
     if kind != STABLE_DIFFUSION:
         result: Spec = {"kind": kind, "autoencoder": "", **_WORDS, **given}
-        _fill(result, _ANY | _FROM_SCRATCH, path="generator")
+        fill(result, _ANY | _FROM_SCRATCH, prefix="generator.")
         return result
     preset = _PUBLISHED if given.get("preset") == PUBLISHED else {}
     result = {"kind": kind, **_WORDS, **_FROM_BASE_WORDS, **preset, **given}
-    _fill(result, _ANY | _FROM_BASE, path="generator")
+    fill(result, _ANY | _FROM_BASE, prefix="generator.")
     if result["weights"] == "WEIGHTS_ADAPTER":
         lora = {"targets": _TARGETS, **given.get("lora", {})}
-        _fill(lora, _LORA, path="generator.lora")
+        fill(lora, _LORA, prefix="generator.lora.")
         lora["alpha"] = lora["alpha"] or float(lora["rank"])
         result["lora"] = lora
     elif "lora" in given:
@@ -109,7 +106,7 @@ def generator_with_defaults(given: Mapping[str, Any]) -> Spec:
     if result["method"] == "METHOD_DREAMBOOTH":
         defaults = {"token": "sks", "prior_caption": "a photograph", "per_class": False}
         dreambooth = {**defaults, **preset.get("dreambooth", {}), **given.get("dreambooth", {})}
-        _fill(dreambooth, _DREAMBOOTH, path="generator.dreambooth")
+        fill(dreambooth, _DREAMBOOTH, prefix="generator.dreambooth.")
         result["dreambooth"] = dreambooth
     elif "dreambooth" in given:
         raise _fail("dreambooth", "is for method DREAMBOOTH")
@@ -135,11 +132,7 @@ def complete_generator(
     _from_scratch(generator, side)
     for key in ("negative_prompt", "strength"):
         if generation[key]:
-            raise InvalidArgument(
-                f"generation.{key}: is for generator.kind STABLE_DIFFUSION",
-                reason="BAD_RUN_FILE",
-                path=f"generation.{key}",
-            )
+            raise bad(f"generation.{key}", "is for generator.kind STABLE_DIFFUSION")
 
 
 def _from_base(generator: Spec, median_side: int, classes: Sequence[str]) -> None:
@@ -186,6 +179,10 @@ def _from_scratch(generator: Spec, median_side: int) -> None:
     generator.setdefault("prediction", "PREDICTION_V" if size <= _LARGEST_VELOCITY else "PREDICTION_IMAGE")
 
 
+def _fail(key: str, problem: str) -> InvalidArgument:
+    return bad(f"generator.{key}", problem)
+
+
 def _check_kind(given: Mapping[str, Any], kind: str) -> None:
     own = {*_FROM_BASE, *_FROM_BASE_WORDS, "base", "preset", "captions", "compared_prompts", "lora", "dreambooth"}
     from_base, from_scratch = own - _FROM_SCRATCH.keys(), {"base_channels", "patch_size", "prediction", "autoencoder"}
@@ -194,18 +191,3 @@ def _check_kind(given: Mapping[str, Any], kind: str) -> None:
         if key in strange:
             other = CLASS_CONDITIONAL if kind == STABLE_DIFFUSION else STABLE_DIFFUSION
             raise _fail(key, f"is for kind {other.removeprefix('KIND_')}, not {kind.removeprefix('KIND_')}")
-
-
-def _fill(spec: Spec, numbers: Numbers, *, path: str) -> None:
-    for key, (default, lowest, highest) in numbers.items():
-        value = spec.setdefault(key, default)
-        if not isinstance(value, (int, float)) or not lowest <= value <= highest:
-            raise InvalidArgument(
-                f"{path}.{key}: {value} is not within {lowest:g} and {highest:g}",
-                reason="BAD_RUN_FILE",
-                path=f"{path}.{key}",
-            )
-
-
-def _fail(key: str, problem: str) -> InvalidArgument:
-    return InvalidArgument(f"generator.{key}: {problem}", reason="BAD_RUN_FILE", path=f"generator.{key}")

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from genaug.orchestrator.fields import Numbers, Spec, bad, fill, place_of, within
 from genaug.orchestrator.generator_spec import (
     DRAWING,
     PUBLISHED,
@@ -15,11 +16,7 @@ from genaug.orchestrator.generator_spec import (
     generator_with_defaults,
 )
 from genaug.shared.digests import digest_of
-from genaug.shared.errors import InvalidArgument
 from genaug.shared.names import check_id
-
-Spec = dict[str, Any]
-"""A RunSpec as plain JSON (`genaug.shared.protojson`)."""
 
 MAX_DOSE = 16.0
 # Name of the scenario that is added where dominant classes are reduced.
@@ -35,8 +32,7 @@ _DEFAULT_SCENARIOS: tuple[dict[str, Any], ...] = (
     {"name": "traditional-x1", "transformed": 1.0},
 )
 
-# path -> default, lowest, highest
-_NUMBERS: dict[str, tuple[float, float, float]] = {
+_NUMBERS: Numbers = {
     "generation.steps": (20, 1, 1000),
     "generation.guidance_scale": (1.5, 1, 30),
     "generation.strength": (0.0, 0, 1),
@@ -64,7 +60,7 @@ _WORDS: dict[str, str] = {
 }
 
 # The same, of EvaluationSettings.
-_EVALUATION: dict[str, tuple[float, float, float]] = {
+_EVALUATION: Numbers = {
     "updates": (600, 1, 1_000_000),
     "seeds": (3, 2, 100),
     "first_seed": (0, 0, 2**53),
@@ -75,7 +71,7 @@ _EVALUATION: dict[str, tuple[float, float, float]] = {
 }
 _LEARNING_RATE = (1e-7, 1.0)
 # TransformSpec: default, lowest, highest.
-_TRANSFORMS: dict[str, tuple[float, float, float]] = {
+_TRANSFORMS: Numbers = {
     "rotate_degrees": (10.0, 0, 180),
     "shift": (0.05, 0, 0.5),
     "scale": (0.1, 0, 0.5),
@@ -98,9 +94,9 @@ def check_alone(spec: Spec) -> None:
     check_id(result.get("name", ""), field="name")
     _scenarios(result.get("scenarios") or list(_DEFAULT_SCENARIOS), {"classes": [], **result["selection"]})
     evaluation = result.get("evaluation", {})
-    _fill({**evaluation}, _EVALUATION, prefix="evaluation.")
+    fill({**evaluation}, _EVALUATION, prefix="evaluation.")
     for index, one in enumerate(evaluation.get("further", [])):
-        _fill({**one}, _EVALUATION, prefix=f"evaluation.further[{index}].")
+        fill({**one}, _EVALUATION, prefix=f"evaluation.further[{index}].")
 
 
 def complete(spec: Spec, dataset: Mapping[str, Any]) -> Spec:
@@ -119,12 +115,10 @@ def complete(spec: Spec, dataset: Mapping[str, Any]) -> Spec:
     dominant = _selected(result["selection"].get("classes", []), result["classes"])
     result["selection"]["classes"] = dominant
     if set(dominant) == set(result["classes"]):
-        raise _fail("selection.classes", "all classes are dominant; leave at least one to augment")
+        raise bad("selection.classes", "all classes are dominant; leave at least one to augment")
     result["scenarios"] = _scenarios(result.get("scenarios") or list(_DEFAULT_SCENARIOS), result["selection"])
     if result["generator"]["kind"] == "KIND_TRANSFORMS" and any(one["synthetic"] for one in result["scenarios"]):
-        raise _fail(
-            "generator.kind", "transforms draw nothing synthetic; give the scenarios `transformed` doses instead"
-        )
+        raise bad("generator.kind", "transforms draw nothing synthetic; give the scenarios `transformed` doses instead")
     complete_generator(result["generator"], result["generation"], dataset, classes=augmented_classes(result))
     detail = result["generator"]["image_size"]
     _labeling(result["labeling"], dataset, detail=detail)
@@ -132,7 +126,7 @@ def complete(spec: Spec, dataset: Mapping[str, Any]) -> Spec:
     labeler, seeds = result["labeling"]["seed"], result["evaluation"]
     for one in (seeds, *seeds["further"]):
         if one["first_seed"] <= labeler < one["first_seed"] + one["seeds"]:
-            raise _fail("labeling.seed", f"{labeler} is also an evaluator's seed; the labeler must be another network")
+            raise bad("labeling.seed", f"{labeler} is also an evaluator's seed; the labeler must be another network")
     return result
 
 
@@ -150,15 +144,15 @@ def complete_evaluation(settings: Spec, dataset: Mapping[str, Any], *, detail: i
     for index, one in enumerate(result.get("further", [])):
         path = f"evaluation.further[{index}]"
         if one.get("further"):
-            raise _fail(f"{path}.further", "a further evaluator has no further; list it beside this one")
+            raise bad(f"{path}.further", "a further evaluator has no further; list it beside this one")
         if one.get("folds", result["folds"]) != result["folds"]:
-            raise _fail(f"{path}.folds", f"all evaluators share the folds; the first has {result['folds']}")
+            raise bad(f"{path}.folds", f"all evaluators share the folds; the first has {result['folds']}")
         completed = _evaluator(shared | one, dataset, detail=detail, path=path)
         if completed in (*further, {key: value for key, value in result.items() if key != "further"}):
-            raise _fail(path, "is the same as another evaluator")
+            raise bad(path, "is the same as another evaluator")
         further.append(completed)
     if result["folds"] not in (1, int(dataset["folds"])):
-        raise _fail(
+        raise bad(
             "evaluation.folds", f"{result['folds']} is neither 1 nor {dataset['folds']}, the folds of {dataset['name']}"
         )
     return result | {"further": further}
@@ -185,10 +179,6 @@ def augmented_classes(spec: Spec) -> list[str]:
     return [name for name in spec["classes"] if name not in spec["selection"]["classes"]]
 
 
-def _fail(path: str, problem: str) -> InvalidArgument:
-    return InvalidArgument(f"{path}: {problem}", reason="BAD_RUN_FILE", path=path)
-
-
 def _with_defaults(spec: Spec) -> Spec:
     result: Spec = {key: dict(value) if isinstance(value, dict) else value for key, value in spec.items()}
     result["generator"] = generator = generator_with_defaults(result.get("generator", {}))
@@ -196,9 +186,9 @@ def _with_defaults(spec: Spec) -> Spec:
         drawing = DRAWING | (PUBLISHED_DRAWING if generator.get("preset") == PUBLISHED else {})
         result["generation"] = {**drawing, **result.get("generation", {})}
     for path, word in _WORDS.items():
-        place, key = _place(result, path)
+        place, key = place_of(result, path)
         place.setdefault(key, word)
-    _fill(result, _NUMBERS, prefix="")
+    fill(result, _NUMBERS, prefix="")
     result["generation"].setdefault("keep_copies", False)
     result["generator"]["transforms"] = _transforms(
         result["generator"].get("transforms", {}), path="generator.transforms"
@@ -206,45 +196,23 @@ def _with_defaults(spec: Spec) -> Spec:
     return result
 
 
-def _fill(spec: Spec, numbers: Mapping[str, tuple[float, float, float]], *, prefix: str) -> None:
-    for path, (default, lowest, highest) in numbers.items():
-        place, key = _place(spec, path)
-        value = place.setdefault(key, default)
-        if not _within(value, lowest, highest):
-            raise _fail(f"{prefix}{path}", f"{value} is not within {lowest:g} and {highest:g}")
-
-
-def _within(value: Any, lowest: float, highest: float) -> bool:
-    """Whether a value lies in a range; ProtoJSON writes NaN and the infinities as words."""
-    return isinstance(value, (int, float)) and lowest <= value <= highest
-
-
-def _place(spec: Spec, path: str) -> tuple[Spec, str]:
-    *parents, key = path.split(".")
-    place = spec
-    for parent in parents:
-        place[parent] = dict(place.get(parent, {}))
-        place = place[parent]
-    return place, key
-
-
 def _classes(wanted: Sequence[str], dataset: Mapping[str, Any]) -> list[str]:
     present = [count["class_name"] for count in dataset.get("training", [])]
     for index, name in enumerate(wanted):
         if name not in present:
-            raise _fail(f"classes[{index}]", f"{name!r} is not in {dataset['name']}; it has {', '.join(present)}")
+            raise bad(f"classes[{index}]", f"{name!r} is not in {dataset['name']}; it has {', '.join(present)}")
     if len(set(wanted)) != len(wanted):
-        raise _fail("classes", "a class stands twice")
+        raise bad("classes", "a class stands twice")
     classes = list(wanted) or sorted(present)
     if len(classes) < 2:
-        raise _fail("classes", "a classifier needs at least two")
+        raise bad("classes", "a classifier needs at least two")
     return classes
 
 
 def _selected(dominant: Sequence[str], classes: Sequence[str]) -> list[str]:
     for index, name in enumerate(dominant):
         if name not in classes:
-            raise _fail(f"selection.classes[{index}]", f"{name!r} is not among the run's classes {', '.join(classes)}")
+            raise bad(f"selection.classes[{index}]", f"{name!r} is not among the run's classes {', '.join(classes)}")
     return sorted(set(dominant), key=list(classes).index)
 
 
@@ -260,28 +228,28 @@ def _scenarios(wanted: Sequence[Mapping[str, Any]], selection: Mapping[str, Any]
             **scenario,
         }
         if not _SCENARIO.fullmatch(one.get("name", "")):
-            raise _fail(f"{path}.name", "needs lower-case letters, digits, dots and hyphens, starting with a letter")
+            raise bad(f"{path}.name", "needs lower-case letters, digits, dots and hyphens, starting with a letter")
         if one["name"] in {other["name"] for other in result}:
-            raise _fail(f"{path}.name", f"{one['name']!r} stands twice")
+            raise bad(f"{path}.name", f"{one['name']!r} stands twice")
         for dose in ("synthetic", "transformed"):
-            if not _within(one[dose], 0, MAX_DOSE):
-                raise _fail(f"{path}.{dose}", f"{one[dose]} is not within 0 and {MAX_DOSE:g}")
+            if not within(one[dose], 0, MAX_DOSE):
+                raise bad(f"{path}.{dose}", f"{one[dose]} is not within 0 and {MAX_DOSE:g}")
         if one["reduction"] != "REDUCTION_SELECTED" and not selection["classes"]:
-            raise _fail(f"{path}.reduction", "there is nothing to reduce; name dominant classes in selection.classes")
+            raise bad(f"{path}.reduction", "there is nothing to reduce; name dominant classes in selection.classes")
         result.append(one)
     reference = next((scenario for scenario in result if is_reference(scenario)), None)
     if reference is None:
-        raise _fail("scenarios", "none is the reference; add one without doses, such as {name: real}")
+        raise bad("scenarios", "none is the reference; add one without doses, such as {name: real}")
     # No selection without its control: the same number of images, at random.
     chosen = selection["classes"] and selection["method"] != "METHOD_RANDOM"
     if chosen and not any(one["reduction"] == "REDUCTION_RANDOM" for one in result):
         if any(one["name"] == RANDOM_CONTROL for one in result):
-            raise _fail(
+            raise bad(
                 "scenarios", f"{RANDOM_CONTROL!r} is kept for the selection's random control; choose another name"
             )
         result.append({**reference, "name": RANDOM_CONTROL, "reduction": "REDUCTION_RANDOM"})
     if len(result) < 2:
-        raise _fail("scenarios", "there is nothing to compare with the reference")
+        raise bad("scenarios", "there is nothing to compare with the reference")
     return result
 
 
@@ -300,17 +268,17 @@ def _labeling(labeling: Spec, dataset: Mapping[str, Any], *, detail: int) -> Non
     labeling["classifier"] = classifier
     _trained(labeling, path="labeling")
     if labeling["second_seed"] == labeling["seed"]:
-        raise _fail("labeling.second_seed", f"{labeling['seed']} is the labeler's own; take another, or -1 for none")
+        raise bad("labeling.second_seed", f"{labeling['seed']} is the labeler's own; take another, or -1 for none")
     if labeling["precision"] == "PRECISION_INT8" and classifier["backbone"] != "BACKBONE_VGG19":
-        raise _fail("labeling.precision", "INT8 is there for backbone VGG19 alone")
+        raise bad("labeling.precision", "INT8 is there for backbone VGG19 alone")
 
 
 def _trained(settings: Spec, *, path: str) -> None:
     """Complete the learning rate and the TrainingOptions beside a completed ClassifierSpec."""
     classifier = settings["classifier"]
     lowest, highest = _LEARNING_RATE
-    if not _within(settings.setdefault("learning_rate", learning_rate(classifier)), lowest, highest):
-        raise _fail(f"{path}.learning_rate", f"{settings['learning_rate']} is not within {lowest:g} and {highest:g}")
+    if not within(settings.setdefault("learning_rate", learning_rate(classifier)), lowest, highest):
+        raise bad(f"{path}.learning_rate", f"{settings['learning_rate']} is not within {lowest:g} and {highest:g}")
     training: Spec = {
         "precision": "PRECISION_FLOAT32",
         "decay": "DECAY_COSINE",
@@ -322,15 +290,15 @@ def _trained(settings: Spec, *, path: str) -> None:
         training["augment"] = _transforms(training["augment"], path=f"{path}.training.augment")
     pixels = "augment" in training or training["precision"] != "PRECISION_FLOAT32"
     if pixels and classifier["tuning"] == "TUNING_FROZEN":
-        raise _fail(
+        raise bad(
             f"{path}.training",
             "augment and precision: a frozen backbone's features are computed once; set classifier.tuning: FINE_TUNED",
         )
     if training["precision"] == "PRECISION_INT8":
-        raise _fail(f"{path}.training.precision", "8 bits are for labelling; there are FLOAT32 and BFLOAT16")
+        raise bad(f"{path}.training.precision", "8 bits are for labelling; there are FLOAT32 and BFLOAT16")
     fitted = training["class_weights"] or training["decay"] != "DECAY_COSINE"
     if fitted and classifier["head"] == "HEAD_LOGISTIC":
-        raise _fail(
+        raise bad(
             f"{path}.training", "class_weights and decay: LOGISTIC is fitted in closed form, with balanced classes"
         )
 
@@ -338,15 +306,15 @@ def _trained(settings: Spec, *, path: str) -> None:
 def _transforms(given: Mapping[str, Any], *, path: str) -> Spec:
     """A TransformSpec with every default written out."""
     result: Spec = {"horizontal_flip": False, **given}
-    _fill(result, _TRANSFORMS, prefix=f"{path}.")
+    fill(result, _TRANSFORMS, prefix=f"{path}.")
     if not any(result.values()):
-        raise _fail(path, "every range is 0, so that each image would be a copy; allow at least one")
+        raise bad(path, "every range is 0, so that each image would be a copy; allow at least one")
     return result
 
 
 def _evaluator(settings: Spec, dataset: Mapping[str, Any], *, detail: int, path: str) -> Spec:
     result: Spec = {key: dict(value) if isinstance(value, dict) else value for key, value in settings.items()}
-    _fill(result, _EVALUATION, prefix=f"{path}.")
+    fill(result, _EVALUATION, prefix=f"{path}.")
     result["classifier"] = _classifier(result["classifier"], dataset, detail=detail, path=f"{path}.classifier")
     _trained(result, path=path)
     return result
@@ -374,18 +342,18 @@ def _classifier(given: Mapping[str, Any], dataset: Mapping[str, Any], *, detail:
     result["image_size"] = int(result.get("image_size", 0)) or side
     result["detail"] = int(result.get("detail", 0)) or detail
     if not 8 <= result["image_size"] <= 512:
-        raise _fail(f"{path}.image_size", f"{result['image_size']} is not within 8 and 512")
+        raise bad(f"{path}.image_size", f"{result['image_size']} is not within 8 and 512")
     if small and (result["tuning"], result["head"], result["weights"]) != (
         "TUNING_FINE_TUNED",
         "HEAD_LINEAR",
         "none",
     ):
-        raise _fail(path, "SMALL_CNN learns every layer from random weights (none), under a linear head")
+        raise bad(path, "SMALL_CNN learns every layer from random weights (none), under a linear head")
     if result["head"] in ("HEAD_LOGISTIC", "HEAD_DENSE") and result["tuning"] != "TUNING_FROZEN":
         head = result["head"].removeprefix("HEAD_")
-        raise _fail(f"{path}.head", f"{head} stands on frozen features; set tuning: FROZEN")
+        raise bad(f"{path}.head", f"{head} stands on frozen features; set tuning: FROZEN")
     if result["tuning"] == "TUNING_FROZEN" and result["weights"] == "none":
-        raise _fail(f"{path}.weights", "random weights that stay frozen have learnt nothing; set tuning: FINE_TUNED")
+        raise bad(f"{path}.weights", "random weights that stay frozen have learnt nothing; set tuning: FINE_TUNED")
     return result
 
 

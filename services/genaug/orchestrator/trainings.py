@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from genaug.orchestrator.spec import Spec, is_reference, probe_classifier, shows_photographs
+from genaug.orchestrator.fields import Spec
+from genaug.orchestrator.spec import is_reference, probe_classifier, shows_photographs
 from genaug.shared.requests import classifier_name
 
 Json = dict[str, Any]

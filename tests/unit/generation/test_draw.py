@@ -28,8 +28,11 @@ class Painter:
         self.asked: list[int] = []
         self.begun: list[list[int]] = []
 
-    def parents(self, wanted: Wanted, sampler: Sampler) -> tuple[str, ...]:
-        return ()
+    def bucket_at(self, image_size: int) -> int:
+        return self.bucket
+
+    def check(self, sampler: Sampler) -> None:
+        pass
 
     def variant(self, class_name: str, sampler: Sampler) -> Hashable:
         return class_name.isupper()

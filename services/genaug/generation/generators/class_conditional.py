@@ -276,9 +276,12 @@ class ClassConditional:
         parts = [self._network, *([self._decoder] if self._decoder else [])]
         return sum(one.numel() * one.element_size() for part in parts for one in part.parameters())
 
-    def parents(self, wanted: Wanted, sampler: Sampler) -> tuple[str, ...]:
-        """Nothing: no image stands behind a diffusion draw alone."""
-        return ()
+    def bucket_at(self, image_size: int) -> int:
+        """It draws one size."""
+        return self.bucket
+
+    def check(self, sampler: Sampler) -> None:
+        """Nothing: what is wrong for it, `genaug.generation.sampling` knows."""
 
     def variant(self, class_name: str, sampler: Sampler) -> Hashable:
         """One network draws all classes."""

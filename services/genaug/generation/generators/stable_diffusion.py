@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any, Literal, cast
 
-import numpy as np
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
@@ -19,6 +18,7 @@ from genaug.generation.artefacts import Artefact, broken, check_tensors
 from genaug.generation.bases import Base
 from genaug.generation.denoise import Rows, Start
 from genaug.generation.generators.class_conditional import images_to_pixels
+from genaug.generation.generators.parents import parent_of
 from genaug.generation.receipts import Sampler, Wanted
 from genaug.shared.digests import seed_of
 from genaug.shared.errors import InvalidArgument
@@ -155,7 +155,7 @@ class StableDiffusion:
         self.config = Config.read(artefact.config)
         self.classes = self.config.classes
         self.device = device
-        self.bucket = self.bucket_at(self.config.image_size)
+        self.bucket = self.bucket_at(0)
         self.clipped = False
         self.schedule = base.schedule
         self._pipelines = pipelines
@@ -169,6 +169,7 @@ class StableDiffusion:
         self._embeddings: OrderedDict[Hashable, Tensor] = OrderedDict()
         self._checked: set[Hashable] = set()
         self._current: Pipeline | None = None
+        """The networks in place, with the adapter of the images that are under way."""
         if (self._latents is None) != (not self.config.sources):
             raise broken(artefact.name, "config.json and model.safetensors disagree on whether latents travel along")
 
@@ -183,10 +184,6 @@ class StableDiffusion:
         own = sum(one.nbytes for one in list(self._own.values()))
         return own + sum(one.numel() * one.element_size() for one in tensors)
 
-    def parents(self, wanted: Wanted, sampler: Sampler) -> tuple[str, ...]:
-        """The training image that drawing starts from, where it does not start from noise alone."""
-        return (self.config.sources[self._source(wanted)][1],) if sampler.strength else ()
-
     def variant(self, class_name: str, sampler: Sampler) -> Hashable:
         """The weights that draw a class, the number format, the shape."""
         return self.config.part(class_name), sampler.precision, sampler.image_size
@@ -197,8 +194,8 @@ class StableDiffusion:
         side = (sampler.image_size or self.config.image_size) // pipeline.autoencoder.factor
         shape = (pipeline.autoencoder.channels, side, side)
         noise = torch.stack([_noise(one, shape) for one in wanted]).to(self.device)
-        captions = {one.class_name: self._embedded(one.class_name, sampler, pipeline) for one in wanted}
-        conditions = torch.cat([captions[one.class_name] for one in wanted])
+        names = [one.class_name for one in wanted]
+        conditions = torch.cat([self._embedding(self.config.captions[one], one, sampler, pipeline) for one in names])
         without = self._embedding(sampler.negative_prompt, wanted[0].class_name, sampler, pipeline)
         start = Start(noise, conditions, without.expand_as(conditions))
         if not sampler.strength or self._latents is None:
@@ -209,25 +206,26 @@ class StableDiffusion:
 
     def predict(self, rows: Rows, sampler: Sampler) -> Tensor:
         """What the network says."""
-        pipeline = self._pipeline(sampler)
+        pipeline = cast(Pipeline, self._current)
         samples = rows.samples.to(pipeline.dtype, memory_format=torch.channels_last)
         said: Tensor = pipeline.unet(samples, rows.times, rows.conditions.to(pipeline.dtype), return_dict=False)[0]
         return said.float()
 
     def pixels(self, samples: Tensor, sampler: Sampler) -> list[Pixels]:
         """Decoded images, one by one: an image's pixels do not depend on how many are decoded."""
-        pipeline = self._pipeline(sampler)
+        pipeline = cast(Pipeline, self._current)
         latents = (one[None].to(pipeline.dtype, memory_format=torch.channels_last) for one in samples)
         images = (pipeline.autoencoder.decode(one).float() for one in latents)
         return [images_to_pixels(one, channels=self.config.channels)[0] for one in images]
 
     def bucket_at(self, image_size: int) -> int:
-        """The bucket of images of another size."""
+        """The bucket where images of another size are asked for; 0 for its own."""
+        side = image_size or self.config.image_size
         if self.device.type != "cpu":
             # As many places as of the size it learnt, where larger images are asked for.
-            return max(2, min(_ROWS, _ROWS * self.config.image_size**2 // image_size**2))
+            return max(2, min(_ROWS, _ROWS * self.config.image_size**2 // side**2))
         fewest, most = _ROWS_CPU
-        return max(fewest, min(most, _PLACES_CPU // (image_size // 8) ** 2))
+        return max(fewest, min(most, _PLACES_CPU // (side // 8) ** 2))
 
     def check(self, sampler: Sampler) -> None:
         """Refuse settings that this generator cannot draw with.
@@ -256,10 +254,6 @@ class StableDiffusion:
     @cached_property
     def _smallest_side(self) -> int:
         return smallest_side(self._base)
-
-    def _pipeline(self, sampler: Sampler) -> Pipeline:
-        """The networks in place."""
-        return cast(Pipeline, self._current)
 
     def _in_place(self, class_name: str, sampler: Sampler) -> Pipeline:
         part, dtype = self.config.part(class_name), _DTYPES[sampler.precision]
@@ -301,9 +295,6 @@ class StableDiffusion:
         check_tensors(self.name, found=tensors, expected=expected)
         self._checked.add(part)
 
-    def _embedded(self, class_name: str, sampler: Sampler, pipeline: Pipeline) -> Tensor:
-        return self._embedding(self.config.captions[class_name], class_name, sampler, pipeline)
-
     def _embedding(self, caption: str, class_name: str, sampler: Sampler, pipeline: Pipeline) -> Tensor:
         """What the network is told for a caption, [1, length, width], by the text encoder in place."""
         key = (caption, self.config.part(class_name), sampler.precision)
@@ -315,10 +306,9 @@ class StableDiffusion:
         return self._embeddings[key]
 
     def _source(self, wanted: Wanted) -> int:
-        """Round-robin through a seeded order of the class's images: any n in a row start from all n of them once."""
+        """Which of the latents that travel along a draw starts from."""
         images = [index for index, (name, _) in enumerate(self.config.sources) if name == wanted.class_name]
-        order = np.random.default_rng(seed_of("parents/1", wanted.seed, wanted.class_name)).permutation(len(images))
-        return images[int(order[wanted.index % len(images)])]
+        return images[parent_of(wanted, len(images))]
 
 
 def smallest_side(base: Base) -> int:

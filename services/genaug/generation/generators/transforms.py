@@ -13,7 +13,8 @@ from PIL import Image
 from safetensors import SafetensorError
 
 from genaug.generation.artefacts import Artefact, broken, check_tensors
-from genaug.generation.receipts import Drawn, Sampler, Wanted
+from genaug.generation.generators.parents import parent_of
+from genaug.generation.receipts import Drawn, Wanted
 from genaug.shared.digests import seed_of
 from genaug.vision.augment import Ranges
 from genaug.vision.images import Pixels
@@ -128,10 +129,6 @@ class Transforms:
         """Bytes of its images."""
         return self._pixels.nbytes
 
-    def parents(self, wanted: Wanted, sampler: Sampler) -> tuple[str, ...]:
-        """The id of the training image that `wanted` is made of."""
-        return (self._ids[self._parent(wanted)],)
-
     def make(self, wanted: Wanted) -> Drawn:
         """Transform one training image."""
         rng = np.random.default_rng(seed_of("transform/1", wanted.seed, wanted.class_name, wanted.index))
@@ -140,10 +137,8 @@ class Transforms:
         return Drawn(wanted, np.ascontiguousarray(pixels), 1, (self._ids[parent],))
 
     def _parent(self, wanted: Wanted) -> int:
-        """Round-robin through a seeded order of the class's images: any n in a row use all n of them once."""
         images = self._of_class[wanted.class_name]
-        order = np.random.default_rng(seed_of("parents/1", wanted.seed, wanted.class_name)).permutation(len(images))
-        return int(images[order[wanted.index % len(images)]])
+        return int(images[parent_of(wanted, len(images))])
 
 
 def pack(pixels: NDArray[np.uint8], *, ids: Sequence[str], labels: Sequence[int]) -> bytes:
