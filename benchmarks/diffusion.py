@@ -258,19 +258,19 @@ def drawing(bench: Bench) -> None:
 
 
 def service(bench: Bench) -> None:
-    """service: over gRPC and encoded, beside the bare loop of network and scheduler."""
-    with bench.serving() as server:
+    """service: over gRPC and encoded, beside the bare loop of network and scheduler; in turn, the quickest of each."""
+    from diffusers import DPMSolverMultistepScheduler
+
+    steps = 8
+    with bench.serving() as server, bench.over_the_wire() as ask:
         generator = server.load(bench.name)
         bucket, sampler = generator.bucket, bench.sampler()
-        bench.draw(server, 1, steps=1)
-        wanted = [Wanted(CLASSES[index % 2], 0, index) for index in range(bucket)]
-        with torch.inference_mode():
-            from diffusers import DPMSolverMultistepScheduler
+        wanted = [Wanted(CLASSES[0], 0, index) for index in range(bucket)]
 
+        def loop() -> None:
             started = generator.begin(wanted, sampler)
             scheduler = DPMSolverMultistepScheduler.from_config(generator.schedule)
-            start = time.perf_counter()
-            scheduler.set_timesteps(STEPS)
+            scheduler.set_timesteps(steps)
             sample = started.noise
             for moment in scheduler.timesteps:
                 times = moment.expand(bucket).to(bench.device)
@@ -278,13 +278,19 @@ def service(bench: Bench) -> None:
                 other = generator.predict(Rows(sample, times, started.without), sampler)
                 sample = scheduler.step(other + 7.5 * (said - other), moment, sample).prev_sample
             generator.pixels(sample, sampler)
-            bare = time.perf_counter() - start
-    with bench.over_the_wire() as ask:
-        ask(1, 0, steps=1)
-        start = time.perf_counter()
-        assert ask(bucket, 0) == bucket
-        served = time.perf_counter() - start
-    bench.tell("service", served / bare, 1.03, "lower", served=served, bare=bare)
+
+        bare, served = [], []
+        with torch.inference_mode():
+            loop()
+            ask(bucket, 0, steps=1)
+            for _ in range(4):
+                start = time.perf_counter()
+                loop()
+                bare.append(time.perf_counter() - start)
+                start = time.perf_counter()
+                ask(bucket, 0, steps=steps)
+                served.append(time.perf_counter() - start)
+    bench.tell("service", min(served) / min(bare), 1.03, "lower", served=min(served), bare=min(bare))
 
 
 def clients(bench: Bench) -> None:

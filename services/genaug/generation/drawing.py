@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 _TURN = 5.0
 # Seconds between two looks of a caller at how far its images are.
 _LOOK = 0.1
+# Seconds that closing waits for what is being drawn.
+_FAREWELL = 5.0
 # Finished images that a caller may leave unread before no more of its own are begun, as buckets.
 _UNREAD = 2
 
@@ -184,6 +186,8 @@ class DrawingServer:
         with self._changed:
             self._closed = True
             self._changed.notify()
+        # A thread that is within torch when the interpreter ends takes the process down with an abort.
+        self._thread.join(_FAREWELL)
 
     def _enter(
         self, generator: Denoiser, wanted: Sequence[Wanted], sampler: Sampler, client: str, active: Callable[[], bool],
