@@ -20,7 +20,7 @@ import numpy as np
 from genaug.shared.manifest import Row, read_rows, write_rows
 from genaug.shared.settings import StoreSettings
 from genaug.shared.store import Store
-from genaug.vision.images import encode_png
+from genaug.vision.images.pixels import encode_png
 
 ROWS, IMAGES, SIDE = 30_000, 500, 64
 

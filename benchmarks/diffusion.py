@@ -51,13 +51,13 @@ import torch
 from tests.shapes import VERSION, put_version, real_rows
 from tests.tiny_base import write_tokenizer
 
-from genaug.generation import drawing as drawing_server
-from genaug.generation.bases import bring_base
-from genaug.generation.denoise import Rows
-from genaug.generation.drawing import DrawingServer
+from genaug.generation.diffusion.denoise import Rows
 from genaug.generation.finetune import finetune
-from genaug.generation.generators.stable_diffusion import Pipeline
-from genaug.generation.receipts import Drawn, Sampler, Wanted
+from genaug.generation.generators.stable_diffusion.base_models import bring_base
+from genaug.generation.generators.stable_diffusion.generator import Pipeline
+from genaug.generation.sampling import sampling_server as drawing_server
+from genaug.generation.sampling.receipts import Drawn, Sampler, Wanted
+from genaug.generation.sampling.sampling_server import DrawingServer
 from genaug.orchestrator.generator_spec import generator_with_defaults
 from genaug.serve import make_server
 from genaug.shared.settings import GenerationSettings, ServerSettings, Settings, StoreSettings

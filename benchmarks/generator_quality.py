@@ -22,16 +22,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from genaug.generation.drawing import DrawingServer
 from genaug.generation.finetune import hold_out, training_rows
-from genaug.generation.receipts import Drawn, Wanted
-from genaug.generation.sampling import read_sampler
+from genaug.generation.sampling.receipts import Drawn, Wanted
+from genaug.generation.sampling.sampler_settings import read_sampler
+from genaug.generation.sampling.sampling_server import DrawingServer
 from genaug.shared.manifest import Row
 from genaug.shared.settings import GenerationSettings, StoreSettings
 from genaug.shared.store import Store
-from genaug.vision.arrays import load_pixels
-from genaug.vision.classifiers import load
-from genaug.vision.images import encode_png, fitted
+from genaug.vision.images.load_images import load_pixels
+from genaug.vision.images.pixels import encode_png, fitted
+from genaug.vision.models.classifiers import load
 
 Features = NDArray[np.float64]
 CHOICES = 50
@@ -84,7 +84,7 @@ def main() -> None:
     rows = training_rows(store, record["dataset_version"], classes=classes)
     unseen = {row.image_id for row in hold_out(rows, share=spec["held_out"], seed=spec["seed"])[1]}
     real = load_pixels(store, rows, image_size=labeler.image_size, channels=labeler.channels, detail=labeler.detail)
-    real_features = labeler.see(real).astype(np.float64)
+    real_features = labeler.extract_features(real).astype(np.float64)
     given = {key: run["spec"]["generation"][key] for key in ("steps", "guidance_scale")}
     sampler = read_sampler(given, record)
     assert sampler is not None
@@ -100,8 +100,8 @@ def main() -> None:
         drawn = [event.pixels for event in events if isinstance(event, Drawn)]
         sheet.append(np.concatenate(drawn[:SHEET_COLUMNS], axis=1))
         shown = [fitted(one, image_size=labeler.image_size, channels=labeler.channels) for one in drawn]
-        features = labeler.see(np.stack(shown))
-        _, probabilities = labeler.judge(features)
+        features = labeler.extract_features(np.stack(shown))
+        _, probabilities = labeler.classify(features)
         mine = labeler.classes.index(name)
         sure = (probabilities.argmax(axis=1) == mine) & (probabilities[:, mine] >= labeler.thresholds[name])
         made = features.astype(np.float64)

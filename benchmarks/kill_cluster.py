@@ -22,10 +22,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from genaug.client import Client
+from genaug.schema.runfile import apply_overrides, load_yaml, parse_spec
 from genaug.shared.digests import sha256
 from genaug.shared.errors import GenaugError
 from genaug.shared.manifest import read_rows
-from genaug.shared.runfile import apply_overrides, load_yaml, parse_spec
 from genaug.shared.settings import StoreSettings
 from genaug.shared.store import Store
 from genaug.v1 import run_pb2

@@ -29,8 +29,8 @@ from kill import objects
 
 from genaug.assembly.importers import ImportOptions, open_source
 from genaug.client import Client
+from genaug.schema.runfile import load_yaml, parse_spec
 from genaug.shared.errors import GenaugError
-from genaug.shared.runfile import load_yaml, parse_spec
 from genaug.v1 import run_pb2
 
 SERVICES = ("generation", "labeling", "selection", "assembly", "orchestrator")

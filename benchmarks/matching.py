@@ -37,11 +37,11 @@ from genaug.selection.project import project
 from genaug.selection.quality import coverage
 from genaug.shared.manifest import Row
 from genaug.shared.store import Store
-from genaug.vision.arrays import load_pixels
-from genaug.vision.backbones import EFFICIENTNET_LITE0
-from genaug.vision.classifiers import Classifier
-from genaug.vision.images import encode_png
-from genaug.vision.networks import build_network
+from genaug.vision.images.load_images import load_pixels
+from genaug.vision.images.pixels import encode_png
+from genaug.vision.models.backbones import EFFICIENTNET_LITE0
+from genaug.vision.models.classifiers import Classifier
+from genaug.vision.models.networks import build_network
 
 # Whole passes of the network, so that neither way is charged for filling up.
 REAL, MADE = 8, 56

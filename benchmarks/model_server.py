@@ -38,12 +38,12 @@ from genaug.labeling.open_inference import ModelServer, OnServer
 from genaug.shared.errors import GenaugError
 from genaug.shared.settings import OpenInferenceSettings
 from genaug.shared.store import Store
-from genaug.vision.backbones import SMALL_CNN
-from genaug.vision.classifiers import Classifier, save
-from genaug.vision.images import encode_png
-from genaug.vision.inference import Model
-from genaug.vision.networks import build_network
-from genaug.vision.precision import FLOAT32
+from genaug.vision.batching.dynamic_batcher import Model
+from genaug.vision.images.pixels import encode_png
+from genaug.vision.models.backbones import SMALL_CNN
+from genaug.vision.models.classifiers import Classifier, save
+from genaug.vision.models.networks import build_network
+from genaug.vision.models.precision import FLOAT32
 
 CLASSES = ("a", "b", "c")
 MODELS = [Model("classifiers/" + digit * 32, FLOAT32) for digit in "123"]

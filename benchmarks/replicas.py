@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 
 from genaug.client import Client
-from genaug.shared.runfile import apply_overrides, load_yaml, parse_spec
+from genaug.schema.runfile import apply_overrides, load_yaml, parse_spec
 from genaug.v1 import run_pb2
 
 READ = """

@@ -58,16 +58,16 @@ from genaug.shared.errors import Unavailable
 from genaug.shared.manifest import Row, write_rows
 from genaug.shared.settings import OpenInferenceSettings, Settings, StoreSettings
 from genaug.shared.store import Store
-from genaug.vision.backbones import VGG19, build_body
-from genaug.vision.classifiers import Classifier, load, read_record, save
-from genaug.vision.eyes import Served, see_all
-from genaug.vision.heads import PUBLISHED
-from genaug.vision.images import decode, fitted
-from genaug.vision.inference import Model, serving
-from genaug.vision.networks import FINE_TUNED, build_network
-from genaug.vision.precision import BFLOAT16, FLOAT32, INT8
-from genaug.vision.schedule import Schedule
-from genaug.vision.training import Labelled, fit, train
+from genaug.vision.batching.dynamic_batcher import Model, serving
+from genaug.vision.features.image_encoder import LocalEncoder, see_all
+from genaug.vision.images.pixels import decode, fitted
+from genaug.vision.models.backbones import VGG19, build_body
+from genaug.vision.models.classifiers import Classifier, load, read_record, save
+from genaug.vision.models.heads import PUBLISHED
+from genaug.vision.models.networks import FINE_TUNED, build_network
+from genaug.vision.models.precision import BFLOAT16, FLOAT32, INT8
+from genaug.vision.training.config import TrainingConfig
+from genaug.vision.training.fit import Labelled, fit, train
 
 SIZE, CLIENTS, EPOCHS = 224, 16, 35
 NAME = "classifiers/" + "1" * 32
@@ -124,8 +124,8 @@ def trained(store: Store, pictures: Sequence[Picture], weights: Path, kinds: Seq
     )
     pixels = np.stack([pixels_of(one.data) for one in pictures])
     targets = np.array([list(kinds).index(one.kind) for one in pictures], np.int64)
-    features = Labelled(network.prepare(pixels), targets)
-    schedule = Schedule(400, 64, 0.002, "SAMPLING_CLASS_BALANCED")
+    features = Labelled(network.preprocess(pixels), targets)
+    schedule = TrainingConfig(400, 64, 0.002, "SAMPLING_CLASS_BALANCED")
     _, seconds = timed(lambda: fit(network, features, schedule=schedule))
     network.measure(pixels[:64])
     save(
@@ -148,7 +148,7 @@ def notebook(store: Store, weights: Path) -> Callable[[bytes], np.ndarray]:
         image = torch.from_numpy(pixels_of(data).copy()).permute(2, 0, 1)[None].float().contiguous()
         with torch.inference_mode():
             maps = body.network((image - mean) / std)
-            return classifier.judge(maps.mean((2, 3)).numpy())[1][0]
+            return classifier.classify(maps.mean((2, 3)).numpy())[1][0]
 
     return label
 
@@ -156,7 +156,7 @@ def notebook(store: Store, weights: Path) -> Callable[[bytes], np.ndarray]:
 def ours(store: Store, precision: str, data: Sequence[bytes]) -> tuple[np.ndarray, float]:
     """Probabilities by the inference server, and its seconds; loading is not counted."""
     server = serving(store, Settings(), name="benchmark")
-    eye = Served(server, Model(NAME, precision), window=128)
+    eye = LocalEncoder(server, Model(NAME, precision), window=128)
     for _ in eye.predict(iter(data[:4])):
         pass
     found, seconds = timed(lambda: np.stack([one.probabilities for one in eye.predict(iter(data))]))
@@ -267,7 +267,7 @@ def embedding(store: Store, data: Sequence[bytes], kinds: Sequence[str]) -> Line
     batch = "batches/" + "2" * 32
     write_rows(store.as_role("generation"), f"{batch}/manifest.parquet", rows)
     server, model = serving(store, Settings(), name="benchmark"), Model(NAME, FLOAT32)
-    eye = Served(server, model, window=128)
+    eye = LocalEncoder(server, model, window=128)
     list(eye.predict(iter(data[:4])))
     predictor = InProcess(server, model, read_record(store, NAME), window=128)
     _, label = timed(lambda: list(label_batch(Labelling(NAME, batch), store, lambda: predictor)))
@@ -284,8 +284,8 @@ def trainings(weights: Path, pictures: Sequence[Picture], kinds: Sequence[str], 
     frozen = build_network(
         VGG19, image_size=SIZE, channels=3, classes=len(kinds), seed=0, head=PUBLISHED, weights=str(weights)
     )
-    frozen.prepare(pixels[:2])
-    _, seconds = timed(lambda: frozen.prepare(pixels))
+    frozen.preprocess(pixels[:2])
+    _, seconds = timed(lambda: frozen.preprocess(pixels))
     image = seconds / len(batch)
     # The published five classes: 842 images, seven updates an epoch.
     once, always = 842 * image + EPOCHS * 7 * update, EPOCHS * (842 * image + 7 * update)
@@ -300,8 +300,8 @@ def trainings(weights: Path, pictures: Sequence[Picture], kinds: Sequence[str], 
         if planes:
             network.body.maps = network.body.network  # type: ignore[method-assign,operator]
             network.to(memory_format=torch.contiguous_format)
-        data = Labelled(network.prepare(pixels[:count]), targets[:count])
-        plan = Schedule(1, count, 1e-5, precision=precision)
+        data = Labelled(network.preprocess(pixels[:count]), targets[:count])
+        plan = TrainingConfig(1, count, 1e-5, precision=precision)
         train(copy.deepcopy(network), data, schedule=plan)
         return timed(lambda: train(network, data, schedule=plan))[1]
 

@@ -21,8 +21,8 @@ from obstore.store import MemoryStore
 
 from genaug.shared.manifest import Row
 from genaug.shared.store import Store
-from genaug.vision.arrays import load_pixels
-from genaug.vision.images import encode_png
+from genaug.vision.images.load_images import load_pixels
+from genaug.vision.images.pixels import encode_png
 
 IMAGES, BATCH, BATCHES, SIDE = 256, 64, 100, 64
 

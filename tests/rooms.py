@@ -16,8 +16,8 @@ from genaug.shared.settings import AuthSettings, ServerSettings, Settings
 from genaug.v1 import common_pb2, generator_pb2
 from genaug.v1 import generation_service_pb2 as wire
 from genaug.v1 import generation_service_pb2_grpc as wire_grpc
-from genaug.vision.images import pixel_sha256
-from genaug.vision.marks import Format, encode_marked
+from genaug.vision.images.pixels import pixel_sha256
+from genaug.vision.images.provenance_metadata import Format, encode_marked
 
 GENERATOR = "generators/g"
 TOKEN = "a-token-0123456789"

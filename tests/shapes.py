@@ -11,11 +11,11 @@ import numpy as np
 from genaug.shared.manifest import Row, write_rows
 from genaug.shared.settings import InferenceSettings
 from genaug.shared.store import Store
-from genaug.vision.classifiers import Classifier
-from genaug.vision.eyes import Served
-from genaug.vision.images import Pixels, encode_png, pixel_sha256
-from genaug.vision.inference import InferenceServer, Model
-from genaug.vision.precision import FLOAT32
+from genaug.vision.batching.dynamic_batcher import DynamicBatcher, Model
+from genaug.vision.features.image_encoder import LocalEncoder
+from genaug.vision.images.pixels import Pixels, encode_png, pixel_sha256
+from genaug.vision.models.classifiers import Classifier
+from genaug.vision.models.precision import FLOAT32
 
 CLASSES = ["leans", "lies", "stands"]
 VERSION = "datasets/shapes/versions/real"
@@ -77,7 +77,7 @@ def item(**changes: Any) -> dict[str, Any]:
     }
 
 
-def served(classifier: Classifier, **limits: Any) -> Served:
+def served(classifier: Classifier, **limits: Any) -> LocalEncoder:
     """A classifier behind an inference server of its own."""
-    server = InferenceServer(lambda _: classifier, InferenceSettings(**limits), name="test")
-    return Served(server, Model(classifier.name, FLOAT32), window=16)
+    server = DynamicBatcher(lambda _: classifier, InferenceSettings(**limits), name="test")
+    return LocalEncoder(server, Model(classifier.name, FLOAT32), window=16)

@@ -12,8 +12,9 @@ import threading
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from genaug.schema.jobs import JobStep, read_request
 from genaug.shared.errors import FINAL_CODES, Cancelled, GenaugError
-from genaug.shared.requests import JobStep, Report, Reporter, read_progress, read_request
+from genaug.shared.progress import ProgressCallback, ProgressWriter, read_progress
 from genaug.shared.settings import Settings
 from genaug.shared.store import Store
 from genaug.shared.threads import set_up_threads
@@ -80,10 +81,10 @@ def _run(settings: Settings, step: JobStep, key: str, told: threading.Event, *, 
     except GenaugError as error:
         log.error("the Job has no request", extra={"code": error.code, "reason": error.reason, "key": key})
         return BAD_INPUT if error.code in FINAL_CODES else 1
-    reporter = Reporter(store, request, shard)
+    reporter = ProgressWriter(store, request, shard)
 
-    def report(done: int, total: int, unit: str, aside: str = "", /) -> None:
-        reporter(done, total, unit, aside)
+    def report(done: int, total: int, unit: str, note: str = "", /) -> None:
+        reporter(done, total, unit, note)
         if told.is_set():
             # It ends now: what it keeps is written whole, however long that takes.
             signal.alarm(0)
@@ -105,20 +106,20 @@ def _run(settings: Settings, step: JobStep, key: str, told: threading.Event, *, 
 
 
 def _train(
-    store: Store, report: Report, device: str, *, items: list[dict[str, Any]], sources: dict[str, list[str]] | None
+    store: Store, report: ProgressCallback, device: str, *, items: list[dict[str, Any]], sources: dict[str, list[str]] | None
 ) -> None:
-    """Train the items one after the other. Updates are told over all of them; images that are read, aside."""
-    shelf = importlib.import_module("genaug.vision.shards").read_shelf(store, sources) if sources else None
+    """Train the items one after the other. Updates are told over all of them; images that are read, note."""
+    shelf = importlib.import_module("genaug.vision.features.feature_index").read_shelf(store, sources) if sources else None
     updates = [int(item["updates"]) for item in items]
     for index, item in enumerate(items):
         before = sum(updates[:index])
 
         def tell(
-            done: int, total: int, unit: str, aside: str = "", /, *, before: int = before, own: int = updates[index]
+            done: int, total: int, unit: str, note: str = "", /, *, before: int = before, own: int = updates[index]
         ) -> None:
             if unit == "updates":
                 # An item may count more than its updates: a labeler's networks that judge out of fold.
-                report(before + own * done // total, sum(updates), unit, aside)
+                report(before + own * done // total, sum(updates), unit, note)
             else:
                 report(before, sum(updates), "updates", f"reading {unit}, {done} of {total}" if done < total else "")
 

@@ -24,9 +24,9 @@ from genaug.labeling.open_inference import ModelServer, OnServer
 from genaug.shared.errors import GenaugError
 from genaug.shared.settings import OpenInferenceSettings
 from genaug.v1 import classifier_pb2, common_pb2
-from genaug.vision.images import encode_png
-from genaug.vision.inference import Model, Seen
-from genaug.vision.precision import BFLOAT16, FLOAT32
+from genaug.vision.batching.dynamic_batcher import Model, Seen
+from genaug.vision.images.pixels import encode_png
+from genaug.vision.models.precision import BFLOAT16, FLOAT32
 
 LABELER = classifier_pb2.Classifier.ROLE_LABELER
 

@@ -11,8 +11,8 @@ from tests.tiny_base import write_tiny_base
 
 from genaug.client import Client
 from genaug.shared.settings import load_settings
-from genaug.vision.images import decode, pixel_sha256
-from genaug.vision.marks import receipt_of
+from genaug.vision.images.pixels import decode, pixel_sha256
+from genaug.vision.images.provenance_metadata import receipt_of
 
 RUN_FILE = """
 name: captioned

@@ -13,8 +13,9 @@ from typer.testing import CliRunner
 from genaug import jobs
 from genaug.cli.app import app
 from genaug.jobs import BAD_INPUT
+from genaug.schema.jobs import make_request, write_request
 from genaug.shared.errors import FailedPrecondition
-from genaug.shared.requests import make_request, read_progress, write_request
+from genaug.shared.progress import read_progress
 from genaug.shared.settings import Settings, load_settings
 from genaug.shared.store import Store
 
@@ -77,7 +78,7 @@ def test_work_that_says_nothing_is_ended_where_it_is(settings, monkeypatch) -> N
 
 def test_updates_are_told_over_all_items_and_images_aside(settings, monkeypatch) -> None:
     told: list[tuple[int, int, str, str]] = []
-    monkeypatch.setattr(jobs.Reporter, "__call__", lambda self, *far: told.append(far))
+    monkeypatch.setattr(jobs.ProgressWriter, "__call__", lambda self, *far: told.append(far))
 
     def work(item, store, report, *, device, shelf) -> str:
         report(7, 9, "images")
@@ -103,7 +104,7 @@ def test_updates_are_told_over_all_items_and_images_aside(settings, monkeypatch)
 
 def test_items_that_were_there_count_as_done(settings, monkeypatch) -> None:
     told: list[tuple[int, int, str, str]] = []
-    monkeypatch.setattr(jobs.Reporter, "__call__", lambda self, *far: told.append(far))
+    monkeypatch.setattr(jobs.ProgressWriter, "__call__", lambda self, *far: told.append(far))
     items = [{"role": "ROLE_EVALUATOR", "updates": updates} for updates in (10, 30)]
     assert run(settings, monkeypatch, "train", {"items": items}, lambda *_, **__: "classifiers/x")[0] == 0
     assert told == [(10, 40, "updates", ""), (40, 40, "updates", "")]

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from genaug.vision.images import Pixels, with_channels
+from genaug.vision.images.pixels import Pixels, with_channels
 
 Thumbnail = NDArray[np.uint8]
 """The whole image as RGB, uint8 [32, 32, 3]: in this frame two copies are aligned, whatever their size."""

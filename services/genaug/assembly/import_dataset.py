@@ -30,9 +30,9 @@ from genaug.assembly.seal import join, seal
 from genaug.assembly.sift import Dropped, Kept, check_own_split, sift
 from genaug.assembly.source import RECIPE, Plan, Progress, SourceRow, source_digest
 from genaug.assembly.subjects import SubjectIds
+from genaug.schema.common import provenance
 from genaug.shared.errors import AlreadyExists, Internal
 from genaug.shared.manifest import Row, encode, to_table
-from genaug.shared.provenance import provenance
 from genaug.shared.store import Store
 
 Sent = tuple[SourceRow, bytes]

@@ -13,7 +13,7 @@ from genaug.assembly.source import SourceRow
 from genaug.shared.digests import ID_LENGTH, sha256
 from genaug.shared.errors import FailedPrecondition, InvalidArgument, NotFound
 from genaug.shared.store import Store
-from genaug.vision.images import Pixels, decode, is_constant, pixel_sha256
+from genaug.vision.images.pixels import Pixels, decode, is_constant, pixel_sha256
 
 STAGED = "uploads"
 HOMES = (STAGED, "images", "sealed/images")

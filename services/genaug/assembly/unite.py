@@ -33,13 +33,13 @@ from genaug.assembly.seal import SIDES, join
 from genaug.assembly.sift import MAX_DROPPED, Dropped
 from genaug.assembly.source import Progress
 from genaug.assembly.subjects import SubjectIds
+from genaug.schema.common import provenance
 from genaug.shared.digests import digest_of
 from genaug.shared.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 from genaug.shared.manifest import Row, encode, read_rows, to_table
 from genaug.shared.names import check_id
-from genaug.shared.provenance import provenance
 from genaug.shared.store import Store
-from genaug.vision.images import decode
+from genaug.vision.images.pixels import decode
 
 RECIPE = "unite/1"
 

@@ -18,10 +18,10 @@ from genaug.cli.command import FormatOption, client, command, errors_told, group
 from genaug.cli.doctor import examine
 from genaug.cli.output import check_format, make_table, stderr, stdout
 from genaug.jobs import BAD_INPUT, among_several, run_in_processes, run_job
+from genaug.schema.jobs import STEPS
 from genaug.serve import GATEWAY, SERVICES, serve, serve_embedded
 from genaug.shared.errors import InvalidArgument
 from genaug.shared.provenance import libraries, revision
-from genaug.shared.requests import STEPS
 from genaug.shared.store import Store
 from genaug.shared.telemetry import configure_logging
 

@@ -276,7 +276,7 @@ def _read_receipt(path: Path) -> dict[str, Any]:
         return found
     try:
         # Here, since it needs Pillow, which a client may do without.
-        from genaug.vision.marks import receipt_of
+        from genaug.vision.images.provenance_metadata import receipt_of
     except ImportError:
         raise FailedPrecondition(
             f"{path}: reading the receipt of an image needs Pillow: pip install genaug[images]; or name the JSON file",

@@ -134,7 +134,7 @@ def sync(
     """Keep a TorchServe's classifiers those that labeling asks for, until told to end."""
     from genaug.labeling.model_store import Labelers, ModelStore, TorchServe
     from genaug.labeling.wanted import read_wanted
-    from genaug.vision.inference import Model
+    from genaug.vision.batching.dynamic_batcher import Model
 
     precision_named(precision)
     found = settings()

@@ -207,10 +207,10 @@ class RunProgress:
         progress = step.progress
         if not progress.total:
             # Before anything is counted there may be something to say, such as why a Job's pod does not start.
-            return progress.aside or "at work"
+            return progress.note or "at work"
         left = f", about {duration(progress.seconds_left)} left" if progress.seconds_left else ""
-        aside = f" ({progress.aside})" if progress.aside else ""
-        return f"{progress.done}/{progress.total} {progress.unit}{left}{aside}"
+        note = f" ({progress.note})" if progress.note else ""
+        return f"{progress.done}/{progress.total} {progress.unit}{left}{note}"
 
 
 class DrawProgress:

@@ -25,11 +25,11 @@ from genaug.cli.output import (
 )
 from genaug.client import Client
 from genaug.jobs import BAD_INPUT
+from genaug.schema.jobs import evaluation_name, read_request
+from genaug.schema.runfile import apply_overrides, load_yaml, parse_spec
 from genaug.shared.errors import FINAL_CODES, FailedPrecondition, GenaugError, InvalidArgument, NotFound
 from genaug.shared.names import check_id
 from genaug.shared.protojson import from_dict, to_dict
-from genaug.shared.requests import evaluation_name, read_request
-from genaug.shared.runfile import apply_overrides, load_yaml, parse_spec
 from genaug.shared.store import Store
 from genaug.v1 import dataset_pb2, evaluation_pb2, run_pb2
 

@@ -17,8 +17,8 @@ from genaug.client.downloads import write_export
 from genaug.client.embedded import embedded
 from genaug.client.images import DrawnImage, images_request, receipt_message, sampler_settings
 from genaug.client.uploads import ImportImage, import_requests
+from genaug.schema.runfile import load_yaml, parse_spec
 from genaug.shared.errors import GenaugError, Internal, InvalidArgument, Unavailable
-from genaug.shared.runfile import load_yaml, parse_spec
 from genaug.shared.settings import Settings, load_settings
 from genaug.v1 import (
     assembly_service_pb2,

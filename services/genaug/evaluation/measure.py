@@ -15,13 +15,15 @@ from genaug.evaluation.held_out import HeldOut, hold_out, truth_of
 from genaug.evaluation.metrics import Floats
 from genaug.evaluation.saturation import Saturation, dose_scenarios, saturate
 from genaug.evaluation.verdict import Verdict, findings, judge
+from genaug.schema.common import provenance
+from genaug.schema.jobs import RECIPES, evaluation_name
 from genaug.shared.errors import FailedPrecondition, InvalidArgument
 from genaug.shared.manifest import Row, encode
 from genaug.shared.names import dataset_id, version_ids
-from genaug.shared.provenance import now, provenance
-from genaug.shared.requests import RECIPES, Report, evaluation_name
+from genaug.shared.progress import ProgressCallback
+from genaug.shared.provenance import now
 from genaug.shared.store import Store
-from genaug.vision import classifiers
+from genaug.vision.models import classifiers
 
 LAST = "evaluation.json"
 PROBE = "reference-probe"
@@ -45,7 +47,7 @@ class Loader(Protocol):
 
 
 def evaluate(
-    inputs: dict[str, Any], store: Store, report: Report, *, device: str, load: Loader = classifiers.load
+    inputs: dict[str, Any], store: Store, report: ProgressCallback, *, device: str, load: Loader = classifiers.load
 ) -> str:
     """Score every classifier of every scenario on rows that it has not seen, compare the scenarios and judge.
 

@@ -5,24 +5,26 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from genaug.schema.common import provenance
+from genaug.schema.jobs import RECIPES, classifier_name
 from genaug.shared.errors import FailedPrecondition
 from genaug.shared.manifest import check_training, read_rows, view_rows
-from genaug.shared.provenance import now, provenance
-from genaug.shared.requests import RECIPES, Report, classifier_name
+from genaug.shared.progress import ProgressCallback
+from genaug.shared.provenance import now
 from genaug.shared.store import Store
-from genaug.vision import classifiers
-from genaug.vision.classifiers import Classifier
 from genaug.vision.devices import pick_device
-from genaug.vision.networks import build_network
-from genaug.vision.schedule import Schedule
-from genaug.vision.shards import Shelf
-from genaug.vision.training import check_classes, fit, load_labelled
+from genaug.vision.features.feature_index import Shelf
+from genaug.vision.models import classifiers
+from genaug.vision.models.classifiers import Classifier
+from genaug.vision.models.networks import build_network
+from genaug.vision.training.config import TrainingConfig
+from genaug.vision.training.fit import check_classes, fit, load_labelled
 
 ROLE = "ROLE_EVALUATOR"
 
 
 def train_evaluator(
-    item: dict[str, Any], store: Store, report: Report, *, device: str, shelf: Shelf | None = None
+    item: dict[str, Any], store: Store, report: ProgressCallback, *, device: str, shelf: Shelf | None = None
 ) -> str:
     """Train one evaluator on the training rows of a dataset version, real and made.
 
@@ -61,7 +63,7 @@ def train_evaluator(
             "share, such as --split 0.7,0.15,0.15",
             reason="NO_VALIDATION_IMAGES",
         )
-    schedule = Schedule.of(item)
+    schedule = TrainingConfig.of(item)
     network = build_network(
         **item["classifier"], channels=item["channels"], classes=len(item["classes"]), seed=item["seed"], store=store
     ).to(pick_device(device))

@@ -13,25 +13,37 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from genaug.generation.artefacts import Artefact, write_artefact
-from genaug.generation.autoencoder import Autoencoder, load_autoencoder
-from genaug.generation.finetune_base import train_stable_diffusion
-from genaug.generation.generators import class_conditional, stable_diffusion, transforms
-from genaug.generation.generators.class_conditional import DECODER, ClassConditional, Config
-from genaug.generation.making import Grids, Made, Place, course_of
-from genaug.generation.processes import Processes
-from genaug.generation.shown import Batches, Images, Noising, PixelImages, TrainingSet, encode, question
-from genaug.generation.train import Noised, Task, Training
+from genaug.generation.artifacts import Artefact, write_artefact
+from genaug.generation.generators.class_conditional import generator as class_conditional
+from genaug.generation.generators.class_conditional.autoencoder import Autoencoder, load_autoencoder
+from genaug.generation.generators.class_conditional.generator import DECODER, ClassConditional, Config
+from genaug.generation.generators.stable_diffusion import generator as stable_diffusion
+from genaug.generation.generators.stable_diffusion.train import train_stable_diffusion
+from genaug.generation.generators.transforms import generator as transforms
+from genaug.generation.training.diffusion_data import (
+    Batches,
+    Images,
+    Noising,
+    PixelImages,
+    TrainingSet,
+    encode,
+    question,
+)
+from genaug.generation.training.distributed import Processes
+from genaug.generation.training.finetune_context import Grids, Made, Place, course_of
+from genaug.generation.training.loop import Noised, Task, Training
+from genaug.schema.common import provenance
+from genaug.schema.jobs import RECIPES, generator_name
 from genaug.shared.digests import digest_of, seed_of, sha256
 from genaug.shared.errors import FailedPrecondition, InvalidArgument
 from genaug.shared.manifest import Row, read_rows
 from genaug.shared.names import version_ids
-from genaug.shared.provenance import now, provenance
-from genaug.shared.requests import RECIPES, Report, generator_name
+from genaug.shared.progress import ProgressCallback
+from genaug.shared.provenance import now
 from genaug.shared.store import Store
-from genaug.vision.arrays import load_pixels
-from genaug.vision.augment import Ranges
 from genaug.vision.devices import pick_device
+from genaug.vision.images.augment import Ranges
+from genaug.vision.images.load_images import load_pixels
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +66,7 @@ _PREDICTIONS = {"PREDICTION_V": "v_prediction", "PREDICTION_EPSILON": "epsilon",
 _ENOUGH_SUBJECTS = 20
 
 
-def finetune(inputs: dict[str, Any], store: Store, report: Report, *, device: str) -> str:
+def finetune(inputs: dict[str, Any], store: Store, report: ProgressCallback, *, device: str) -> str:
     """Make the generator of `inputs` unless the store has it. Safe to kill and to run again: it goes on.
 
     Args:

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from genaug.generation.artefacts import check_classes, read_record, samples
-from genaug.generation.batches import BatchRequest, Done, fill_batch, finished_batch
-from genaug.generation.faults import Inspector
-from genaug.generation.receipts import Drawn, Sampler, Source, Steps, Wanted, draw_digest, receipt_json
-from genaug.generation.sampling import read_sampler
+from genaug.generation.artifacts import check_classes, read_record, samples
+from genaug.generation.sampling.batches import BatchRequest, Done, fill_batch, finished_batch
+from genaug.generation.sampling.draw_quality import Inspector
+from genaug.generation.sampling.receipts import Drawn, Sampler, Source, Steps, Wanted, draw_digest, receipt_json
+from genaug.generation.sampling.sampler_settings import read_sampler
 from genaug.shared.digests import sha256
 from genaug.shared.errors import InvalidArgument
 from genaug.shared.metrics import DRAWS_REJECTED
@@ -25,11 +25,11 @@ from genaug.shared.settings import Settings
 from genaug.shared.store import Store
 from genaug.v1 import common_pb2, generation_service_pb2_grpc, generator_pb2
 from genaug.v1 import generation_service_pb2 as wire
-from genaug.vision.images import pixel_sha256
-from genaug.vision.marks import Format, encode_marked
+from genaug.vision.images.pixels import pixel_sha256
+from genaug.vision.images.provenance_metadata import Format, encode_marked
 
 if TYPE_CHECKING:
-    from genaug.generation.drawing import DrawingServer
+    from genaug.generation.sampling.sampling_server import DrawingServer
 
 log = logging.getLogger(__name__)
 
@@ -173,7 +173,7 @@ class GenerationServicer(generation_service_pb2_grpc.GenerationServiceServicer):
         """What draws, with torch, which the first call imports: the server itself starts in a second."""
         with self._lock:
             if self._drawing is None:
-                from genaug.generation.drawing import DrawingServer
+                from genaug.generation.sampling.sampling_server import DrawingServer
 
                 settings = self._settings
                 self._drawing = DrawingServer(

@@ -9,10 +9,10 @@ import yaml
 
 from genaug.shared.digests import canonical_json, sha256
 from genaug.shared.store import Store
-from genaug.vision.classifiers import computes_in, read_record
-from genaug.vision.inference import Model
-from genaug.vision.precision import not_quantized
-from genaug.vision.weights import key_of
+from genaug.vision.batching.dynamic_batcher import Model
+from genaug.vision.models.classifiers import computes_in, read_record
+from genaug.vision.models.precision import not_quantized
+from genaug.vision.models.weights import key_of
 
 HEAD = "export.json"
 """The first file: what is exported, and all that the handler has to know."""

@@ -13,9 +13,9 @@ from genaug.shared.errors import Cancelled, FailedPrecondition, InvalidArgument
 from genaug.shared.manifest import LabelVerdict, Row, read_rows, write_rows
 from genaug.shared.metrics import IMAGES_LABELLED
 from genaug.shared.store import Store
-from genaug.vision.eyes import Until, see_all
-from genaug.vision.inference import Seen
-from genaug.vision.precision import FLOAT32
+from genaug.vision.batching.dynamic_batcher import Seen
+from genaug.vision.features.image_encoder import Until, see_all
+from genaug.vision.models.precision import FLOAT32
 
 RECIPE = "label/2"
 

@@ -21,8 +21,8 @@ from typing import Any
 from genaug.labeling.export import export_torchserve, model_name
 from genaug.shared.errors import GenaugError, NotFound, Unavailable
 from genaug.shared.store import Store
-from genaug.vision.classifiers import computes_in
-from genaug.vision.inference import Model
+from genaug.vision.batching.dynamic_batcher import Model
+from genaug.vision.models.classifiers import computes_in
 
 log = logging.getLogger(__name__)
 

@@ -1,7 +1,7 @@
 """A classifier on a model server that speaks the Open Inference Protocol 2 over gRPC: TorchServe, Triton, KServe.
 
 Encoded images go as one BYTES tensor `images` [n, 1]; `scores` (FP32, [n, classes], calibrated probabilities) and
-`status` (INT64, [n], indices into `genaug.vision.inference.STATUSES`; all OK where the server sends none) come back.
+`status` (INT64, [n], indices into `genaug.vision.batching.dynamic_batcher.STATUSES`; all OK where the server sends none) come back.
 
 What a status code of such a server means cannot be relied on: TorchServe says UNAVAILABLE for one bad image of a batch,
 RESOURCE_EXHAUSTED for a worker that was killed, INTERNAL for a full queue. So a request that fails is asked again; then
@@ -32,8 +32,8 @@ from genaug.shared.errors import FailedPrecondition, ResourceExhausted, Unavaila
 from genaug.shared.metrics import BATCH_IMAGES, QUEUE_DEPTH
 from genaug.shared.settings import OpenInferenceSettings
 from genaug.v1 import open_inference_pb2 as pb
-from genaug.vision.eyes import Answers, Until
-from genaug.vision.inference import STATUSES, Model, Seen, Status
+from genaug.vision.batching.dynamic_batcher import STATUSES, Model, Seen, Status
+from genaug.vision.features.image_encoder import OrderedResults, Until
 
 log = logging.getLogger(__name__)
 
@@ -296,12 +296,12 @@ class OnServer:
         self.classes: tuple[str, ...] = tuple(record["classes"])
         self.thresholds: Mapping[str, float] = record.get("thresholds", {})
 
-    def predict(self, images: Iterator[bytes], *, until: Until = lambda: True) -> Answers:
+    def predict(self, images: Iterator[bytes], *, until: Until = lambda: True) -> OrderedResults:
         def submit(data: bytes) -> Future[Seen]:
             self._wanted(self._model)
             return self._server.submit(self._name, len(self.classes), data)
 
-        return Answers(images, submit, window=self._window, until=until)
+        return OrderedResults(images, submit, window=self._window, until=until)
 
 
 def to_seen(response: pb.ModelInferResponse, *, images: int, classes: int) -> list[Seen]:

@@ -7,9 +7,9 @@ from typing import Any, Protocol
 
 from genaug.shared.errors import FailedPrecondition
 from genaug.shared.store import Store
-from genaug.vision.classifiers import read_record
-from genaug.vision.eyes import Eye, Served
-from genaug.vision.inference import InferenceServer, Model
+from genaug.vision.batching.dynamic_batcher import DynamicBatcher, Model
+from genaug.vision.features.image_encoder import ImageEncoder, LocalEncoder
+from genaug.vision.models.classifiers import read_record
 
 # What every classifier can see: a PNG of 8×8 pixels in 64 shades of grey.
 CANARY = bytes.fromhex(
@@ -18,7 +18,7 @@ CANARY = bytes.fromhex(
 )
 
 
-class Predictor(Eye, Protocol):
+class Predictor(ImageEncoder, Protocol):
     """A classifier that labels images, wherever it computes."""
 
     @property
@@ -30,7 +30,7 @@ class Predictor(Eye, Protocol):
         """Per class, the probability from which a label is accepted; empty for evaluators."""
 
 
-class InProcess(Served):
+class InProcess(LocalEncoder):
     """A classifier behind the inference server of this process: a `Predictor`.
 
     Args:
@@ -40,7 +40,7 @@ class InProcess(Served):
         window: Images of one call that are under way.
     """
 
-    def __init__(self, server: InferenceServer, model: Model, record: Mapping[str, Any], *, window: int) -> None:
+    def __init__(self, server: DynamicBatcher, model: Model, record: Mapping[str, Any], *, window: int) -> None:
         super().__init__(server, model, window=window)
         self.classes: tuple[str, ...] = tuple(record["classes"])
         self.thresholds: Mapping[str, float] = record.get("thresholds", {})

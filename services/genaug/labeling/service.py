@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import grpc
 
 from genaug.shared.errors import InvalidArgument
-from genaug.shared.inline import InlineStream, precision_of
+from genaug.shared.image_stream import InlineStream, precision_of
 from genaug.shared.names import digest_id
 from genaug.shared.protojson import from_dict
 from genaug.shared.server import frames, page
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from genaug.labeling.open_inference import ModelServer
     from genaug.labeling.predictor import Predictor
     from genaug.labeling.wanted import Wanted
-    from genaug.vision.inference import InferenceServer, Seen
+    from genaug.vision.batching.dynamic_batcher import DynamicBatcher, Seen
 
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ class LabelingServicer(labeling_service_pb2_grpc.LabelingServiceServicer):
         self._settings = settings
         self._store = Store.open(settings.store, "labeling")
         self._lock = threading.Lock()
-        self._inference: InferenceServer | None = None
+        self._inference: DynamicBatcher | None = None
         self._elsewhere: ModelServer | None = None
         self._wanted: Wanted | None = None
 
@@ -122,7 +122,7 @@ class LabelingServicer(labeling_service_pb2_grpc.LabelingServiceServicer):
         self, request: pb.ExportClassifierRequest, context: grpc.ServicerContext
     ) -> Iterator[pb.ExportClassifierResponse]:
         from genaug.labeling.export import export_torchserve
-        from genaug.vision.inference import Model
+        from genaug.vision.batching.dynamic_batcher import Model
 
         digest_id(request.name, "classifiers")
         known = pb.ExportClassifierRequest.Format
@@ -136,8 +136,8 @@ class LabelingServicer(labeling_service_pb2_grpc.LabelingServiceServicer):
         """The classifier, where the configuration says that it computes."""
         from genaug.labeling.open_inference import OnServer
         from genaug.labeling.predictor import InProcess
-        from genaug.vision.classifiers import read_record
-        from genaug.vision.inference import Model
+        from genaug.vision.batching.dynamic_batcher import Model
+        from genaug.vision.models.classifiers import read_record
 
         record, model = read_record(self._store, classifier), Model(classifier, precision)
         window, labeling = self._settings.inference.window, self._settings.labeling
@@ -161,8 +161,8 @@ class LabelingServicer(labeling_service_pb2_grpc.LabelingServiceServicer):
                 )
             return self._elsewhere, self._wanted
 
-    def _server(self) -> InferenceServer:
-        from genaug.vision.inference import serving
+    def _server(self) -> DynamicBatcher:
+        from genaug.vision.batching.dynamic_batcher import serving
 
         with self._lock:
             if self._inference is None:

@@ -23,9 +23,9 @@ from obstore.store import LocalStore
 from genaug.labeling.export import HEAD
 from genaug.shared.errors import InvalidArgument
 from genaug.shared.store import Store
-from genaug.vision.classifiers import Classifier, load
-from genaug.vision.images import Pixels, decode, fitted, is_constant
-from genaug.vision.inference import STATUSES, Status
+from genaug.vision.batching.dynamic_batcher import STATUSES, Status
+from genaug.vision.images.pixels import Pixels, decode, fitted, is_constant
+from genaug.vision.models.classifiers import Classifier, load
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +102,7 @@ def _see(images: Sequence[bytes], classifier: Classifier, pool: ThreadPoolExecut
     """Status and probabilities of each image."""
     decoded = list(pool.map(lambda data: _decoded(data, classifier), images))
     good = [pixels for _, pixels in decoded if pixels is not None]
-    probabilities = iter(classifier.judge(classifier.see(np.stack(good)))[1] if good else ())
+    probabilities = iter(classifier.classify(classifier.extract_features(np.stack(good)))[1] if good else ())
     return [(status, None if pixels is None else next(probabilities)) for status, pixels in decoded]
 
 

@@ -12,19 +12,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from genaug.labeling.calibrate import calibrate
+from genaug.schema.common import provenance
+from genaug.schema.jobs import RECIPES, classifier_name
 from genaug.shared.manifest import Row, read_rows, view_rows
-from genaug.shared.provenance import now, provenance
-from genaug.shared.requests import RECIPES, Report, classifier_name
+from genaug.shared.progress import ProgressCallback
+from genaug.shared.provenance import now
 from genaug.shared.store import Store
-from genaug.vision import classifiers
-from genaug.vision.arrays import load_pixels
-from genaug.vision.classifiers import Classifier
 from genaug.vision.devices import pick_device
-from genaug.vision.images import Pixels
-from genaug.vision.networks import Network, build_network
-from genaug.vision.schedule import Schedule
-from genaug.vision.shards import Shelf
-from genaug.vision.training import Labelled, check_classes, fit, load_labelled, logits_of, macro_recall
+from genaug.vision.features.feature_index import Shelf
+from genaug.vision.images.load_images import load_pixels
+from genaug.vision.images.pixels import Pixels
+from genaug.vision.models import classifiers
+from genaug.vision.models.classifiers import Classifier
+from genaug.vision.models.networks import Network, build_network
+from genaug.vision.training.config import TrainingConfig
+from genaug.vision.training.fit import Labelled, check_classes, fit, load_labelled, logits_of, macro_recall
 
 ROLE = "ROLE_LABELER"
 
@@ -36,7 +38,7 @@ _MEASURED = 64
 
 
 def train_labeler(
-    item: dict[str, Any], store: Store, report: Report, *, device: str, shelf: Shelf | None = None
+    item: dict[str, Any], store: Store, report: ProgressCallback, *, device: str, shelf: Shelf | None = None
 ) -> str:
     """Train and calibrate one labeler on the real training rows of a dataset version.
 
@@ -115,12 +117,12 @@ def parts_of(rows: Sequence[Row]) -> NDArray[np.int64]:
 class _Training:
     """Trains the networks of one labeler, all by the same schedule."""
 
-    def __init__(self, item: dict[str, Any], store: Store, report: Report, *, device: str) -> None:
+    def __init__(self, item: dict[str, Any], store: Store, report: ProgressCallback, *, device: str) -> None:
         self._item = item
         self._store = store
         self._report = report
         self._device = pick_device(device)
-        self._schedule = Schedule.of(item)
+        self._schedule = TrainingConfig.of(item)
         self._networks = 0
 
     def new_network(self) -> Network:

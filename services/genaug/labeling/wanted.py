@@ -12,7 +12,7 @@ import time
 from genaug.labeling.export import model_name
 from genaug.shared.errors import GenaugError, NotFound
 from genaug.shared.store import Store
-from genaug.vision.inference import Model
+from genaug.vision.batching.dynamic_batcher import Model
 
 log = logging.getLogger(__name__)
 

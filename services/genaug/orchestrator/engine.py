@@ -19,7 +19,7 @@ from genaug.orchestrator.database import check_database
 from genaug.orchestrator.progress import Live
 from genaug.shared.digests import digest_of
 from genaug.shared.errors import BY_CODE, Cancelled, FailedPrecondition, GenaugError, Internal
-from genaug.shared.requests import Report
+from genaug.shared.progress import ProgressCallback
 from genaug.shared.settings import Settings
 from genaug.shared.telemetry import run_id
 from genaug.shared.tracing import span
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 # and every upgrade would leave its runs pending.
 WORKFLOW_VERSION = "5"
 
-Call = Callable[[dict[str, Any], Callable[[], bool], Report], dict[str, Any]]
+Call = Callable[[dict[str, Any], Callable[[], bool], ProgressCallback], dict[str, Any]]
 """call(request, until, on_progress) -> result, plain JSON on both sides: one effect, safe to repeat."""
 
 # Waits between attempts at a call whose service is away or full, seconds.
@@ -203,8 +203,8 @@ class Engine:
     def is_latest(self, owner: str, workflow_id: str) -> bool:
         """Whether `workflow_id` is the last attempt of its owner."""
         # Looked up by a thread of its own: asked by a workflow's, DBOS would record the answer as a step.
-        with ThreadPoolExecutor(1) as aside:
-            return workflow_id == f"{owner}.{aside.submit(self.attempts, owner).result()}"
+        with ThreadPoolExecutor(1) as note:
+            return workflow_id == f"{owner}.{note.submit(self.attempts, owner).result()}"
 
     def cancel(self, workflow_id: str) -> None:
         """Stop a workflow with its children; the call at work stops within a unit of its work."""
@@ -241,8 +241,8 @@ class Engine:
         part = digest_of(name, request)
         run_id.set(owner)
 
-        def on_progress(done: int, total: int, unit: str, aside: str = "", /) -> None:
-            self.live.update(owner, part, done, total, unit, aside)
+        def on_progress(done: int, total: int, unit: str, note: str = "", /) -> None:
+            self.live.update(owner, part, done, total, unit, note)
 
         def attempt() -> dict[str, Any]:
             with span(name, parent=self._trace_of(owner), owner=owner):
@@ -251,7 +251,7 @@ class Engine:
         return _unwrap(DBOS.run_step({"name": name}, attempt))
 
     def _attempt(
-        self, call: Call, request: dict[str, Any], until: Callable[[], bool], on_progress: Report
+        self, call: Call, request: dict[str, Any], until: Callable[[], bool], on_progress: ProgressCallback
     ) -> dict[str, Any]:
         """The outcome as JSON: an exception would come back from a replay as another type."""
         for wait in (*_PATIENCE, None):

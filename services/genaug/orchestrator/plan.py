@@ -7,10 +7,10 @@ from typing import Any
 
 from genaug.orchestrator.spec import complete_evaluation, evaluators, is_reference, view_of
 from genaug.orchestrator.trainings import Trainings, doses_of, entries_of
+from genaug.schema.jobs import JobRequest, evaluation_name, make_request, write_request
 from genaug.shared.errors import FailedPrecondition, InvalidArgument, NotFound
 from genaug.shared.names import check_id, run_id, version_ids
 from genaug.shared.provenance import now
-from genaug.shared.requests import JobRequest, evaluation_name, make_request, write_request
 from genaug.shared.store import Store
 from genaug.shared.tracing import traceparent
 

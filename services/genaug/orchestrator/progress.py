@@ -14,7 +14,7 @@ class _Parts:
     unit: dict[str, str] = field(default_factory=dict)
     latest: str = ""
     """The unit that was heard of last."""
-    aside: str = ""
+    note: str = ""
     since: float = 0.0
     """When the unit of `latest` was first heard of."""
     found: int = 0
@@ -33,7 +33,7 @@ class HowFar:
     done: int
     total: int
     unit: str
-    aside: str
+    note: str
     """What is done meanwhile that is not counted in units."""
     seconds_left: float
     """An estimate; 0 when not yet known."""
@@ -56,14 +56,14 @@ class Live:
         with self._lock:
             self._owners.setdefault(owner, _Parts()).total.setdefault(part, total)
 
-    def update(self, owner: str, part: str, done: int, total: int, unit: str, aside: str = "") -> None:
+    def update(self, owner: str, part: str, done: int, total: int, unit: str, note: str = "") -> None:
         """Say how far a part is."""
         with self._lock:
             parts = self._owners.setdefault(owner, _Parts())
             # What was expected of a part holds until it counts something else.
             expected = parts.total.get(part, 0) if parts.unit.get(part, unit) == unit else 0
             parts.done[part], parts.total[part] = done, max(total, expected)
-            parts.aside = aside
+            parts.note = note
             new = unit != parts.latest
             parts.unit[part] = parts.latest = unit
             if new:
@@ -81,4 +81,4 @@ class Live:
             done, total = parts.counted()
             made, spent = done - parts.found, time.monotonic() - parts.since
             left = spent / made * (total - done) if made > 0 and spent > 1 else 0.0
-            return HowFar(done, total, parts.latest, parts.aside, round(left, 1))
+            return HowFar(done, total, parts.latest, parts.note, round(left, 1))

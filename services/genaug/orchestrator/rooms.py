@@ -8,10 +8,11 @@ from typing import Any
 from genaug.client import connect, translated
 from genaug.orchestrator.plan import plan_key
 from genaug.orchestrator.runners import JobRunner
+from genaug.schema.jobs import JobStep, make_request, write_request
 from genaug.shared.errors import Cancelled, GenaugError, Internal
 from genaug.shared.metrics import JOBS
+from genaug.shared.progress import ProgressCallback
 from genaug.shared.protojson import from_dict, to_dict
-from genaug.shared.requests import JobStep, Report, make_request, write_request
 from genaug.shared.settings import Settings
 from genaug.shared.store import Store
 from genaug.v1 import (
@@ -61,7 +62,7 @@ class Rooms:
         for channel in self._channels.values():
             channel.close()
 
-    def calls(self) -> tuple[Callable[[Json, Until, Report], Json], ...]:
+    def calls(self) -> tuple[Callable[[Json, Until, ProgressCallback], Json], ...]:
         """What the engine may be asked to do."""
         return (
             self.dataset,
@@ -81,7 +82,7 @@ class Rooms:
         with translated(self._endpoint("assembly")):
             return to_dict(self._assembly.GetDataset(assembly_service_pb2.GetDatasetRequest(name=name), timeout=_SHORT))
 
-    def dataset(self, request: Json, until: Until, on_progress: Report) -> Json:
+    def dataset(self, request: Json, until: Until, on_progress: ProgressCallback) -> Json:
         """{name} -> Dataset."""
         return self.get_dataset(request["name"])
 
@@ -91,7 +92,7 @@ class Rooms:
             request = assembly_service_pb2.GetDatasetVersionRequest(name=name)
             return to_dict(self._assembly.GetDatasetVersion(request, timeout=_SHORT))
 
-    def assemble(self, request: Json, until: Until, on_progress: Report) -> Json:
+    def assemble(self, request: Json, until: Until, on_progress: ProgressCallback) -> Json:
         """AssembleDatasetVersionRequest -> DatasetVersion."""
         message = from_dict(assembly_service_pb2.AssembleDatasetVersionRequest, request)
         with translated(self._endpoint("assembly")):
@@ -99,39 +100,39 @@ class Rooms:
         on_progress(1, 1, "versions")
         return version
 
-    def generate(self, request: Json, until: Until, on_progress: Report) -> Json:
+    def generate(self, request: Json, until: Until, on_progress: ProgressCallback) -> Json:
         """GenerateImagesRequest -> Batch."""
         message = from_dict(generation_service_pb2.GenerateImagesRequest, request)
         return self._streamed("generation", self._generation.GenerateImages, message, "batch", until, on_progress)
 
-    def generate_and_label(self, request: Json, until: Until, on_progress: Report) -> Json:
+    def generate_and_label(self, request: Json, until: Until, on_progress: ProgressCallback) -> Json:
         """{generate: GenerateImagesRequest, classifier, mode, precision} -> {batch: Batch, labelled: LabelledBatch}."""
         batch = self.generate(request["generate"], until, on_progress)
         wanted = {key: request[key] for key in ("classifier", "mode", "precision")}
         # The images were counted when they were drawn.
         return {"batch": batch, "labelled": self.label(wanted | {"batch": batch["name"]}, until, lambda *_: None)}
 
-    def label(self, request: Json, until: Until, on_progress: Report) -> Json:
+    def label(self, request: Json, until: Until, on_progress: ProgressCallback) -> Json:
         """LabelBatchRequest -> LabelledBatch."""
         message = from_dict(labeling_service_pb2.LabelBatchRequest, request)
         return self._streamed("labeling", self._labeling.LabelBatch, message, "labelled_batch", until, on_progress)
 
-    def embed(self, request: Json, until: Until, on_progress: Report) -> Json:
+    def embed(self, request: Json, until: Until, on_progress: ProgressCallback) -> Json:
         """EmbedVersionRequest -> Embedding."""
         message = from_dict(selection_service_pb2.EmbedVersionRequest, request)
         return self._streamed("selection", self._selection.EmbedVersion, message, "embedding", until, on_progress)
 
-    def select(self, request: Json, until: Until, on_progress: Report) -> Json:
+    def select(self, request: Json, until: Until, on_progress: ProgressCallback) -> Json:
         """SelectImagesRequest -> Selection."""
         message = from_dict(selection_service_pb2.SelectImagesRequest, request)
         return self._streamed("selection", self._selection.SelectImages, message, "selection", until, on_progress)
 
-    def match(self, request: Json, until: Until, on_progress: Report) -> Json:
+    def match(self, request: Json, until: Until, on_progress: ProgressCallback) -> Json:
         """MatchImagesRequest -> Match."""
         message = from_dict(selection_service_pb2.MatchImagesRequest, request)
         return self._streamed("selection", self._selection.MatchImages, message, "match", until, on_progress)
 
-    def run_job(self, request: Json, until: Until, on_progress: Report) -> Json:
+    def run_job(self, request: Json, until: Until, on_progress: ProgressCallback) -> Json:
         """{step, inputs, results} -> {reused}: run a Job unless the store holds its results.
 
         A Job that is asked again does what is missing of it.
@@ -161,7 +162,7 @@ class Rooms:
             raise Internal(f"the {step} Job succeeded without writing {lost[0]}", reason="RESULT_MISSING")
         return {"reused": len(results) - len(missing)}
 
-    def verdict(self, request: Json, until: Until, on_progress: Report) -> Json:
+    def verdict(self, request: Json, until: Until, on_progress: ProgressCallback) -> Json:
         """{name} -> Verdict of a finished evaluation."""
         found: Json = self._store.get_json(f"{request['name']}/evaluation.json")["verdict"]
         return found
@@ -179,7 +180,7 @@ class Rooms:
         return self._store.exists(f"{name}/{_LAST[name.split('/')[0]]}")
 
     def _streamed(
-        self, service: str, method: Any, message: Any, result: str, until: Until, on_progress: Report
+        self, service: str, method: Any, message: Any, result: str, until: Until, on_progress: ProgressCallback
     ) -> Json:
         """Read a stream of progress to its result; cancel the call when `until` turns False."""
         with translated(self._endpoint(service)):

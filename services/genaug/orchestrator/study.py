@@ -53,7 +53,7 @@ class Study:
 
 
 def shelf_of(studies: Sequence[Study]) -> Json:
-    """The lists of images whose features may lie in the store already: see `genaug.vision.shards.read_shelf`."""
+    """The lists of images whose features may lie in the store already: see `genaug.vision.features.feature_index.read_shelf`."""
     return {
         "views": [study.version for study in studies],
         "labels": [name for study in studies for name in study.labels],

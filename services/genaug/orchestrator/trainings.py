@@ -8,7 +8,7 @@ from typing import Any
 
 from genaug.orchestrator.fields import Spec
 from genaug.orchestrator.spec import is_reference, probe_classifier, shows_photographs
-from genaug.shared.requests import classifier_name
+from genaug.schema.jobs import classifier_name
 
 Json = dict[str, Any]
 

@@ -16,8 +16,8 @@ from genaug.orchestrator.rooms import Rooms
 from genaug.orchestrator.spec import augmented_classes, evaluators, learning_rate, view_of
 from genaug.orchestrator.study import Compared, Study, compared_inputs, shelf_of
 from genaug.orchestrator.trainings import Trainings, entries_of
+from genaug.schema.jobs import classifier_name, evaluation_name, generator_name
 from genaug.shared.errors import FailedPrecondition
-from genaug.shared.requests import classifier_name, evaluation_name, generator_name
 
 # Fewest real training images of a class that a run starts with.
 MIN_TRAINING_IMAGES = 8

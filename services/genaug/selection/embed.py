@@ -15,8 +15,8 @@ from genaug.shared.errors import FailedPrecondition, NotFound
 from genaug.shared.manifest import Row, read_rows
 from genaug.shared.store import Store
 from genaug.shared.tensors import notes_of
-from genaug.vision.eyes import Eye, Until, see_all
-from genaug.vision.inference import Model, Seen
+from genaug.vision.batching.dynamic_batcher import Model, Seen
+from genaug.vision.features.image_encoder import ImageEncoder, Until, see_all
 
 RECIPE = "embed/3"
 
@@ -80,7 +80,7 @@ def training_rows(store: Store, dataset_version: str) -> list[Row]:
 
 
 def embed(
-    store: Store, dataset_version: str, model: Model, *, eye: Callable[[Model], Eye], until: Until = lambda: True
+    store: Store, dataset_version: str, model: Model, *, eye: Callable[[Model], ImageEncoder], until: Until = lambda: True
 ) -> Iterator[Doing | Embedding]:
     """Embed the real training rows of a version; yield progress, then the embedding.
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from genaug.schema.common import provenance
 from genaug.selection.embed import Doing, Embedding, Features, read_embedding, stacked, training_rows
 from genaug.selection.nearest import (
     Pairs,
@@ -28,11 +29,11 @@ from genaug.selection.nearest import (
 from genaug.shared.digests import digest_of
 from genaug.shared.errors import FailedPrecondition, InvalidArgument, NotFound
 from genaug.shared.manifest import Row, encode, read_rows
-from genaug.shared.provenance import now, provenance
+from genaug.shared.provenance import now
 from genaug.shared.store import Store
-from genaug.vision.eyes import Eye, Until
-from genaug.vision.inference import Model
-from genaug.vision.shards import SHARD
+from genaug.vision.batching.dynamic_batcher import Model
+from genaug.vision.features.feature_index import SHARD
+from genaug.vision.features.image_encoder import ImageEncoder, Until
 
 RECIPE = "match/2"
 
@@ -93,7 +94,7 @@ class Images:
 
 
 def match(
-    wanted: Matching, store: Store, *, eye: Callable[[Model], Eye], until: Until = lambda: True
+    wanted: Matching, store: Store, *, eye: Callable[[Model], ImageEncoder], until: Until = lambda: True
 ) -> Iterator[Doing | dict[str, Any]]:
     """Make the match `wanted`; yield progress, then the record (`genaug.v1.Match` as plain JSON).
 
@@ -171,7 +172,7 @@ def _check_classes(rows: Sequence[Row], real: Mapping[str, Images], embedding: E
 
 
 def _made_images(
-    store: Store, rows: Sequence[Row], batches: Sequence[Sequence[Row]], eye: Callable[[], Eye], until: Until
+    store: Store, rows: Sequence[Row], batches: Sequence[Sequence[Row]], eye: Callable[[], ImageEncoder], until: Until
 ) -> Generator[Doing, None, dict[str, Images]]:
     """The accepted images `rows` of `batches` with their features: those that labelling kept, and others seen now."""
     if not rows:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from genaug.selection.embed import Features
 from genaug.shared.errors import Cancelled
-from genaug.vision.eyes import Until
+from genaug.vision.features.image_encoder import Until
 
 NEAREST = 10
 """Made images named for each real one, at most."""

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from genaug.schema.common import provenance
 from genaug.selection.choose import METHODS, Method, choose, choose_at_random, feature_space
 from genaug.selection.embed import Doing, Features, read_embedding, training_rows
 from genaug.selection.export import selected_csv
@@ -21,7 +22,7 @@ from genaug.selection.quality import Quality, quality
 from genaug.shared.digests import digest_of, seed_of
 from genaug.shared.errors import Cancelled, FailedPrecondition, InvalidArgument, NotFound
 from genaug.shared.manifest import encode
-from genaug.shared.provenance import now, provenance
+from genaug.shared.provenance import now
 from genaug.shared.store import Store
 
 RECIPE = "select/2"

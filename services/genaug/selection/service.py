@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from genaug.shared.errors import InvalidArgument
-from genaug.shared.inline import InlineStream, precision_of
+from genaug.shared.image_stream import InlineStream, precision_of
 from genaug.shared.names import digest_id, version_ids
 from genaug.shared.protojson import from_dict
 from genaug.shared.server import frames, page
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from genaug.selection.embed import Doing
     from genaug.selection.match import Matching
     from genaug.selection.select import Wanted
+    from genaug.vision.batching.dynamic_batcher import DynamicBatcher, Model
     from genaug.vision.devices import ModelThread
-    from genaug.vision.eyes import Eye
-    from genaug.vision.inference import InferenceServer, Model
+    from genaug.vision.features.image_encoder import ImageEncoder
 
 
 class SelectionServicer(selection_service_pb2_grpc.SelectionServiceServicer):
@@ -37,7 +37,7 @@ class SelectionServicer(selection_service_pb2_grpc.SelectionServiceServicer):
         self._store = Store.open(settings.store, "selection")
         self._lock = threading.Lock()
         self._thread: ModelThread | None = None
-        self._inference: InferenceServer | None = None
+        self._inference: DynamicBatcher | None = None
 
     def warm_up(self) -> None:
         """Check the store. Models are loaded by the call that needs them."""
@@ -54,7 +54,7 @@ class SelectionServicer(selection_service_pb2_grpc.SelectionServiceServicer):
         self, request: pb.EmbedVersionRequest, context: grpc.ServicerContext
     ) -> Iterator[pb.EmbedVersionResponse]:
         from genaug.selection.embed import Doing, embed
-        from genaug.vision.inference import Model
+        from genaug.vision.batching.dynamic_batcher import Model
 
         version_ids(request.dataset_version)
         digest_id(request.classifier, "classifiers")
@@ -72,7 +72,7 @@ class SelectionServicer(selection_service_pb2_grpc.SelectionServiceServicer):
     def EmbedImages(
         self, request_iterator: Iterator[pb.EmbedImagesRequest], context: grpc.ServicerContext
     ) -> Iterator[pb.EmbedImagesResponse]:
-        from genaug.vision.inference import Model
+        from genaug.vision.batching.dynamic_batcher import Model
 
         stream = InlineStream(request_iterator)
         config: pb.EmbedImagesRequest.Config = stream.config
@@ -159,14 +159,14 @@ class SelectionServicer(selection_service_pb2_grpc.SelectionServiceServicer):
         digest_id(request.name, "matches")
         return from_dict(selection_pb2.Match, read_match(self._store, request.name))
 
-    def _eye(self, model: Model) -> Eye:
-        from genaug.vision.eyes import Served
-        from genaug.vision.inference import serving
+    def _eye(self, model: Model) -> ImageEncoder:
+        from genaug.vision.batching.dynamic_batcher import serving
+        from genaug.vision.features.image_encoder import LocalEncoder
 
         with self._lock:
             if self._inference is None:
                 self._inference = serving(self._store, self._settings, name="selection")
-        return Served(self._inference, model, window=self._settings.inference.window)
+        return LocalEncoder(self._inference, model, window=self._settings.inference.window)
 
     def _model_thread(self) -> ModelThread:
         from genaug.vision.devices import ModelThread

@@ -59,7 +59,7 @@ class Row:
     content_sha256: str
     """sha256 of the encoded image."""
     pixel_sha256: str
-    """sha256 of the decoded pixels, see `genaug.vision.images.pixel_sha256`."""
+    """sha256 of the decoded pixels, see `genaug.vision.images.pixels.pixel_sha256`."""
     class_name: str
     """Truth (real), or the class it stands for in training (made)."""
     split: Split

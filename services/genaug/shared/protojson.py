@@ -42,5 +42,6 @@ def _number(value: Any, field: FieldDescriptor) -> Any:
         entry = field.message_type.fields_by_name["value"]
         return {key: _number(item, entry) for key, item in value.items()}
     if field.message_type is not None and isinstance(value, dict):
-        return _numbers(value, field.message_type)
+        plain = field.message_type.full_name == "google.protobuf.Struct"
+        return value if plain else _numbers(value, field.message_type)
     return int(value) if field.type in _INT64 else value

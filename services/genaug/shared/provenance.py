@@ -1,4 +1,4 @@
-"""What made a result: recorded beside it, never part of its digest."""
+"""Time, code revision and library versions: recorded beside results, never part of their digests."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 import genaug
 
@@ -52,19 +51,3 @@ def libraries() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
-
-
-def provenance(recipe: str, *, seconds: float) -> dict[str, Any]:
-    """The message `Provenance`, as JSON.
-
-    Args:
-        recipe: The step's recipe version, such as "train/1".
-        seconds: What the work took.
-    """
-    return {
-        "recipe": recipe,
-        "version": genaug.__version__,
-        "revision": revision(),
-        "libraries": dict(libraries()),
-        "seconds": round(seconds, 3),
-    }

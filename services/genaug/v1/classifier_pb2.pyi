@@ -54,19 +54,7 @@ class Classifier(_message.Message):
     def __init__(self, name: _Optional[str] = ..., classes: _Optional[_Iterable[str]] = ..., spec: _Optional[_Union[ClassifierSpec, _Mapping]] = ..., dataset_version: _Optional[str] = ..., role: _Optional[_Union[Classifier.Role, str]] = ..., seed: _Optional[int] = ..., updates: _Optional[int] = ..., best_update: _Optional[int] = ..., macro_recall: _Optional[float] = ..., temperature: _Optional[float] = ..., thresholds: _Optional[_Mapping[str, float]] = ..., create_time: _Optional[str] = ..., provenance: _Optional[_Union[_common_pb2.Provenance, _Mapping]] = ...) -> None: ...
 
 class ClassifierSpec(_message.Message):
-    __slots__ = ("backbone", "image_size", "tuning", "head", "weights", "detail")
-    class Backbone(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
-        __slots__ = ()
-        BACKBONE_UNSPECIFIED: _ClassVar[ClassifierSpec.Backbone]
-        BACKBONE_SMALL_CNN: _ClassVar[ClassifierSpec.Backbone]
-        BACKBONE_EFFICIENTNET_LITE0: _ClassVar[ClassifierSpec.Backbone]
-        BACKBONE_VGG19: _ClassVar[ClassifierSpec.Backbone]
-        BACKBONE_MOBILENET_V2: _ClassVar[ClassifierSpec.Backbone]
-    BACKBONE_UNSPECIFIED: ClassifierSpec.Backbone
-    BACKBONE_SMALL_CNN: ClassifierSpec.Backbone
-    BACKBONE_EFFICIENTNET_LITE0: ClassifierSpec.Backbone
-    BACKBONE_VGG19: ClassifierSpec.Backbone
-    BACKBONE_MOBILENET_V2: ClassifierSpec.Backbone
+    __slots__ = ("backbone", "image_size", "tuning", "head", "weights", "pre_resize")
     class Tuning(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         TUNING_UNSPECIFIED: _ClassVar[ClassifierSpec.Tuning]
@@ -92,14 +80,14 @@ class ClassifierSpec(_message.Message):
     TUNING_FIELD_NUMBER: _ClassVar[int]
     HEAD_FIELD_NUMBER: _ClassVar[int]
     WEIGHTS_FIELD_NUMBER: _ClassVar[int]
-    DETAIL_FIELD_NUMBER: _ClassVar[int]
-    backbone: ClassifierSpec.Backbone
+    PRE_RESIZE_FIELD_NUMBER: _ClassVar[int]
+    backbone: str
     image_size: int
     tuning: ClassifierSpec.Tuning
     head: ClassifierSpec.Head
     weights: str
-    detail: int
-    def __init__(self, backbone: _Optional[_Union[ClassifierSpec.Backbone, str]] = ..., image_size: _Optional[int] = ..., tuning: _Optional[_Union[ClassifierSpec.Tuning, str]] = ..., head: _Optional[_Union[ClassifierSpec.Head, str]] = ..., weights: _Optional[str] = ..., detail: _Optional[int] = ...) -> None: ...
+    pre_resize: int
+    def __init__(self, backbone: _Optional[str] = ..., image_size: _Optional[int] = ..., tuning: _Optional[_Union[ClassifierSpec.Tuning, str]] = ..., head: _Optional[_Union[ClassifierSpec.Head, str]] = ..., weights: _Optional[str] = ..., pre_resize: _Optional[int] = ...) -> None: ...
 
 class TrainingOptions(_message.Message):
     __slots__ = ("precision", "decay", "class_weights", "augment")

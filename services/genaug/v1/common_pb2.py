@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16genaug/v1/common.proto\x12\tgenaug.v1\"\xa4\x01\n\x08Progress\x12\x0c\n\x04step\x18\x01 \x01(\t\x12\x0c\n\x04\x64one\x18\x02 \x01(\x03\x12\r\n\x05total\x18\x03 \x01(\x03\x12\x0c\n\x04unit\x18\x04 \x01(\t\x12\x14\n\x0cseconds_left\x18\x05 \x01(\x01\x12\r\n\x05\x61side\x18\x06 \x01(\t\x12\r\n\x05steps\x18\x07 \x01(\x03\x12\x13\n\x0bsteps_total\x18\x08 \x01(\x03\x12\x16\n\x0equeue_position\x18\t \x01(\x03\"/\n\nClassCount\x12\x12\n\nclass_name\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\x03\"\x19\n\tFileFrame\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\"\xbb\x01\n\nProvenance\x12\x0e\n\x06recipe\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\t\x12\x37\n\tlibraries\x18\x04 \x03(\x0b\x32$.genaug.v1.Provenance.LibrariesEntry\x12\x0f\n\x07seconds\x18\x05 \x01(\x01\x1a\x30\n\x0eLibrariesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\'\n\x0bInlineImage\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"-\n\nItemStatus\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"\xcd\x01\n\rTransformSpec\x12\x1c\n\x0fhorizontal_flip\x18\x01 \x01(\x08H\x00\x88\x01\x01\x12\x1b\n\x0erotate_degrees\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x12\n\x05shift\x18\x03 \x01(\x01H\x02\x88\x01\x01\x12\x12\n\x05scale\x18\x04 \x01(\x01H\x03\x88\x01\x01\x12\x13\n\x06\x63olour\x18\x05 \x01(\x01H\x04\x88\x01\x01\x42\x12\n\x10_horizontal_flipB\x11\n\x0f_rotate_degreesB\x08\n\x06_shiftB\x08\n\x06_scaleB\t\n\x07_colour*i\n\tPrecision\x12\x19\n\x15PRECISION_UNSPECIFIED\x10\x00\x12\x15\n\x11PRECISION_FLOAT32\x10\x01\x12\x16\n\x12PRECISION_BFLOAT16\x10\x02\x12\x12\n\x0ePRECISION_INT8\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16genaug/v1/common.proto\x12\tgenaug.v1\"\xa3\x01\n\x08Progress\x12\x0c\n\x04step\x18\x01 \x01(\t\x12\x0c\n\x04\x64one\x18\x02 \x01(\x03\x12\r\n\x05total\x18\x03 \x01(\x03\x12\x0c\n\x04unit\x18\x04 \x01(\t\x12\x14\n\x0cseconds_left\x18\x05 \x01(\x01\x12\x0c\n\x04note\x18\x06 \x01(\t\x12\r\n\x05steps\x18\x07 \x01(\x03\x12\x13\n\x0bsteps_total\x18\x08 \x01(\x03\x12\x16\n\x0equeue_position\x18\t \x01(\x03\"/\n\nClassCount\x12\x12\n\nclass_name\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\x03\"\x19\n\tFileFrame\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\"\xbb\x01\n\nProvenance\x12\x0e\n\x06recipe\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\t\x12\x37\n\tlibraries\x18\x04 \x03(\x0b\x32$.genaug.v1.Provenance.LibrariesEntry\x12\x0f\n\x07seconds\x18\x05 \x01(\x01\x1a\x30\n\x0eLibrariesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\'\n\x0bInlineImage\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"-\n\nItemStatus\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"\xcb\x01\n\rTransformSpec\x12\x1c\n\x0fhorizontal_flip\x18\x01 \x01(\x08H\x00\x88\x01\x01\x12\x1b\n\x0erotate_degrees\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x12\n\x05shift\x18\x03 \x01(\x01H\x02\x88\x01\x01\x12\x12\n\x05scale\x18\x04 \x01(\x01H\x03\x88\x01\x01\x12\x12\n\x05\x63olor\x18\x05 \x01(\x01H\x04\x88\x01\x01\x42\x12\n\x10_horizontal_flipB\x11\n\x0f_rotate_degreesB\x08\n\x06_shiftB\x08\n\x06_scaleB\x08\n\x06_color*i\n\tPrecision\x12\x19\n\x15PRECISION_UNSPECIFIED\x10\x00\x12\x15\n\x11PRECISION_FLOAT32\x10\x01\x12\x16\n\x12PRECISION_BFLOAT16\x10\x02\x12\x12\n\x0ePRECISION_INT8\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,22 +33,22 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_PROVENANCE_LIBRARIESENTRY']._loaded_options = None
   _globals['_PROVENANCE_LIBRARIESENTRY']._serialized_options = b'8\001'
-  _globals['_PRECISION']._serialized_start=766
-  _globals['_PRECISION']._serialized_end=871
+  _globals['_PRECISION']._serialized_start=763
+  _globals['_PRECISION']._serialized_end=868
   _globals['_PROGRESS']._serialized_start=38
-  _globals['_PROGRESS']._serialized_end=202
-  _globals['_CLASSCOUNT']._serialized_start=204
-  _globals['_CLASSCOUNT']._serialized_end=251
-  _globals['_FILEFRAME']._serialized_start=253
-  _globals['_FILEFRAME']._serialized_end=278
-  _globals['_PROVENANCE']._serialized_start=281
-  _globals['_PROVENANCE']._serialized_end=468
-  _globals['_PROVENANCE_LIBRARIESENTRY']._serialized_start=420
-  _globals['_PROVENANCE_LIBRARIESENTRY']._serialized_end=468
-  _globals['_INLINEIMAGE']._serialized_start=470
-  _globals['_INLINEIMAGE']._serialized_end=509
-  _globals['_ITEMSTATUS']._serialized_start=511
-  _globals['_ITEMSTATUS']._serialized_end=556
-  _globals['_TRANSFORMSPEC']._serialized_start=559
-  _globals['_TRANSFORMSPEC']._serialized_end=764
+  _globals['_PROGRESS']._serialized_end=201
+  _globals['_CLASSCOUNT']._serialized_start=203
+  _globals['_CLASSCOUNT']._serialized_end=250
+  _globals['_FILEFRAME']._serialized_start=252
+  _globals['_FILEFRAME']._serialized_end=277
+  _globals['_PROVENANCE']._serialized_start=280
+  _globals['_PROVENANCE']._serialized_end=467
+  _globals['_PROVENANCE_LIBRARIESENTRY']._serialized_start=419
+  _globals['_PROVENANCE_LIBRARIESENTRY']._serialized_end=467
+  _globals['_INLINEIMAGE']._serialized_start=469
+  _globals['_INLINEIMAGE']._serialized_end=508
+  _globals['_ITEMSTATUS']._serialized_start=510
+  _globals['_ITEMSTATUS']._serialized_end=555
+  _globals['_TRANSFORMSPEC']._serialized_start=558
+  _globals['_TRANSFORMSPEC']._serialized_end=761
 # @@protoc_insertion_point(module_scope)

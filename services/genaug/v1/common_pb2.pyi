@@ -19,13 +19,13 @@ PRECISION_BFLOAT16: Precision
 PRECISION_INT8: Precision
 
 class Progress(_message.Message):
-    __slots__ = ("step", "done", "total", "unit", "seconds_left", "aside", "steps", "steps_total", "queue_position")
+    __slots__ = ("step", "done", "total", "unit", "seconds_left", "note", "steps", "steps_total", "queue_position")
     STEP_FIELD_NUMBER: _ClassVar[int]
     DONE_FIELD_NUMBER: _ClassVar[int]
     TOTAL_FIELD_NUMBER: _ClassVar[int]
     UNIT_FIELD_NUMBER: _ClassVar[int]
     SECONDS_LEFT_FIELD_NUMBER: _ClassVar[int]
-    ASIDE_FIELD_NUMBER: _ClassVar[int]
+    NOTE_FIELD_NUMBER: _ClassVar[int]
     STEPS_FIELD_NUMBER: _ClassVar[int]
     STEPS_TOTAL_FIELD_NUMBER: _ClassVar[int]
     QUEUE_POSITION_FIELD_NUMBER: _ClassVar[int]
@@ -34,11 +34,11 @@ class Progress(_message.Message):
     total: int
     unit: str
     seconds_left: float
-    aside: str
+    note: str
     steps: int
     steps_total: int
     queue_position: int
-    def __init__(self, step: _Optional[str] = ..., done: _Optional[int] = ..., total: _Optional[int] = ..., unit: _Optional[str] = ..., seconds_left: _Optional[float] = ..., aside: _Optional[str] = ..., steps: _Optional[int] = ..., steps_total: _Optional[int] = ..., queue_position: _Optional[int] = ...) -> None: ...
+    def __init__(self, step: _Optional[str] = ..., done: _Optional[int] = ..., total: _Optional[int] = ..., unit: _Optional[str] = ..., seconds_left: _Optional[float] = ..., note: _Optional[str] = ..., steps: _Optional[int] = ..., steps_total: _Optional[int] = ..., queue_position: _Optional[int] = ...) -> None: ...
 
 class ClassCount(_message.Message):
     __slots__ = ("class_name", "count")
@@ -92,15 +92,15 @@ class ItemStatus(_message.Message):
     def __init__(self, reason: _Optional[str] = ..., message: _Optional[str] = ...) -> None: ...
 
 class TransformSpec(_message.Message):
-    __slots__ = ("horizontal_flip", "rotate_degrees", "shift", "scale", "colour")
+    __slots__ = ("horizontal_flip", "rotate_degrees", "shift", "scale", "color")
     HORIZONTAL_FLIP_FIELD_NUMBER: _ClassVar[int]
     ROTATE_DEGREES_FIELD_NUMBER: _ClassVar[int]
     SHIFT_FIELD_NUMBER: _ClassVar[int]
     SCALE_FIELD_NUMBER: _ClassVar[int]
-    COLOUR_FIELD_NUMBER: _ClassVar[int]
+    COLOR_FIELD_NUMBER: _ClassVar[int]
     horizontal_flip: bool
     rotate_degrees: float
     shift: float
     scale: float
-    colour: float
-    def __init__(self, horizontal_flip: _Optional[bool] = ..., rotate_degrees: _Optional[float] = ..., shift: _Optional[float] = ..., scale: _Optional[float] = ..., colour: _Optional[float] = ...) -> None: ...
+    color: float
+    def __init__(self, horizontal_flip: _Optional[bool] = ..., rotate_degrees: _Optional[float] = ..., shift: _Optional[float] = ..., scale: _Optional[float] = ..., color: _Optional[float] = ...) -> None: ...

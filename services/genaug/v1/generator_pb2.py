@@ -23,11 +23,11 @@ _sym_db = _symbol_database.Default()
 
 
 from genaug.v1 import common_pb2 as genaug_dot_v1_dot_common__pb2
-from genaug.v1 import run_pb2 as genaug_dot_v1_dot_run__pb2
+from genaug.v1 import generator_spec_pb2 as genaug_dot_v1_dot_generator__spec__pb2
 from genaug.v1 import sampler_pb2 as genaug_dot_v1_dot_sampler__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19genaug/v1/generator.proto\x12\tgenaug.v1\x1a\x16genaug/v1/common.proto\x1a\x13genaug/v1/run.proto\x1a\x17genaug/v1/sampler.proto\"\x95\x06\n\tGenerator\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x63lasses\x18\x02 \x03(\t\x12&\n\x04spec\x18\x03 \x01(\x0b\x32\x18.genaug.v1.GeneratorSpec\x12\x17\n\x0f\x64\x61taset_version\x18\x04 \x01(\t\x12\'\n\x08training\x18\x05 \x03(\x0b\x32\x15.genaug.v1.ClassCount\x12\x12\n\nimage_size\x18\x06 \x01(\x05\x12\x10\n\x08\x63hannels\x18\x07 \x01(\x05\x12\x0e\n\x06losses\x18\x08 \x03(\x01\x12\x13\n\x0b\x63reate_time\x18\t \x01(\t\x12)\n\nprovenance\x18\n \x01(\x0b\x32\x15.genaug.v1.Provenance\x12\x17\n\x0fheld_out_losses\x18\x0b \x03(\x01\x12\'\n\x08held_out\x18\x0c \x03(\x0b\x32\x15.genaug.v1.ClassCount\x12\x35\n\x0csample_grids\x18\r \x03(\x0b\x32\x1f.genaug.v1.Generator.SampleGrid\x12\x1a\n\x12\x61utoencoder_sha256\x18\x0e \x01(\t\x12\x0c\n\x04\x62\x61se\x18\x0f \x01(\t\x12\x34\n\x08\x63\x61ptions\x18\x10 \x03(\x0b\x32\".genaug.v1.Generator.CaptionsEntry\x12\x0f\n\x07prompts\x18\x11 \x01(\t\x12\x37\n\x0b\x63losenesses\x18\x12 \x03(\x0b\x32\".genaug.v1.Generator.GridCloseness\x12\x12\n\nstopped_at\x18\x13 \x01(\x05\x12\x16\n\x0eweights_sha256\x18\x14 \x01(\t\x1a/\n\rCaptionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a,\n\nSampleGrid\x12\x0e\n\x06update\x18\x01 \x01(\x05\x12\x0e\n\x06object\x18\x02 \x01(\t\x1a[\n\rGridCloseness\x12\x0e\n\x06update\x18\x01 \x01(\x05\x12\x0e\n\x06median\x18\x02 \x01(\x01\x12\x16\n\x0enatural_median\x18\x03 \x01(\x01\x12\x12\n\nremembered\x18\x04 \x01(\x01\"\xae\x02\n\x07Receipt\x12\x11\n\tgenerator\x18\x01 \x01(\t\x12\x12\n\nclass_name\x18\x02 \x01(\t\x12\x0c\n\x04seed\x18\x03 \x01(\x03\x12\r\n\x05index\x18\x04 \x01(\x03\x12+\n\x07sampler\x18\x05 \x01(\x0b\x32\x1a.genaug.v1.SamplerSettings\x12\x0e\n\x06\x62ucket\x18\x06 \x01(\x05\x12\x14\n\x0cpixel_sha256\x18\x07 \x01(\t\x12\x12\n\nparent_ids\x18\x08 \x03(\t\x12\x0c\n\x04\x64raw\x18\t \x01(\t\x12\x0e\n\x06prompt\x18\n \x01(\t\x12\x0c\n\x04\x62\x61se\x18\x0b \x01(\t\x12\x16\n\x0eweights_sha256\x18\x0c \x01(\t\x12\x12\n\nimage_size\x18\r \x01(\x05\x12\x10\n\x08revision\x18\x0e \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x0f \x01(\t\"\x85\x01\n\x05\x42\x61tch\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08manifest\x18\x02 \x01(\t\x12%\n\x06\x63ounts\x18\x03 \x03(\x0b\x32\x15.genaug.v1.ClassCount\x12\r\n\x05\x64rawn\x18\x04 \x01(\x03\x12&\n\x08rejected\x18\x05 \x03(\x0b\x32\x14.genaug.v1.Rejection\"\xd1\x01\n\tRejection\x12\x12\n\nclass_name\x18\x01 \x01(\t\x12+\n\x06reason\x18\x02 \x01(\x0e\x32\x1b.genaug.v1.Rejection.Reason\x12\r\n\x05\x63ount\x18\x03 \x01(\x03\"t\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x15\n\x11REASON_NOT_FINITE\x10\x01\x12\x13\n\x0fREASON_CONSTANT\x10\x02\x12\x10\n\x0cREASON_BLACK\x10\x03\x12\x14\n\x10REASON_DUPLICATE\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19genaug/v1/generator.proto\x12\tgenaug.v1\x1a\x16genaug/v1/common.proto\x1a\x1egenaug/v1/generator_spec.proto\x1a\x17genaug/v1/sampler.proto\"\x94\x06\n\tGenerator\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x63lasses\x18\x02 \x03(\t\x12&\n\x04spec\x18\x03 \x01(\x0b\x32\x18.genaug.v1.GeneratorSpec\x12\x17\n\x0f\x64\x61taset_version\x18\x04 \x01(\t\x12\'\n\x08training\x18\x05 \x03(\x0b\x32\x15.genaug.v1.ClassCount\x12\x12\n\nimage_size\x18\x06 \x01(\x05\x12\x10\n\x08\x63hannels\x18\x07 \x01(\x05\x12\x0e\n\x06losses\x18\x08 \x03(\x01\x12\x13\n\x0b\x63reate_time\x18\t \x01(\t\x12)\n\nprovenance\x18\n \x01(\x0b\x32\x15.genaug.v1.Provenance\x12\x17\n\x0fheld_out_losses\x18\x0b \x03(\x01\x12\'\n\x08held_out\x18\x0c \x03(\x0b\x32\x15.genaug.v1.ClassCount\x12\x35\n\x0csample_grids\x18\r \x03(\x0b\x32\x1f.genaug.v1.Generator.SampleGrid\x12\x1a\n\x12\x61utoencoder_sha256\x18\x0e \x01(\t\x12\x0c\n\x04\x62\x61se\x18\x0f \x01(\t\x12\x34\n\x08\x63\x61ptions\x18\x10 \x03(\x0b\x32\".genaug.v1.Generator.CaptionsEntry\x12\x0f\n\x07prompts\x18\x11 \x01(\t\x12\x37\n\x0b\x63losenesses\x18\x12 \x03(\x0b\x32\".genaug.v1.Generator.GridCloseness\x12\x12\n\nstopped_at\x18\x13 \x01(\x05\x12\x16\n\x0eweights_sha256\x18\x14 \x01(\t\x1a/\n\rCaptionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a,\n\nSampleGrid\x12\x0e\n\x06update\x18\x01 \x01(\x05\x12\x0e\n\x06object\x18\x02 \x01(\t\x1aZ\n\rGridCloseness\x12\x0e\n\x06update\x18\x01 \x01(\x05\x12\x0e\n\x06median\x18\x02 \x01(\x01\x12\x16\n\x0enatural_median\x18\x03 \x01(\x01\x12\x11\n\tmemorized\x18\x04 \x01(\x01\"\xae\x02\n\x07Receipt\x12\x11\n\tgenerator\x18\x01 \x01(\t\x12\x12\n\nclass_name\x18\x02 \x01(\t\x12\x0c\n\x04seed\x18\x03 \x01(\x03\x12\r\n\x05index\x18\x04 \x01(\x03\x12+\n\x07sampler\x18\x05 \x01(\x0b\x32\x1a.genaug.v1.SamplerSettings\x12\x0e\n\x06\x62ucket\x18\x06 \x01(\x05\x12\x14\n\x0cpixel_sha256\x18\x07 \x01(\t\x12\x12\n\nparent_ids\x18\x08 \x03(\t\x12\x0c\n\x04\x64raw\x18\t \x01(\t\x12\x0e\n\x06prompt\x18\n \x01(\t\x12\x0c\n\x04\x62\x61se\x18\x0b \x01(\t\x12\x16\n\x0eweights_sha256\x18\x0c \x01(\t\x12\x12\n\nimage_size\x18\r \x01(\x05\x12\x10\n\x08revision\x18\x0e \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x0f \x01(\t\"\x85\x01\n\x05\x42\x61tch\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08manifest\x18\x02 \x01(\t\x12%\n\x06\x63ounts\x18\x03 \x03(\x0b\x32\x15.genaug.v1.ClassCount\x12\r\n\x05\x64rawn\x18\x04 \x01(\x03\x12&\n\x08rejected\x18\x05 \x03(\x0b\x32\x14.genaug.v1.Rejection\"\xd1\x01\n\tRejection\x12\x12\n\nclass_name\x18\x01 \x01(\t\x12+\n\x06reason\x18\x02 \x01(\x0e\x32\x1b.genaug.v1.Rejection.Reason\x12\r\n\x05\x63ount\x18\x03 \x01(\x03\"t\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x15\n\x11REASON_NOT_FINITE\x10\x01\x12\x13\n\x0fREASON_CONSTANT\x10\x02\x12\x10\n\x0cREASON_BLACK\x10\x03\x12\x14\n\x10REASON_DUPLICATE\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,20 +36,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_GENERATOR_CAPTIONSENTRY']._loaded_options = None
   _globals['_GENERATOR_CAPTIONSENTRY']._serialized_options = b'8\001'
-  _globals['_GENERATOR']._serialized_start=111
-  _globals['_GENERATOR']._serialized_end=900
-  _globals['_GENERATOR_CAPTIONSENTRY']._serialized_start=714
-  _globals['_GENERATOR_CAPTIONSENTRY']._serialized_end=761
-  _globals['_GENERATOR_SAMPLEGRID']._serialized_start=763
-  _globals['_GENERATOR_SAMPLEGRID']._serialized_end=807
-  _globals['_GENERATOR_GRIDCLOSENESS']._serialized_start=809
-  _globals['_GENERATOR_GRIDCLOSENESS']._serialized_end=900
-  _globals['_RECEIPT']._serialized_start=903
-  _globals['_RECEIPT']._serialized_end=1205
-  _globals['_BATCH']._serialized_start=1208
-  _globals['_BATCH']._serialized_end=1341
-  _globals['_REJECTION']._serialized_start=1344
-  _globals['_REJECTION']._serialized_end=1553
-  _globals['_REJECTION_REASON']._serialized_start=1437
-  _globals['_REJECTION_REASON']._serialized_end=1553
+  _globals['_GENERATOR']._serialized_start=122
+  _globals['_GENERATOR']._serialized_end=910
+  _globals['_GENERATOR_CAPTIONSENTRY']._serialized_start=725
+  _globals['_GENERATOR_CAPTIONSENTRY']._serialized_end=772
+  _globals['_GENERATOR_SAMPLEGRID']._serialized_start=774
+  _globals['_GENERATOR_SAMPLEGRID']._serialized_end=818
+  _globals['_GENERATOR_GRIDCLOSENESS']._serialized_start=820
+  _globals['_GENERATOR_GRIDCLOSENESS']._serialized_end=910
+  _globals['_RECEIPT']._serialized_start=913
+  _globals['_RECEIPT']._serialized_end=1215
+  _globals['_BATCH']._serialized_start=1218
+  _globals['_BATCH']._serialized_end=1351
+  _globals['_REJECTION']._serialized_start=1354
+  _globals['_REJECTION']._serialized_end=1563
+  _globals['_REJECTION_REASON']._serialized_start=1447
+  _globals['_REJECTION_REASON']._serialized_end=1563
 # @@protoc_insertion_point(module_scope)

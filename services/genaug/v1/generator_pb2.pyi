@@ -1,5 +1,5 @@
 from genaug.v1 import common_pb2 as _common_pb2
-from genaug.v1 import run_pb2 as _run_pb2
+from genaug.v1 import generator_spec_pb2 as _generator_spec_pb2
 from genaug.v1 import sampler_pb2 as _sampler_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -27,16 +27,16 @@ class Generator(_message.Message):
         object: str
         def __init__(self, update: _Optional[int] = ..., object: _Optional[str] = ...) -> None: ...
     class GridCloseness(_message.Message):
-        __slots__ = ("update", "median", "natural_median", "remembered")
+        __slots__ = ("update", "median", "natural_median", "memorized")
         UPDATE_FIELD_NUMBER: _ClassVar[int]
         MEDIAN_FIELD_NUMBER: _ClassVar[int]
         NATURAL_MEDIAN_FIELD_NUMBER: _ClassVar[int]
-        REMEMBERED_FIELD_NUMBER: _ClassVar[int]
+        MEMORIZED_FIELD_NUMBER: _ClassVar[int]
         update: int
         median: float
         natural_median: float
-        remembered: float
-        def __init__(self, update: _Optional[int] = ..., median: _Optional[float] = ..., natural_median: _Optional[float] = ..., remembered: _Optional[float] = ...) -> None: ...
+        memorized: float
+        def __init__(self, update: _Optional[int] = ..., median: _Optional[float] = ..., natural_median: _Optional[float] = ..., memorized: _Optional[float] = ...) -> None: ...
     NAME_FIELD_NUMBER: _ClassVar[int]
     CLASSES_FIELD_NUMBER: _ClassVar[int]
     SPEC_FIELD_NUMBER: _ClassVar[int]
@@ -59,7 +59,7 @@ class Generator(_message.Message):
     WEIGHTS_SHA256_FIELD_NUMBER: _ClassVar[int]
     name: str
     classes: _containers.RepeatedScalarFieldContainer[str]
-    spec: _run_pb2.GeneratorSpec
+    spec: _generator_spec_pb2.GeneratorSpec
     dataset_version: str
     training: _containers.RepeatedCompositeFieldContainer[_common_pb2.ClassCount]
     image_size: int
@@ -77,7 +77,7 @@ class Generator(_message.Message):
     closenesses: _containers.RepeatedCompositeFieldContainer[Generator.GridCloseness]
     stopped_at: int
     weights_sha256: str
-    def __init__(self, name: _Optional[str] = ..., classes: _Optional[_Iterable[str]] = ..., spec: _Optional[_Union[_run_pb2.GeneratorSpec, _Mapping]] = ..., dataset_version: _Optional[str] = ..., training: _Optional[_Iterable[_Union[_common_pb2.ClassCount, _Mapping]]] = ..., image_size: _Optional[int] = ..., channels: _Optional[int] = ..., losses: _Optional[_Iterable[float]] = ..., create_time: _Optional[str] = ..., provenance: _Optional[_Union[_common_pb2.Provenance, _Mapping]] = ..., held_out_losses: _Optional[_Iterable[float]] = ..., held_out: _Optional[_Iterable[_Union[_common_pb2.ClassCount, _Mapping]]] = ..., sample_grids: _Optional[_Iterable[_Union[Generator.SampleGrid, _Mapping]]] = ..., autoencoder_sha256: _Optional[str] = ..., base: _Optional[str] = ..., captions: _Optional[_Mapping[str, str]] = ..., prompts: _Optional[str] = ..., closenesses: _Optional[_Iterable[_Union[Generator.GridCloseness, _Mapping]]] = ..., stopped_at: _Optional[int] = ..., weights_sha256: _Optional[str] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., classes: _Optional[_Iterable[str]] = ..., spec: _Optional[_Union[_generator_spec_pb2.GeneratorSpec, _Mapping]] = ..., dataset_version: _Optional[str] = ..., training: _Optional[_Iterable[_Union[_common_pb2.ClassCount, _Mapping]]] = ..., image_size: _Optional[int] = ..., channels: _Optional[int] = ..., losses: _Optional[_Iterable[float]] = ..., create_time: _Optional[str] = ..., provenance: _Optional[_Union[_common_pb2.Provenance, _Mapping]] = ..., held_out_losses: _Optional[_Iterable[float]] = ..., held_out: _Optional[_Iterable[_Union[_common_pb2.ClassCount, _Mapping]]] = ..., sample_grids: _Optional[_Iterable[_Union[Generator.SampleGrid, _Mapping]]] = ..., autoencoder_sha256: _Optional[str] = ..., base: _Optional[str] = ..., captions: _Optional[_Mapping[str, str]] = ..., prompts: _Optional[str] = ..., closenesses: _Optional[_Iterable[_Union[Generator.GridCloseness, _Mapping]]] = ..., stopped_at: _Optional[int] = ..., weights_sha256: _Optional[str] = ...) -> None: ...
 
 class Receipt(_message.Message):
     __slots__ = ("generator", "class_name", "seed", "index", "sampler", "bucket", "pixel_sha256", "parent_ids", "draw", "prompt", "base", "weights_sha256", "image_size", "revision", "device")

@@ -2,6 +2,7 @@ from genaug.v1 import classifier_pb2 as _classifier_pb2
 from genaug.v1 import common_pb2 as _common_pb2
 from genaug.v1 import dataset_pb2 as _dataset_pb2
 from genaug.v1 import evaluation_pb2 as _evaluation_pb2
+from genaug.v1 import generator_spec_pb2 as _generator_spec_pb2
 from genaug.v1 import sampler_pb2 as _sampler_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -13,7 +14,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class RunSpec(_message.Message):
-    __slots__ = ("name", "dataset", "classes", "multi_disease", "generator", "generation", "labeling", "selection", "scenarios", "evaluation")
+    __slots__ = ("name", "dataset", "classes", "multi_disease", "generator", "generation", "labeling", "selection", "scenarios", "evaluation", "transforms")
     NAME_FIELD_NUMBER: _ClassVar[int]
     DATASET_FIELD_NUMBER: _ClassVar[int]
     IMPORT_FIELD_NUMBER: _ClassVar[int]
@@ -25,17 +26,19 @@ class RunSpec(_message.Message):
     SELECTION_FIELD_NUMBER: _ClassVar[int]
     SCENARIOS_FIELD_NUMBER: _ClassVar[int]
     EVALUATION_FIELD_NUMBER: _ClassVar[int]
+    TRANSFORMS_FIELD_NUMBER: _ClassVar[int]
     name: str
     dataset: str
     classes: _containers.RepeatedScalarFieldContainer[str]
     multi_disease: _dataset_pb2.View.MultiDisease
-    generator: GeneratorSpec
+    generator: _generator_spec_pb2.GeneratorSpec
     generation: GenerationSpec
     labeling: LabelingSpec
     selection: SelectionSpec
     scenarios: _containers.RepeatedCompositeFieldContainer[Scenario]
     evaluation: _evaluation_pb2.EvaluationSettings
-    def __init__(self, name: _Optional[str] = ..., dataset: _Optional[str] = ..., classes: _Optional[_Iterable[str]] = ..., multi_disease: _Optional[_Union[_dataset_pb2.View.MultiDisease, str]] = ..., generator: _Optional[_Union[GeneratorSpec, _Mapping]] = ..., generation: _Optional[_Union[GenerationSpec, _Mapping]] = ..., labeling: _Optional[_Union[LabelingSpec, _Mapping]] = ..., selection: _Optional[_Union[SelectionSpec, _Mapping]] = ..., scenarios: _Optional[_Iterable[_Union[Scenario, _Mapping]]] = ..., evaluation: _Optional[_Union[_evaluation_pb2.EvaluationSettings, _Mapping]] = ..., **kwargs) -> None: ...
+    transforms: _common_pb2.TransformSpec
+    def __init__(self, name: _Optional[str] = ..., dataset: _Optional[str] = ..., classes: _Optional[_Iterable[str]] = ..., multi_disease: _Optional[_Union[_dataset_pb2.View.MultiDisease, str]] = ..., generator: _Optional[_Union[_generator_spec_pb2.GeneratorSpec, _Mapping]] = ..., generation: _Optional[_Union[GenerationSpec, _Mapping]] = ..., labeling: _Optional[_Union[LabelingSpec, _Mapping]] = ..., selection: _Optional[_Union[SelectionSpec, _Mapping]] = ..., scenarios: _Optional[_Iterable[_Union[Scenario, _Mapping]]] = ..., evaluation: _Optional[_Union[_evaluation_pb2.EvaluationSettings, _Mapping]] = ..., transforms: _Optional[_Union[_common_pb2.TransformSpec, _Mapping]] = ..., **kwargs) -> None: ...
 
 class ImportSpec(_message.Message):
     __slots__ = ("format", "images", "csv", "split", "folds", "seed", "keep", "subject_regex", "filename_column", "class_column", "subject_column", "split_column")
@@ -71,165 +74,6 @@ class ImportSpec(_message.Message):
     subject_column: str
     split_column: str
     def __init__(self, format: _Optional[str] = ..., images: _Optional[str] = ..., csv: _Optional[str] = ..., split: _Optional[_Iterable[float]] = ..., folds: _Optional[int] = ..., seed: _Optional[int] = ..., keep: _Optional[_Mapping[str, int]] = ..., subject_regex: _Optional[str] = ..., filename_column: _Optional[str] = ..., class_column: _Optional[str] = ..., subject_column: _Optional[str] = ..., split_column: _Optional[str] = ...) -> None: ...
-
-class GeneratorSpec(_message.Message):
-    __slots__ = ("kind", "image_size", "train_steps", "batch_size", "learning_rate", "base_channels", "seed", "transforms", "prediction", "ema_decay", "horizontal_flip", "precision", "patch_size", "held_out", "sample_grids", "autoencoder", "base", "method", "preset", "prompts", "captions", "compared_prompts", "weights", "lora", "text_encoder", "dreambooth", "accumulation", "gradient_checkpointing", "min_snr", "eight_bit_adam", "decay", "memorised", "keep_latents")
-    class Method(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
-        __slots__ = ()
-        METHOD_UNSPECIFIED: _ClassVar[GeneratorSpec.Method]
-        METHOD_LORA: _ClassVar[GeneratorSpec.Method]
-        METHOD_DREAMBOOTH: _ClassVar[GeneratorSpec.Method]
-    METHOD_UNSPECIFIED: GeneratorSpec.Method
-    METHOD_LORA: GeneratorSpec.Method
-    METHOD_DREAMBOOTH: GeneratorSpec.Method
-    class Preset(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
-        __slots__ = ()
-        PRESET_UNSPECIFIED: _ClassVar[GeneratorSpec.Preset]
-        PRESET_PUBLISHED: _ClassVar[GeneratorSpec.Preset]
-    PRESET_UNSPECIFIED: GeneratorSpec.Preset
-    PRESET_PUBLISHED: GeneratorSpec.Preset
-    class Weights(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
-        __slots__ = ()
-        WEIGHTS_UNSPECIFIED: _ClassVar[GeneratorSpec.Weights]
-        WEIGHTS_ADAPTER: _ClassVar[GeneratorSpec.Weights]
-        WEIGHTS_ALL: _ClassVar[GeneratorSpec.Weights]
-    WEIGHTS_UNSPECIFIED: GeneratorSpec.Weights
-    WEIGHTS_ADAPTER: GeneratorSpec.Weights
-    WEIGHTS_ALL: GeneratorSpec.Weights
-    class Decay(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
-        __slots__ = ()
-        DECAY_UNSPECIFIED: _ClassVar[GeneratorSpec.Decay]
-        DECAY_COSINE: _ClassVar[GeneratorSpec.Decay]
-        DECAY_CONSTANT: _ClassVar[GeneratorSpec.Decay]
-    DECAY_UNSPECIFIED: GeneratorSpec.Decay
-    DECAY_COSINE: GeneratorSpec.Decay
-    DECAY_CONSTANT: GeneratorSpec.Decay
-    class Prediction(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
-        __slots__ = ()
-        PREDICTION_UNSPECIFIED: _ClassVar[GeneratorSpec.Prediction]
-        PREDICTION_V: _ClassVar[GeneratorSpec.Prediction]
-        PREDICTION_EPSILON: _ClassVar[GeneratorSpec.Prediction]
-        PREDICTION_IMAGE: _ClassVar[GeneratorSpec.Prediction]
-    PREDICTION_UNSPECIFIED: GeneratorSpec.Prediction
-    PREDICTION_V: GeneratorSpec.Prediction
-    PREDICTION_EPSILON: GeneratorSpec.Prediction
-    PREDICTION_IMAGE: GeneratorSpec.Prediction
-    class Precision(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
-        __slots__ = ()
-        PRECISION_UNSPECIFIED: _ClassVar[GeneratorSpec.Precision]
-        PRECISION_FLOAT32: _ClassVar[GeneratorSpec.Precision]
-        PRECISION_BFLOAT16: _ClassVar[GeneratorSpec.Precision]
-    PRECISION_UNSPECIFIED: GeneratorSpec.Precision
-    PRECISION_FLOAT32: GeneratorSpec.Precision
-    PRECISION_BFLOAT16: GeneratorSpec.Precision
-    class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
-        __slots__ = ()
-        KIND_UNSPECIFIED: _ClassVar[GeneratorSpec.Kind]
-        KIND_CLASS_CONDITIONAL: _ClassVar[GeneratorSpec.Kind]
-        KIND_TRANSFORMS: _ClassVar[GeneratorSpec.Kind]
-        KIND_STABLE_DIFFUSION: _ClassVar[GeneratorSpec.Kind]
-    KIND_UNSPECIFIED: GeneratorSpec.Kind
-    KIND_CLASS_CONDITIONAL: GeneratorSpec.Kind
-    KIND_TRANSFORMS: GeneratorSpec.Kind
-    KIND_STABLE_DIFFUSION: GeneratorSpec.Kind
-    class CaptionsEntry(_message.Message):
-        __slots__ = ("key", "value")
-        KEY_FIELD_NUMBER: _ClassVar[int]
-        VALUE_FIELD_NUMBER: _ClassVar[int]
-        key: str
-        value: str
-        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
-    KIND_FIELD_NUMBER: _ClassVar[int]
-    IMAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
-    TRAIN_STEPS_FIELD_NUMBER: _ClassVar[int]
-    BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
-    LEARNING_RATE_FIELD_NUMBER: _ClassVar[int]
-    BASE_CHANNELS_FIELD_NUMBER: _ClassVar[int]
-    SEED_FIELD_NUMBER: _ClassVar[int]
-    TRANSFORMS_FIELD_NUMBER: _ClassVar[int]
-    PREDICTION_FIELD_NUMBER: _ClassVar[int]
-    EMA_DECAY_FIELD_NUMBER: _ClassVar[int]
-    HORIZONTAL_FLIP_FIELD_NUMBER: _ClassVar[int]
-    PRECISION_FIELD_NUMBER: _ClassVar[int]
-    PATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
-    HELD_OUT_FIELD_NUMBER: _ClassVar[int]
-    SAMPLE_GRIDS_FIELD_NUMBER: _ClassVar[int]
-    AUTOENCODER_FIELD_NUMBER: _ClassVar[int]
-    BASE_FIELD_NUMBER: _ClassVar[int]
-    METHOD_FIELD_NUMBER: _ClassVar[int]
-    PRESET_FIELD_NUMBER: _ClassVar[int]
-    PROMPTS_FIELD_NUMBER: _ClassVar[int]
-    CAPTIONS_FIELD_NUMBER: _ClassVar[int]
-    COMPARED_PROMPTS_FIELD_NUMBER: _ClassVar[int]
-    WEIGHTS_FIELD_NUMBER: _ClassVar[int]
-    LORA_FIELD_NUMBER: _ClassVar[int]
-    TEXT_ENCODER_FIELD_NUMBER: _ClassVar[int]
-    DREAMBOOTH_FIELD_NUMBER: _ClassVar[int]
-    ACCUMULATION_FIELD_NUMBER: _ClassVar[int]
-    GRADIENT_CHECKPOINTING_FIELD_NUMBER: _ClassVar[int]
-    MIN_SNR_FIELD_NUMBER: _ClassVar[int]
-    EIGHT_BIT_ADAM_FIELD_NUMBER: _ClassVar[int]
-    DECAY_FIELD_NUMBER: _ClassVar[int]
-    MEMORISED_FIELD_NUMBER: _ClassVar[int]
-    KEEP_LATENTS_FIELD_NUMBER: _ClassVar[int]
-    kind: GeneratorSpec.Kind
-    image_size: int
-    train_steps: int
-    batch_size: int
-    learning_rate: float
-    base_channels: int
-    seed: int
-    transforms: _common_pb2.TransformSpec
-    prediction: GeneratorSpec.Prediction
-    ema_decay: float
-    horizontal_flip: bool
-    precision: GeneratorSpec.Precision
-    patch_size: int
-    held_out: float
-    sample_grids: int
-    autoencoder: str
-    base: str
-    method: GeneratorSpec.Method
-    preset: GeneratorSpec.Preset
-    prompts: str
-    captions: _containers.ScalarMap[str, str]
-    compared_prompts: str
-    weights: GeneratorSpec.Weights
-    lora: LoraSpec
-    text_encoder: bool
-    dreambooth: DreamBoothSpec
-    accumulation: int
-    gradient_checkpointing: bool
-    min_snr: float
-    eight_bit_adam: bool
-    decay: GeneratorSpec.Decay
-    memorised: float
-    keep_latents: bool
-    def __init__(self, kind: _Optional[_Union[GeneratorSpec.Kind, str]] = ..., image_size: _Optional[int] = ..., train_steps: _Optional[int] = ..., batch_size: _Optional[int] = ..., learning_rate: _Optional[float] = ..., base_channels: _Optional[int] = ..., seed: _Optional[int] = ..., transforms: _Optional[_Union[_common_pb2.TransformSpec, _Mapping]] = ..., prediction: _Optional[_Union[GeneratorSpec.Prediction, str]] = ..., ema_decay: _Optional[float] = ..., horizontal_flip: _Optional[bool] = ..., precision: _Optional[_Union[GeneratorSpec.Precision, str]] = ..., patch_size: _Optional[int] = ..., held_out: _Optional[float] = ..., sample_grids: _Optional[int] = ..., autoencoder: _Optional[str] = ..., base: _Optional[str] = ..., method: _Optional[_Union[GeneratorSpec.Method, str]] = ..., preset: _Optional[_Union[GeneratorSpec.Preset, str]] = ..., prompts: _Optional[str] = ..., captions: _Optional[_Mapping[str, str]] = ..., compared_prompts: _Optional[str] = ..., weights: _Optional[_Union[GeneratorSpec.Weights, str]] = ..., lora: _Optional[_Union[LoraSpec, _Mapping]] = ..., text_encoder: _Optional[bool] = ..., dreambooth: _Optional[_Union[DreamBoothSpec, _Mapping]] = ..., accumulation: _Optional[int] = ..., gradient_checkpointing: _Optional[bool] = ..., min_snr: _Optional[float] = ..., eight_bit_adam: _Optional[bool] = ..., decay: _Optional[_Union[GeneratorSpec.Decay, str]] = ..., memorised: _Optional[float] = ..., keep_latents: _Optional[bool] = ...) -> None: ...
-
-class LoraSpec(_message.Message):
-    __slots__ = ("rank", "alpha", "targets")
-    RANK_FIELD_NUMBER: _ClassVar[int]
-    ALPHA_FIELD_NUMBER: _ClassVar[int]
-    TARGETS_FIELD_NUMBER: _ClassVar[int]
-    rank: int
-    alpha: float
-    targets: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, rank: _Optional[int] = ..., alpha: _Optional[float] = ..., targets: _Optional[_Iterable[str]] = ...) -> None: ...
-
-class DreamBoothSpec(_message.Message):
-    __slots__ = ("token", "prior_caption", "prior_images", "prior_weight", "per_class")
-    TOKEN_FIELD_NUMBER: _ClassVar[int]
-    PRIOR_CAPTION_FIELD_NUMBER: _ClassVar[int]
-    PRIOR_IMAGES_FIELD_NUMBER: _ClassVar[int]
-    PRIOR_WEIGHT_FIELD_NUMBER: _ClassVar[int]
-    PER_CLASS_FIELD_NUMBER: _ClassVar[int]
-    token: str
-    prior_caption: str
-    prior_images: int
-    prior_weight: float
-    per_class: bool
-    def __init__(self, token: _Optional[str] = ..., prior_caption: _Optional[str] = ..., prior_images: _Optional[int] = ..., prior_weight: _Optional[float] = ..., per_class: _Optional[bool] = ...) -> None: ...
 
 class GenerationSpec(_message.Message):
     __slots__ = ("steps", "guidance_scale", "seed", "rounds", "draw_limit", "scheduler", "negative_prompt", "strength", "profile", "precision", "keep_copies")

@@ -13,7 +13,7 @@ from genaug.assembly.source import Plan
 from genaug.shared.errors import AlreadyExists, FailedPrecondition, InvalidArgument, PermissionDenied
 from genaug.shared.manifest import read_rows, rows_digest
 from genaug.shared.store import Store
-from genaug.vision.images import decode, pixel_sha256
+from genaug.vision.images.pixels import decode, pixel_sha256
 
 LEARNT = "datasets/d/versions/real/rows.parquet"
 SEALED = "sealed/datasets/d/rows.parquet"

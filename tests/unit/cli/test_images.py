@@ -100,7 +100,7 @@ def test_a_file_without_a_receipt_is_named(tmp_path: Path) -> None:
 def test_without_pillow_an_images_receipt_is_asked_for_as_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "image.png"
     path.write_bytes(b"\x89PNG")
-    monkeypatch.setitem(sys.modules, "genaug.vision.marks", None)
+    monkeypatch.setitem(sys.modules, "genaug.vision.images.provenance_metadata", None)
     found = CliRunner().invoke(app, ["images", "regenerate", str(path), "-o", str(tmp_path / "out.png")])
     assert isinstance(found.exception, FailedPrecondition)
     assert "pip install genaug[images]" in found.exception.message

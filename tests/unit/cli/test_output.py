@@ -14,10 +14,10 @@ from genaug.v1 import common_pb2, evaluation_pb2, run_pb2
     ("far", "said"),
     [
         (
-            {"done": 5, "total": 40, "unit": "updates", "seconds_left": 200, "aside": "reading images, 512 of 1274"},
+            {"done": 5, "total": 40, "unit": "updates", "seconds_left": 200, "note": "reading images, 512 of 1274"},
             "5/40 updates, about 3 min 20 s left (reading images, 512 of 1274)",
         ),
-        ({"aside": "waiting for a node: 0/1 nodes are available"}, "waiting for a node: 0/1 nodes are available"),
+        ({"note": "waiting for a node: 0/1 nodes are available"}, "waiting for a node: 0/1 nodes are available"),
         ({}, "at work"),
     ],
 )

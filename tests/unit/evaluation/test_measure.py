@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from genaug.evaluation.measure import evaluate
+from genaug.schema.jobs import evaluation_name
 from genaug.shared.errors import FailedPrecondition, InvalidArgument, NotFound
 from genaug.shared.manifest import Row, decode, write_rows
 from genaug.shared.protojson import from_dict, to_dict
-from genaug.shared.requests import evaluation_name
 from genaug.shared.store import Store
 from genaug.v1 import evaluation_pb2
 

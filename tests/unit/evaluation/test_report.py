@@ -20,7 +20,7 @@ from genaug.evaluation.report.write import write_report
 from genaug.shared.manifest import Row, encode, read_rows, write_rows
 from genaug.shared.pages.figures import Line, forest, ticks
 from genaug.shared.store import Store
-from genaug.vision.images import decode, encode_png
+from genaug.vision.images.pixels import decode, encode_png
 
 Stores = Callable[[str], Store]
 

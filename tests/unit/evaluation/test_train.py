@@ -4,14 +4,14 @@ import pytest
 from tests.shapes import CLASSES, item, put_image, put_version, real_rows, shape
 
 from genaug.evaluation.train import train_evaluator
+from genaug.schema.jobs import classifier_name
 from genaug.shared.errors import Cancelled, FailedPrecondition, InvalidArgument, PermissionDenied
-from genaug.shared.requests import classifier_name
-from genaug.vision import classifiers
+from genaug.vision.models import classifiers
 
 COUNTS = dict.fromkeys(CLASSES, 20)
 
 
-def silent(done: int, total: int, unit: str, aside: str = "") -> None:
+def silent(done: int, total: int, unit: str, note: str = "") -> None:
     pass
 
 
@@ -25,7 +25,7 @@ def test_an_evaluator_is_trained_once(stores, rows) -> None:
     put_version(stores("assembly"), rows)
     said: list[tuple[int, int, str]] = []
     name = train_evaluator(
-        item(), stores("train"), lambda done, total, unit, aside="": said.append((done, total, unit)), device="cpu"
+        item(), stores("train"), lambda done, total, unit, note="": said.append((done, total, unit)), device="cpu"
     )
     assert name == classifier_name(item())
     assert said[:-60] == [(60, 60, "images"), (30, 30, "images")]
@@ -104,7 +104,7 @@ def test_the_same_item_gives_the_same_weights(stores, rows) -> None:
 def test_a_training_that_is_cancelled_leaves_nothing_half_written(stores, rows) -> None:
     put_version(stores("assembly"), rows)
 
-    def cancel(done: int, total: int, unit: str, aside: str = "") -> None:
+    def cancel(done: int, total: int, unit: str, note: str = "") -> None:
         if (done, unit) == (5, "updates"):
             raise Cancelled("told to end", reason="CANCELLED")
 

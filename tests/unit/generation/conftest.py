@@ -14,12 +14,12 @@ from tests.conftest import Stores
 from tests.shapes import VERSION, put_version, real_rows
 from tests.tiny_base import write_tiny_base
 
-from genaug.generation.adapters import DOWN, expected_shapes
-from genaug.generation.artefacts import Artefact, write_artefact
-from genaug.generation.bases import bring_base
+from genaug.generation.artifacts import Artefact, write_artefact
 from genaug.generation.finetune import finetune
 from genaug.generation.generators import Loader
-from genaug.generation.generators.stable_diffusion import LATENTS, Config
+from genaug.generation.generators.stable_diffusion.adapters import DOWN, expected_shapes
+from genaug.generation.generators.stable_diffusion.base_models import bring_base
+from genaug.generation.generators.stable_diffusion.generator import LATENTS, Config
 from genaug.orchestrator.generator_spec import generator_with_defaults
 from genaug.shared.digests import digest_of, sha256
 from genaug.shared.manifest import Row
@@ -148,7 +148,7 @@ class World:
         inputs = {**self.inputs(), "generator": from_base(base, **changes)}
         return finetune(inputs, self.stores("finetune"), self.report, device="cpu")
 
-    def report(self, done: int, total: int, unit: str, aside: str = "") -> None:
+    def report(self, done: int, total: int, unit: str, note: str = "") -> None:
         """What the Job says."""
         self.reports.append((done, total, unit))
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from peft import LoraConfig, inject_adapter_in_model
 from torch import Tensor, nn
 
-from genaug.generation.adapters import DOWN, UP, Merged, expected_shapes, product
+from genaug.generation.generators.stable_diffusion.adapters import DOWN, UP, Merged, expected_shapes, product
 
 
 class Network(nn.Module):

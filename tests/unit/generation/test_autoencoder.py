@@ -11,11 +11,11 @@ import torch
 from diffusers import AutoencoderKL, AutoencoderTiny
 from tests.unit.generation.conftest import World
 
-from genaug.generation.artefacts import read_artefact
-from genaug.generation.autoencoder import FILES, Taef2, build_autoencoder, load_autoencoder
-from genaug.generation.draw import draw
-from genaug.generation.generators.class_conditional import ClassConditional
-from genaug.generation.receipts import Sampler, Wanted
+from genaug.generation.artifacts import read_artefact
+from genaug.generation.generators.class_conditional.autoencoder import FILES, Taef2, build_autoencoder, load_autoencoder
+from genaug.generation.generators.class_conditional.generator import ClassConditional
+from genaug.generation.sampling.draw import draw
+from genaug.generation.sampling.receipts import Sampler, Wanted
 from genaug.shared.errors import FailedPrecondition, InvalidArgument
 
 CPU = torch.device("cpu")

@@ -13,14 +13,23 @@ from hypothesis import strategies as st
 from obstore.store import MemoryStore
 from tests.conftest import Stores
 
-from genaug.generation.batches import BatchRequest, Done, Filled, fill_batch, finished_batch
-from genaug.generation.receipts import Drawn, Sampler, Source, Steps, Wanted, draw_digest, draw_key, receipt_json
+from genaug.generation.sampling.batches import BatchRequest, Done, Filled, fill_batch, finished_batch
+from genaug.generation.sampling.receipts import (
+    Drawn,
+    Sampler,
+    Source,
+    Steps,
+    Wanted,
+    draw_digest,
+    draw_key,
+    receipt_json,
+)
 from genaug.shared.digests import canonical_json, sha256
 from genaug.shared.errors import Cancelled, FailedPrecondition, ResourceExhausted
 from genaug.shared.manifest import Row, check_training, read_rows
 from genaug.shared.store import Store
-from genaug.vision.images import Pixels, decode, encode_png, pixel_sha256
-from genaug.vision.marks import encode_marked, receipt_of
+from genaug.vision.images.pixels import Pixels, decode, encode_png, pixel_sha256
+from genaug.vision.images.provenance_metadata import encode_marked, receipt_of
 
 REQUEST = BatchRequest("generators/" + "0" * 32, {"b": 2, "a": 3}, 7, 10, Sampler(), "synthetic")
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 from tests.unit.generation.conftest import World
 
-from genaug.generation.artefacts import Artefact, read_artefact
-from genaug.generation.draw import draw
-from genaug.generation.generators.class_conditional import (
+from genaug.generation.artifacts import Artefact, read_artefact
+from genaug.generation.diffusion.schedulers import signal_left
+from genaug.generation.generators.class_conditional.generator import (
     ClassConditional,
     Config,
     build_network,
@@ -21,8 +21,8 @@ from genaug.generation.generators.class_conditional import (
     to_pixels,
     to_places,
 )
-from genaug.generation.receipts import Drawn, Sampler, Wanted
-from genaug.generation.schedulers import signal_left
+from genaug.generation.sampling.draw import draw
+from genaug.generation.sampling.receipts import Drawn, Sampler, Wanted
 from genaug.shared.errors import Cancelled, FailedPrecondition, InvalidArgument
 
 CPU = torch.device("cpu")

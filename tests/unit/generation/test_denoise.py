@@ -15,13 +15,13 @@ from tests.conftest import Stores
 from tests.tiny_base import write_tiny_base
 from tests.unit.generation.conftest import CLASSES, loader, put_adapter
 
-from genaug.generation.bases import bring_base
-from genaug.generation.denoise import Cohort, step
-from genaug.generation.draw import draw
-from genaug.generation.generators.stable_diffusion import StableDiffusion, _noise
-from genaug.generation.receipts import Sampler, Wanted
-from genaug.generation.sampling import SCHEDULERS
-from genaug.vision.images import Pixels
+from genaug.generation.diffusion.denoise import Cohort, step
+from genaug.generation.generators.stable_diffusion.base_models import bring_base
+from genaug.generation.generators.stable_diffusion.generator import StableDiffusion, _noise
+from genaug.generation.sampling.draw import draw
+from genaug.generation.sampling.receipts import Sampler, Wanted
+from genaug.generation.sampling.sampler_settings import SCHEDULERS
+from genaug.vision.images.pixels import Pixels
 
 SHAPE = (4, 8, 8)
 WANTED = [Wanted("lies", 3, 0), Wanted("stands", 3, 1)]

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from genaug.generation.denoise import Rows, Start
-from genaug.generation.draw import draw
-from genaug.generation.receipts import Sampler, Wanted
+from genaug.generation.diffusion.denoise import Rows, Start
+from genaug.generation.sampling.draw import draw
+from genaug.generation.sampling.receipts import Sampler, Wanted
 from genaug.shared.errors import Cancelled, InvalidArgument
-from genaug.vision.images import Pixels
+from genaug.vision.images.pixels import Pixels
 
 
 class Painter:

@@ -12,17 +12,17 @@ from hypothesis import strategies as st
 from tests.shapes import put_version, real_rows
 from tests.unit.generation.conftest import IMAGES, World
 
-from genaug.generation.artefacts import read_artefact
-from genaug.generation.draw import draw
+from genaug.generation.artifacts import read_artefact
 from genaug.generation.finetune import finetune, hold_out
-from genaug.generation.generators.class_conditional import ClassConditional
-from genaug.generation.receipts import Sampler, Wanted
+from genaug.generation.generators.class_conditional.generator import ClassConditional
+from genaug.generation.sampling.draw import draw
+from genaug.generation.sampling.receipts import Sampler, Wanted
+from genaug.schema.jobs import generator_name
 from genaug.shared.errors import Cancelled, FailedPrecondition, InvalidArgument, NotFound
 from genaug.shared.manifest import Row
 from genaug.shared.protojson import from_dict, to_dict
-from genaug.shared.requests import generator_name
 from genaug.v1 import generator_pb2
-from genaug.vision.images import decode
+from genaug.vision.images.pixels import decode
 
 KINDS = ["KIND_CLASS_CONDITIONAL", "KIND_TRANSFORMS"]
 
@@ -251,8 +251,8 @@ def test_a_cancelled_training_goes_on_to_the_same_weights(world: World, at: int)
 
 
 def test_a_killed_training_goes_on_from_its_last_checkpoint(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("genaug.generation.train._CHECKPOINT_EVERY", 0.0)
-    monkeypatch.setattr("genaug.generation.train._CHECKPOINT_SHARE", 0.0)
+    monkeypatch.setattr("genaug.generation.training.loop._CHECKPOINT_EVERY", 0.0)
+    monkeypatch.setattr("genaug.generation.training.loop._CHECKPOINT_SHARE", 0.0)
     inputs = world.inputs(train_steps=6)
     whole = weights(world, finetune(inputs, world.stores("finetune"), world.report, device="cpu"))
     name, store = generator_name(inputs), world.stores("finetune")

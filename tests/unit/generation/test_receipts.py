@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from genaug.generation.receipts import Drawn, Sampler, Source, Wanted, draw_digest, draw_key, receipt_json
+from genaug.generation.sampling.receipts import Drawn, Sampler, Source, Wanted, draw_digest, draw_key, receipt_json
 from genaug.shared.protojson import from_dict, to_dict
 from genaug.v1 import generator_pb2
 

@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from genaug.generation.generators.class_conditional import new_config
-from genaug.generation.sampling import SCHEDULERS
-from genaug.generation.schedulers import build_scheduler, set_steps, signal_left, takes_chance
+from genaug.generation.diffusion.schedulers import build_scheduler, set_steps, signal_left, takes_chance
+from genaug.generation.generators.class_conditional.generator import new_config
+from genaug.generation.sampling.sampler_settings import SCHEDULERS
 from genaug.shared.errors import InvalidArgument
 
 CPU = torch.device("cpu")

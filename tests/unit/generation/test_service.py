@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from tests.unit.generation.conftest import IMAGES, World, put_adapter
 
-from genaug.generation.generators.class_conditional import ClassConditional
+from genaug.generation.generators.class_conditional.generator import ClassConditional
 from genaug.generation.service import GenerationServicer
 from genaug.shared.errors import Cancelled, GenaugError, InvalidArgument, NotFound
 from genaug.shared.manifest import read_rows
@@ -21,8 +21,8 @@ from genaug.shared.protojson import from_dict
 from genaug.shared.settings import Settings
 from genaug.v1 import common_pb2, generator_pb2, sampler_pb2
 from genaug.v1 import generation_service_pb2 as wire
-from genaug.vision.images import decode, pixel_sha256
-from genaug.vision.marks import receipt_of
+from genaug.vision.images.pixels import decode, pixel_sha256
+from genaug.vision.images.provenance_metadata import receipt_of
 
 KINDS = ["KIND_CLASS_CONDITIONAL", "KIND_TRANSFORMS"]
 STORE, INLINE = wire.GenerateImagesRequest.OUTPUT_STORE, wire.GenerateImagesRequest.OUTPUT_INLINE

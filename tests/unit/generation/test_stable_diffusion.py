@@ -11,12 +11,12 @@ import torch
 from tests.conftest import Stores
 from tests.unit.generation.conftest import CLASSES, loader, low_rank, put_adapter
 
-from genaug.generation.artefacts import read_artefact
-from genaug.generation.bases import bring_base
-from genaug.generation.draw import draw
+from genaug.generation.artifacts import read_artefact
 from genaug.generation.generators import Loader
-from genaug.generation.generators.stable_diffusion import Config, StableDiffusion, smallest_side
-from genaug.generation.receipts import Drawn, Sampler, Wanted
+from genaug.generation.generators.stable_diffusion.base_models import bring_base
+from genaug.generation.generators.stable_diffusion.generator import Config, StableDiffusion, smallest_side
+from genaug.generation.sampling.draw import draw
+from genaug.generation.sampling.receipts import Drawn, Sampler, Wanted
 from genaug.shared.errors import FailedPrecondition, InvalidArgument, NotFound
 from genaug.shared.store import Store
 

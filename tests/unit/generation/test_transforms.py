@@ -8,13 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.generation.conftest import IMAGES, World
 
-from genaug.generation.artefacts import read_artefact
-from genaug.generation.draw import draw
-from genaug.generation.generators.transforms import Transforms, transform
-from genaug.generation.receipts import Sampler, Wanted
+from genaug.generation.artifacts import read_artefact
+from genaug.generation.generators.transforms.generator import Transforms, transform
+from genaug.generation.sampling.draw import draw
+from genaug.generation.sampling.receipts import Sampler, Wanted
 from genaug.shared.errors import Cancelled, FailedPrecondition, InvalidArgument
-from genaug.vision.augment import Ranges
-from genaug.vision.images import Pixels
+from genaug.vision.images.augment import Ranges
+from genaug.vision.images.pixels import Pixels
 
 
 def noise(side: int = 8, channels: int = 1, seed: int = 0) -> Pixels:
@@ -143,7 +143,7 @@ def test_a_packed_generator_draws_from_the_images_of_its_class(world: World) -> 
 
 
 def test_a_draw_looks_like_its_parent(world: World) -> None:
-    from genaug.vision.arrays import load_pixels
+    from genaug.vision.images.load_images import load_pixels
 
     generator = load(world)
     drawn = generator.make(Wanted("lies", 0, 0))

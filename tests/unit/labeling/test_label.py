@@ -23,13 +23,13 @@ from genaug.labeling.label import (
 from genaug.labeling.predictor import check_labeler
 from genaug.shared.errors import Cancelled, FailedPrecondition, InvalidArgument, NotFound
 from genaug.shared.manifest import Row, read_rows, write_rows
-from genaug.vision.backbones import SMALL_CNN
-from genaug.vision.classifiers import Classifier, save
-from genaug.vision.eyes import Answers, Memory, Until
-from genaug.vision.images import decode, is_constant
-from genaug.vision.inference import Seen
-from genaug.vision.networks import build_network
-from genaug.vision.precision import BFLOAT16
+from genaug.vision.batching.dynamic_batcher import Seen
+from genaug.vision.features.image_encoder import CachedEncoder, OrderedResults, Until
+from genaug.vision.images.pixels import decode, is_constant
+from genaug.vision.models.backbones import SMALL_CNN
+from genaug.vision.models.classifiers import Classifier, save
+from genaug.vision.models.networks import build_network
+from genaug.vision.models.precision import BFLOAT16
 
 LABELER = "classifiers/" + "1" * 32
 BATCH = "batches/" + "2" * 32
@@ -40,7 +40,7 @@ class Remembered:
 
     feature_space = "brightness"
 
-    def judge(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def classify(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return features, np.stack([seen_of(float(light)).probabilities for light in features[:, 0]])
 
 
@@ -52,10 +52,10 @@ class Brightness:
     asked = 0
 
     def __init__(self) -> None:
-        self.memory: Memory | None = Memory(Remembered())  # type: ignore[arg-type]
+        self.memory: CachedEncoder | None = CachedEncoder(Remembered())  # type: ignore[arg-type]
 
-    def predict(self, images: Iterator[bytes], *, until: Until = lambda: True) -> Answers:
-        return Answers(images, self._answer, window=4, until=until)
+    def predict(self, images: Iterator[bytes], *, until: Until = lambda: True) -> OrderedResults:
+        return OrderedResults(images, self._answer, window=4, until=until)
 
     def _answer(self, data: bytes) -> Future[Seen]:
         self.asked += 1
@@ -163,7 +163,7 @@ def test_asking_again_asks_nobody(stores, batch) -> None:
 
 
 def test_progress_and_cancellation(stores, batch, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("genaug.vision.shards.SHARD", 3)
+    monkeypatch.setattr("genaug.vision.features.feature_index.SHARD", 3)
     wanted, first = Labelling(LABELER, BATCH), Brightness()
     answers = iter([True, True, False])
     events = label_batch(wanted, stores("labeling"), lambda: first, until=lambda: next(answers))

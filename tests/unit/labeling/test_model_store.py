@@ -11,9 +11,9 @@ from genaug.labeling.export import model_name
 from genaug.labeling.model_store import Labelers, ModelStore
 from genaug.labeling.wanted import Wanted, read_wanted
 from genaug.shared.errors import Unavailable
-from genaug.vision.classifiers import save
-from genaug.vision.inference import Model
-from genaug.vision.precision import BFLOAT16, FLOAT32
+from genaug.vision.batching.dynamic_batcher import Model
+from genaug.vision.models.classifiers import save
+from genaug.vision.models.precision import BFLOAT16, FLOAT32
 
 MODELS = [Model("classifiers/" + digit * 32, FLOAT32) for digit in "ab"]
 

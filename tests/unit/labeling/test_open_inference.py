@@ -14,8 +14,8 @@ from genaug.labeling.predictor import CANARY
 from genaug.shared.errors import FailedPrecondition, ResourceExhausted
 from genaug.shared.settings import OpenInferenceSettings
 from genaug.v1 import open_inference_pb2 as pb
-from genaug.vision.inference import Model
-from genaug.vision.precision import FLOAT32
+from genaug.vision.batching.dynamic_batcher import Model
+from genaug.vision.models.precision import FLOAT32
 
 MODEL = Model("classifiers/" + "a" * 32, FLOAT32)
 PREFIX = "test.Inference"

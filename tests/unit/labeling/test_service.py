@@ -16,7 +16,7 @@ from genaug.shared.settings import Settings, StoreSettings
 from genaug.shared.store import Store
 from genaug.v1 import common_pb2, run_pb2
 from genaug.v1 import labeling_service_pb2 as pb
-from genaug.vision.images import encode_png
+from genaug.vision.images.pixels import encode_png
 
 BATCH = "batches/" + "b" * 32
 

@@ -17,12 +17,12 @@ from genaug.labeling.model_store import Labelers, write_model
 from genaug.labeling.torchserve import answer, handle, images_of
 from genaug.shared.digests import sha256
 from genaug.shared.errors import FailedPrecondition, NotFound
-from genaug.vision.backbones import SMALL_CNN, VGG19
-from genaug.vision.classifiers import Classifier, save
-from genaug.vision.images import encode_png
-from genaug.vision.inference import Model
-from genaug.vision.networks import FINE_TUNED, build_network
-from genaug.vision.precision import BFLOAT16, FLOAT32, INT8
+from genaug.vision.batching.dynamic_batcher import Model
+from genaug.vision.images.pixels import encode_png
+from genaug.vision.models.backbones import SMALL_CNN, VGG19
+from genaug.vision.models.classifiers import Classifier, save
+from genaug.vision.models.networks import FINE_TUNED, build_network
+from genaug.vision.models.precision import BFLOAT16, FLOAT32, INT8
 
 NAME = "classifiers/" + "a" * 32
 POOL = ThreadPoolExecutor(2)

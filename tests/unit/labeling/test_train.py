@@ -12,14 +12,14 @@ from tests.shapes import CLASSES, item, put_image, put_version, real_rows, shape
 from genaug.labeling.train import PARTS, parts_of, train_labeler
 from genaug.shared.errors import FailedPrecondition
 from genaug.shared.manifest import Row
-from genaug.vision import classifiers
+from genaug.vision.models import classifiers
 
 
 def wanted(**changes: Any) -> dict[str, Any]:
     return item(role="ROLE_LABELER", seed=1000, updates=40, **changes)
 
 
-def silent(done: int, total: int, unit: str, aside: str = "") -> None:
+def silent(done: int, total: int, unit: str, note: str = "") -> None:
     pass
 
 
@@ -27,7 +27,7 @@ def test_a_labeler_is_trained_calibrated_and_kept(stores) -> None:
     put_version(stores("assembly"), real_rows(stores("assembly"), dict.fromkeys(CLASSES, 20)))
     said: list[tuple[int, int, str]] = []
     name = train_labeler(
-        wanted(), stores("train"), lambda done, total, unit, aside="": said.append((done, total, unit)), device="cpu"
+        wanted(), stores("train"), lambda done, total, unit, note="": said.append((done, total, unit)), device="cpu"
     )
     assert said == [(60, 60, "images"), *((i, 160, "updates") for i in range(1, 161))]
     record = classifiers.read_record(stores("train"), name)

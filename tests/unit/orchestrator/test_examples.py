@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from genaug.orchestrator.spec import complete, complete_evaluation
+from genaug.schema.runfile import load_yaml, parse_spec
 from genaug.shared.protojson import to_dict
-from genaug.shared.runfile import load_yaml, parse_spec
 from genaug.v1 import evaluation_pb2, run_pb2
 
 EXAMPLES = Path(__file__).parents[3] / "examples"

@@ -5,8 +5,8 @@ import copy
 import pytest
 
 from genaug.orchestrator.plan import plan_key, requests_of, write_plan
+from genaug.schema.jobs import read_request
 from genaug.shared.errors import FailedPrecondition, InvalidArgument, NotFound
-from genaug.shared.requests import read_request
 from genaug.shared.settings import StoreSettings
 from genaug.shared.store import Store
 

@@ -48,9 +48,9 @@ def test_a_part_that_counts_something_else_is_counted_anew() -> None:
 def test_what_is_done_aside_is_said_as_long_as_it_is_done() -> None:
     live = Live()
     live.update("run", "a", 3, 40, "updates", "reading images, 7 of 9")
-    assert live.now("run").aside == "reading images, 7 of 9"
+    assert live.now("run").note == "reading images, 7 of 9"
     live.update("run", "a", 4, 40, "updates")
-    assert live.now("run").aside == ""
+    assert live.now("run").note == ""
 
 
 def test_nothing_is_promised_before_there_is_a_rate(clock: list[float]) -> None:

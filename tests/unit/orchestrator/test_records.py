@@ -36,7 +36,7 @@ def test_a_step_is_recorded_as_it_goes(records: Records, live: Live) -> None:
             "done": 3,
             "total": 15,
             "unit": "updates",
-            "aside": "",
+            "note": "",
             "seconds_left": 0.0,
         }
         stage.results.append("generators/x")

@@ -12,8 +12,8 @@ from genaug.orchestrator.progress import Live
 from genaug.orchestrator.records import SUCCEEDED, Records
 from genaug.orchestrator.spec import complete
 from genaug.orchestrator.workflow import SixSteps
+from genaug.schema.jobs import classifier_name, generator_name
 from genaug.shared.digests import digest_of
-from genaug.shared.requests import classifier_name, generator_name
 from genaug.shared.settings import StoreSettings
 from genaug.shared.store import Store
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from genaug.orchestrator.trainings import Trainings, doses_of, entries_of
-from genaug.shared.requests import classifier_name
+from genaug.schema.jobs import classifier_name
 
 SETTINGS = {
     "classifier": {"backbone": "BACKBONE_SMALL_CNN"},

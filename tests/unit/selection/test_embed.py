@@ -9,13 +9,13 @@ from tests.shapes import VERSION, put_image, put_version, real_rows, served, sha
 
 from genaug.selection.embed import Doing, Embedding, embed, embedding_name, read_embedding
 from genaug.shared.errors import Cancelled, FailedPrecondition, NotFound
-from genaug.vision.arrays import load_pixels
-from genaug.vision.backbones import SMALL_CNN
-from genaug.vision.classifiers import Classifier
-from genaug.vision.eyes import Served
-from genaug.vision.inference import Model
-from genaug.vision.networks import build_network
-from genaug.vision.precision import BFLOAT16, FLOAT32
+from genaug.vision.batching.dynamic_batcher import Model
+from genaug.vision.features.image_encoder import LocalEncoder
+from genaug.vision.images.load_images import load_pixels
+from genaug.vision.models.backbones import SMALL_CNN
+from genaug.vision.models.classifiers import Classifier
+from genaug.vision.models.networks import build_network
+from genaug.vision.models.precision import BFLOAT16, FLOAT32
 
 CLASSIFIER = Model("classifiers/" + "c" * 32, FLOAT32)
 
@@ -25,7 +25,7 @@ def model() -> Classifier:
     return Classifier(("a", "b"), network, name=CLASSIFIER.name)
 
 
-def eye(wanted: Model) -> Served:
+def eye(wanted: Model) -> LocalEncoder:
     assert wanted == CLASSIFIER
     return served(model())
 
@@ -41,7 +41,7 @@ def rows(stores):
 
 
 def test_real_training_images_are_embedded_in_order(stores, rows, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("genaug.vision.shards.SHARD", 3)
+    monkeypatch.setattr("genaug.vision.features.feature_index.SHARD", 3)
     *progress, found = embed(stores("selection"), VERSION, CLASSIFIER, eye=eye)
     assert progress == [Doing("embedding", done, 7) for done in (3, 6, 7)]
     assert isinstance(found, Embedding)
@@ -58,7 +58,7 @@ def test_real_training_images_are_embedded_in_order(stores, rows, monkeypatch: p
 def test_asking_again_computes_nothing(stores, rows) -> None:
     *_, first = embed(stores("selection"), VERSION, CLASSIFIER, eye=eye)
 
-    def refuse(wanted: Model) -> Served:
+    def refuse(wanted: Model) -> LocalEncoder:
         raise AssertionError("the classifier was loaded again")
 
     (again,) = embed(stores("selection"), VERSION, CLASSIFIER, eye=refuse)
@@ -95,7 +95,7 @@ def test_an_embedding_that_does_not_say_what_it_embeds_is_refused(stores) -> Non
 
 
 def test_a_killed_embedding_loses_one_shard(stores, rows, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("genaug.vision.shards.SHARD", 3)
+    monkeypatch.setattr("genaug.vision.features.feature_index.SHARD", 3)
     first = embed(stores("selection"), VERSION, CLASSIFIER, eye=eye)
     assert next(first) == Doing("embedding", 3, 7)
     first.close()

@@ -14,13 +14,13 @@ from genaug.selection.nearest import unit
 from genaug.shared.errors import Cancelled, FailedPrecondition, InvalidArgument, NotFound
 from genaug.shared.manifest import Row, decode, write_rows
 from genaug.v1 import selection_pb2
-from genaug.vision.arrays import load_pixels
-from genaug.vision.backbones import SMALL_CNN
-from genaug.vision.classifiers import Classifier
-from genaug.vision.eyes import Served, see_all
-from genaug.vision.inference import Model
-from genaug.vision.networks import build_network
-from genaug.vision.precision import FLOAT32
+from genaug.vision.batching.dynamic_batcher import Model
+from genaug.vision.features.image_encoder import LocalEncoder, see_all
+from genaug.vision.images.load_images import load_pixels
+from genaug.vision.models.backbones import SMALL_CNN
+from genaug.vision.models.classifiers import Classifier
+from genaug.vision.models.networks import build_network
+from genaug.vision.models.precision import FLOAT32
 
 CLASSIFIER = Model("classifiers/" + "c" * 32, FLOAT32)
 COUNTS = {"leans": 9, "lies": 14, "stands": 60}
@@ -31,12 +31,12 @@ def model() -> Classifier:
     return Classifier(("a", "b"), network, name=CLASSIFIER.name)
 
 
-def eye(wanted: Model) -> Served:
+def eye(wanted: Model) -> LocalEncoder:
     assert wanted == CLASSIFIER
     return served(model())
 
 
-def never(wanted: Model) -> Served:
+def never(wanted: Model) -> LocalEncoder:
     raise AssertionError("the classifier was loaded")
 
 

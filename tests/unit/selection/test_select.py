@@ -18,7 +18,7 @@ from genaug.shared.errors import Cancelled, FailedPrecondition, InvalidArgument,
 from genaug.shared.manifest import Row, decode
 from genaug.shared.protojson import to_dict
 from genaug.v1 import selection_pb2
-from genaug.vision.precision import FLOAT32
+from genaug.vision.models.precision import FLOAT32
 
 COUNTS = {"many": 30, "more": 50, "few": 9}
 EMBEDDING = "embeddings/" + "e" * 32

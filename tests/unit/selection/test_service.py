@@ -14,8 +14,8 @@ from genaug.shared.settings import Settings, StoreSettings
 from genaug.shared.store import Store
 from genaug.v1 import common_pb2, run_pb2
 from genaug.v1 import selection_service_pb2 as pb
-from genaug.vision.classifiers import load
-from genaug.vision.images import encode_png
+from genaug.vision.images.pixels import encode_png
+from genaug.vision.models.classifiers import load
 
 COUNTS = {"leans": 8, "lies": 25, "stands": 15}
 

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 
+from genaug.schema.jobs import make_request, read_request, write_request
 from genaug.shared.errors import InvalidArgument, PermissionDenied
-from genaug.shared.requests import Reporter, make_request, read_progress, read_request, write_request
+from genaug.shared.progress import ProgressWriter, read_progress
 
 
 def test_a_request_is_found_by_its_key(stores) -> None:
@@ -29,7 +30,7 @@ def test_a_changed_request_is_refused(stores) -> None:
 def test_progress_is_read_by_the_orchestrator(stores) -> None:
     request = make_request("train", {"items": []})
     assert read_progress(stores("orchestrator"), request, 0) is None
-    reporter = Reporter(stores("train"), request, 0)
+    reporter = ProgressWriter(stores("train"), request, 0)
     reporter(1, 10, "updates")
     reporter(2, 10, "updates")
     first = read_progress(stores("orchestrator"), request, 0)

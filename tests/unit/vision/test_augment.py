@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genaug.shared.errors import InvalidArgument
-from genaug.vision.augment import Ranges, augmented
+from genaug.vision.images.augment import Ranges, augmented
 
 STILL = Ranges(rotate_degrees=0, shift=0, scale=0, colour=0)
 

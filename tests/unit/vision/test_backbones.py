@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from genaug.shared.errors import FailedPrecondition, InvalidArgument
-from genaug.vision.backbones import (
+from genaug.vision.models.backbones import (
     EFFICIENTNET_LITE0,
     FEATURES,
     MOBILENET_V2,
@@ -19,7 +19,7 @@ from genaug.vision.backbones import (
     find_weights,
     mobilenet_v2_of_timm,
 )
-from genaug.vision.weights import Weights, efficientnet_lite0
+from genaug.vision.models.weights import Weights, efficientnet_lite0
 
 
 @pytest.mark.parametrize("size", [8, 9, 16, 28, 33, 64])

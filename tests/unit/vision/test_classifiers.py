@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from tests.shapes import CLASSES, real_rows
 
 from genaug.shared.errors import FailedPrecondition, InvalidArgument, NotFound
-from genaug.vision import classifiers
-from genaug.vision.backbones import EFFICIENTNET_LITE0, SMALL_CNN, VGG19, build_body
-from genaug.vision.classifiers import Classifier, load, save
-from genaug.vision.images import fitted
-from genaug.vision.networks import build_network
+from genaug.vision.images.pixels import fitted
+from genaug.vision.models import classifiers
+from genaug.vision.models.backbones import EFFICIENTNET_LITE0, SMALL_CNN, VGG19, build_body
+from genaug.vision.models.classifiers import Classifier, load, save
+from genaug.vision.models.networks import build_network
 
 NAME = "classifiers/" + "a" * 32
 
@@ -156,7 +156,7 @@ def test_scaled_pixels_are_refused() -> None:
 
 
 def test_rows_are_predicted_as_their_pixels_are(stores) -> None:
-    from genaug.vision.arrays import load_pixels
+    from genaug.vision.images.load_images import load_pixels
 
     rows, model = real_rows(stores("assembly"), {"lies": 3, "stands": 2}), classifier()
     pixels = load_pixels(stores("train"), rows, image_size=8, channels=1)

@@ -7,11 +7,11 @@ import pytest
 from tests.shapes import real_rows
 
 from genaug.shared.errors import PermissionDenied
-from genaug.vision import features
-from genaug.vision.arrays import load_pixels
-from genaug.vision.backbones import SMALL_CNN
-from genaug.vision.features import load_inputs
-from genaug.vision.networks import build_network
+from genaug.vision.features import inputs as features
+from genaug.vision.features.inputs import load_inputs
+from genaug.vision.images.load_images import load_pixels
+from genaug.vision.models.backbones import SMALL_CNN
+from genaug.vision.models.networks import build_network
 
 NETWORK = build_network(SMALL_CNN, image_size=8, channels=1, classes=3, seed=0)
 
@@ -21,7 +21,7 @@ def test_inputs_are_what_the_network_prepares_in_the_order_of_rows(stores, monke
     rows = real_rows(stores("assembly"), {"lies": 5, "stands": 6})
     seen: list[int] = []
     found = load_inputs(stores("train"), rows, NETWORK, advance=seen.append)
-    expected = NETWORK.prepare(load_pixels(stores("train"), rows, image_size=8, channels=1))
+    expected = NETWORK.preprocess(load_pixels(stores("train"), rows, image_size=8, channels=1))
     np.testing.assert_array_equal(found, expected)
     assert seen == [4, 8, 11]
 

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from genaug.shared.errors import InvalidArgument
-from genaug.vision.backbones import EFFICIENTNET_LITE0, MOBILENET_V2, SMALL_CNN, VGG19
-from genaug.vision.heads import DENSE, LOGISTIC, PUBLISHED
-from genaug.vision.networks import FINE_TUNED, FROZEN, Network, build_network
+from genaug.vision.models.backbones import EFFICIENTNET_LITE0, MOBILENET_V2, SMALL_CNN, VGG19
+from genaug.vision.models.heads import DENSE, LOGISTIC, PUBLISHED
+from genaug.vision.models.networks import FINE_TUNED, FROZEN, Network, build_network
 
 
 def small(size: int = 8, channels: int = 1, seed: int = 0) -> Network:
@@ -21,7 +21,7 @@ def frozen(size: int = 64, **more) -> Network:
 def test_inputs_features_logits() -> None:
     network = small(16, 3)
     pixels = np.random.default_rng(0).integers(0, 256, (5, 16, 16, 3), np.uint8)
-    inputs = torch.from_numpy(network.prepare(pixels))
+    inputs = torch.from_numpy(network.preprocess(pixels))
     assert network.embed(inputs).shape == (5, network.features)
     assert network(inputs).shape == (5, 3)
 
@@ -85,9 +85,9 @@ class TestFrozen:
     def test_features_do_not_depend_on_who_shares_the_pass(self) -> None:
         network = frozen()
         pixels = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), np.uint8)
-        together = network.prepare(pixels)
+        together = network.preprocess(pixels)
         assert together.shape == (3, 1280)
-        np.testing.assert_allclose(network.prepare(pixels[1:2])[0], together[1], rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(network.preprocess(pixels[1:2])[0], together[1], rtol=1e-5, atol=1e-6)
 
     def test_features_are_standardised_by_the_training_inputs(self) -> None:
         network = frozen()
@@ -110,10 +110,10 @@ class TestFrozen:
         shapes = [tuple(p.shape) for name, p in network.head.named_parameters() if name.endswith("weight")]
         assert shapes == [(4096, 1280 * 49), (4096, 4096), (2, 4096)]
         pixels = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), np.uint8)
-        seen = network.see(pixels)
+        seen = network.extract_features(pixels)
         assert seen.shape == (2, 1280 * 49)
         network.fit_inputs(torch.from_numpy(np.concatenate([seen, seen + 1])))
-        penultimate, logits = network.judge(seen)
+        penultimate, logits = network.classify(seen)
         assert (penultimate.shape, logits.shape) == ((2, 1280), (2, 2))
         np.testing.assert_allclose(logits, network(torch.from_numpy(seen)).detach().numpy(), rtol=1e-5, atol=1e-6)
         assert network.feature_space == f"{frozen().feature_space}-maps"
@@ -126,7 +126,7 @@ class TestFineTuned:
             backbone, image_size=32, channels=3, classes=2, seed=0, tuning=FINE_TUNED, weights="none"
         ).train()
         pixels = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)
-        network(torch.from_numpy(network.prepare(pixels))).square().sum().backward()
+        network(torch.from_numpy(network.preprocess(pixels))).square().sum().backward()
         first = next(parameter for name, parameter in network.named_parameters() if name.startswith("body."))
         assert first.grad is not None
         assert first.grad.abs().sum() > 0

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from genaug.shared.errors import FailedPrecondition, InvalidArgument
-from genaug.vision.backbones import EFFICIENTNET_LITE0, VGG19, Vgg19, build_body
-from genaug.vision.networks import FINE_TUNED, build_network
-from genaug.vision.precision import INT8
-from genaug.vision.quantized import QuantizedVgg19, _convolved, _even, ranges_of
+from genaug.vision.models.backbones import EFFICIENTNET_LITE0, VGG19, Vgg19, build_body
+from genaug.vision.models.networks import FINE_TUNED, build_network
+from genaug.vision.models.precision import INT8
+from genaug.vision.models.quantized import QuantizedVgg19, _convolved, _even, ranges_of
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +108,7 @@ class TestNetworks:
     def test_a_network_that_was_not_measured_says_so(self) -> None:
         net = build_network(VGG19, image_size=32, channels=3, classes=2, seed=0, tuning=FINE_TUNED, weights="none")
         with pytest.raises(FailedPrecondition) as caught:
-            net.compute_in(INT8)
+            net.set_precision(INT8)
         assert caught.value.reason == "NOT_QUANTIZED"
 
     def test_other_backbones_say_so(self) -> None:
@@ -119,10 +119,10 @@ class TestNetworks:
     def test_a_measured_one_computes_in_8_bits(self) -> None:
         net = build_network(VGG19, image_size=32, channels=3, classes=2, seed=0, tuning=FINE_TUNED, weights="none")
         pixels = pictures(4).permute(0, 2, 3, 1).numpy()
-        exact = net.see(pixels)
+        exact = net.extract_features(pixels)
         net.measure(pixels)
         assert len(net.ranges) == 16
-        net.compute_in(INT8)
-        found = net.see(pixels)
+        net.set_precision(INT8)
+        found = net.extract_features(pixels)
         assert not np.array_equal(found, exact)
         assert np.linalg.norm(found - exact) / np.linalg.norm(exact) < 0.05

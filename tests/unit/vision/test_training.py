@@ -11,13 +11,22 @@ from sklearn.preprocessing import StandardScaler
 from tests.shapes import CLASSES, shape
 
 from genaug.shared.errors import Cancelled, FailedPrecondition, InvalidArgument
-from genaug.vision.augment import Ranges
-from genaug.vision.backbones import EFFICIENTNET_LITE0, SMALL_CNN
-from genaug.vision.heads import PUBLISHED
-from genaug.vision.networks import FROZEN, Network, build_network
-from genaug.vision.precision import BFLOAT16
-from genaug.vision.schedule import PLATEAU, Schedule
-from genaug.vision.training import LOGISTIC_C, Labelled, Validated, check_classes, fit, logits_of, macro_recall, train
+from genaug.vision.images.augment import Ranges
+from genaug.vision.models.backbones import EFFICIENTNET_LITE0, SMALL_CNN
+from genaug.vision.models.heads import PUBLISHED
+from genaug.vision.models.networks import FROZEN, Network, build_network
+from genaug.vision.models.precision import BFLOAT16
+from genaug.vision.training.config import PLATEAU, TrainingConfig
+from genaug.vision.training.fit import (
+    LOGISTIC_C,
+    Labelled,
+    Validated,
+    check_classes,
+    fit,
+    logits_of,
+    macro_recall,
+    train,
+)
 
 
 def network() -> Network:
@@ -26,11 +35,11 @@ def network() -> Network:
 
 def labelled(count: int, *, first: int = 0) -> Labelled:
     pixels = np.stack([shape(kind, seed=first + i) for kind in CLASSES for i in range(count)])
-    return Labelled(network().prepare(pixels), np.repeat(np.arange(3), count))
+    return Labelled(network().preprocess(pixels), np.repeat(np.arange(3), count))
 
 
-def schedule(**changes: object) -> Schedule:
-    return Schedule(**{"updates": 50, "batch_size": 16, "learning_rate": 0.005, **changes})  # type: ignore[arg-type]
+def schedule(**changes: object) -> TrainingConfig:
+    return TrainingConfig(**{"updates": 50, "batch_size": 16, "learning_rate": 0.005, **changes})  # type: ignore[arg-type]
 
 
 def test_it_learns_and_says_how_far_it_is() -> None:
@@ -71,7 +80,7 @@ def test_the_best_look_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
         weights[update] = net.head.weight.detach().clone()
         return Validated(update, *next(script))
 
-    monkeypatch.setattr("genaug.vision.training.validate", scripted)
+    monkeypatch.setattr("genaug.vision.training.fit.validate", scripted)
     net = network()
     train(net, labelled(5), schedule=schedule(), validation=labelled(2, first=50))
     # Recall first, then the lower loss, then the earlier.
@@ -241,7 +250,7 @@ class TestOptions:
         monkeypatch.setattr(torch.optim.AdamW, "step", noted)
         # The loss of images that say nothing stays where it is, but for its first fall.
         blank = Labelled(np.full((6, 1, 8, 8), 128, np.uint8), np.array([0, 1, 2, 0, 1, 2]))
-        monkeypatch.setattr("genaug.vision.training.validate", lambda *_, update: Validated(update, 0.5, 1.0))
+        monkeypatch.setattr("genaug.vision.training.fit.validate", lambda *_, update: Validated(update, 0.5, 1.0))
         train(network(), blank, schedule=schedule(updates=160, decay=PLATEAU, learning_rate=0.004), validation=blank)
         # The first look, after 7 updates, is the best; ten more without a fall end after 77.
         assert rates[:77] == [0.004] * 77

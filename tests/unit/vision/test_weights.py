@@ -9,9 +9,9 @@ import torch
 
 from genaug.shared.digests import sha256
 from genaug.shared.errors import FailedPrecondition, InvalidArgument
-from genaug.vision import weights
-from genaug.vision.backbones import VGG19, find_weights
-from genaug.vision.weights import keep, kept, key_of, mismatches
+from genaug.vision.models import weights
+from genaug.vision.models.backbones import VGG19, find_weights
+from genaug.vision.models.weights import keep, kept, key_of, mismatches
 
 TENSORS = {"features.0.weight": torch.arange(6.0).reshape(2, 3), "classifier.0.weight": torch.zeros(4)}
 

@@ -22,7 +22,7 @@ from genaug.assembly.describe.quality import Quality, quality
 from genaug.assembly.source import Progress
 from genaug.shared.manifest import Row, read_rows, read_table
 from genaug.shared.store import Store
-from genaug.vision import images
+from genaug.vision.images import pixels as images
 
 RECIPE = "describe/1"
 

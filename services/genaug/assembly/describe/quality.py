@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from genaug.vision.images import Pixels, resize, with_channels
+from genaug.vision.images.pixels import Pixels, resize, with_channels
 
 SIDE = 256
 """Pixels at which sharpness is measured, so that photographs of different sizes can be compared."""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from genaug.assembly.importers import ImportOptions, SourceImage
 from genaug.shared.errors import FailedPrecondition, InvalidArgument
-from genaug.vision.images import encode_png
+from genaug.vision.images.pixels import encode_png
 
 _SIDE = 8
 _TOP = 16

@@ -11,7 +11,7 @@ from genaug.shared.pages.curves import Axis, Series, around, legend, plot
 
 Json = Mapping[str, Any]
 
-# Intervals of a whole fine-tuning whose losses are kept: `genaug.generation.train.INTERVALS`.
+# Intervals of a whole fine-tuning whose losses are kept: `genaug.generation.training.loop.INTERVALS`.
 _INTERVALS = 20
 _SHARE = {"low": 0.0, "high": 100.0}
 # Share of all images below which a bin of probability is not shown.

@@ -12,7 +12,7 @@ from PIL import Image
 
 from genaug.shared.manifest import Row, read_table
 from genaug.shared.store import Store
-from genaug.vision.images import Pixels, decode, encode_png, resize
+from genaug.vision.images.pixels import Pixels, decode, encode_png, resize
 
 PER_STRIP = 8
 PER_VERDICT = 8

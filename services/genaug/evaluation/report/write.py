@@ -36,13 +36,13 @@ from genaug.evaluation.verdict import points
 from genaug.shared.manifest import Row, read_rows, read_table
 from genaug.shared.pages import environment
 from genaug.shared.pages.figures import Line, Points, forest, scatter
-from genaug.shared.requests import Report
+from genaug.shared.progress import ProgressCallback
 from genaug.shared.store import Store
 
 _PARTS = 4
 
 
-def write_report(inputs: dict[str, Any], store: Store, report: Report, *, device: str) -> str:
+def write_report(inputs: dict[str, Any], store: Store, report: ProgressCallback, *, device: str) -> str:
     """Write runs/<id>/report.html and report.json, replacing those that are there.
 
     Args:

@@ -6,12 +6,14 @@ from typing import cast
 
 import torch
 
-from genaug.generation.artefacts import broken, read_artefact
-from genaug.generation.bases import open_base
-from genaug.generation.generators import class_conditional, stable_diffusion, transforms
-from genaug.generation.generators.class_conditional import ClassConditional
-from genaug.generation.generators.stable_diffusion import Pipeline, StableDiffusion
-from genaug.generation.generators.transforms import Transforms
+from genaug.generation.artifacts import broken, read_artefact
+from genaug.generation.generators.class_conditional import generator as class_conditional
+from genaug.generation.generators.class_conditional.generator import ClassConditional
+from genaug.generation.generators.stable_diffusion import generator as stable_diffusion
+from genaug.generation.generators.stable_diffusion.base_models import open_base
+from genaug.generation.generators.stable_diffusion.generator import Pipeline, StableDiffusion
+from genaug.generation.generators.transforms import generator as transforms
+from genaug.generation.generators.transforms.generator import Transforms
 from genaug.shared.store import Store
 from genaug.vision.shelf import Shelf
 

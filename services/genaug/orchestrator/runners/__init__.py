@@ -6,8 +6,9 @@ import logging
 from collections.abc import Callable
 from typing import Protocol
 
+from genaug.schema.jobs import JobRequest
 from genaug.shared.errors import BY_CODE, GenaugError, Internal, Unavailable
-from genaug.shared.requests import JobRequest, Report, read_progress
+from genaug.shared.progress import ProgressCallback, read_progress
 from genaug.shared.store import Store
 
 log = logging.getLogger(__name__)
@@ -25,7 +26,7 @@ class JobRunner(Protocol):
         *,
         shards: int,
         until: Callable[[], bool],
-        on_progress: Report,
+        on_progress: ProgressCallback,
         finished: Callable[[], bool],
     ) -> None:
         """Run the Job of `request`, or join it where it is at work already, and return when it has succeeded.
@@ -44,7 +45,7 @@ class JobRunner(Protocol):
         """
 
 
-def tell_progress(store: Store, request: JobRequest, shards: int, on_progress: Report) -> bool:
+def tell_progress(store: Store, request: JobRequest, shards: int, on_progress: ProgressCallback) -> bool:
     """Pass on how far the shards say they are, summed; whether any has said so."""
     try:
         found = [read_progress(store, request, shard) for shard in range(shards)]
@@ -55,8 +56,8 @@ def tell_progress(store: Store, request: JobRequest, shards: int, on_progress: R
     known = [progress for progress in found if progress is not None]
     if known:
         same = [progress for progress in known if progress.unit == known[0].unit]
-        aside = next((progress.aside for progress in same if progress.aside), "")
-        on_progress(sum(p.done for p in same), sum(p.total for p in same), known[0].unit, aside)
+        note = next((progress.note for progress in same if progress.note), "")
+        on_progress(sum(p.done for p in same), sum(p.total for p in same), known[0].unit, note)
     return bool(known)
 
 

@@ -19,8 +19,9 @@ from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
 from genaug.orchestrator.runners import tell_progress, told_error
+from genaug.schema.jobs import JobRequest
 from genaug.shared.errors import Cancelled, FailedPrecondition, GenaugError, Internal, Unavailable
-from genaug.shared.requests import JobRequest, Report
+from genaug.shared.progress import ProgressCallback
 from genaug.shared.settings import JobSettings
 from genaug.shared.store import Store
 from genaug.shared.tracing import TRACEPARENT, traceparent
@@ -61,7 +62,7 @@ class KubernetesRunner:
         *,
         shards: int,
         until: Callable[[], bool],
-        on_progress: Report,
+        on_progress: ProgressCallback,
         finished: Callable[[], bool],
     ) -> None:
         name = self._claim(request, shards, finished)
@@ -95,7 +96,7 @@ class KubernetesRunner:
             attempt += 1
 
     def _watch(
-        self, name: str, request: JobRequest, shards: int, until: Callable[[], bool], on_progress: Report
+        self, name: str, request: JobRequest, shards: int, until: Callable[[], bool], on_progress: ProgressCallback
     ) -> None:
         explained = 0.0
         while True:

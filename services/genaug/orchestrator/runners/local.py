@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from genaug.orchestrator.runners import BAD_INPUT, tell_progress, told_error
+from genaug.schema.jobs import JobRequest
 from genaug.shared.errors import Cancelled, GenaugError, Internal
-from genaug.shared.requests import JobRequest, Report
+from genaug.shared.progress import ProgressCallback
 from genaug.shared.settings import Settings, environment_of
 from genaug.shared.store import Store
 from genaug.shared.tracing import TRACEPARENT, traceparent
@@ -77,7 +78,7 @@ class LocalRunner:
         *,
         shards: int,
         until: Callable[[], bool],
-        on_progress: Report,
+        on_progress: ProgressCallback,
         finished: Callable[[], bool],
     ) -> None:
         attempt = 1
@@ -133,7 +134,7 @@ class LocalRunner:
             )
 
     def _wait(
-        self, request: JobRequest, processes: Sequence[_Process], *, until: Callable[[], bool], on_progress: Report
+        self, request: JobRequest, processes: Sequence[_Process], *, until: Callable[[], bool], on_progress: ProgressCallback
     ) -> None:
         try:
             while any(process.running() for process in processes):

@@ -10,7 +10,7 @@ import pytest
 
 from genaug.assembly.importers import ImportOptions, open_source
 from genaug.shared.errors import FailedPrecondition, GenaugError, InvalidArgument
-from genaug.vision.images import decode
+from genaug.vision.images.pixels import decode
 
 ODIR_HEADER = (
     "ID,Patient Age,Patient Sex,Left-Diagnostic Keywords,Right-Diagnostic Keywords,N,D,G,C,A,H,M,O,"

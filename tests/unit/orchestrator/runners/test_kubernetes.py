@@ -10,8 +10,9 @@ from kubernetes.client.exceptions import ApiException
 
 from genaug.orchestrator.runners import kubernetes as runners
 from genaug.orchestrator.runners.kubernetes import KubernetesRunner, job_from
+from genaug.schema.jobs import make_request, write_request
 from genaug.shared.errors import Cancelled, FailedPrecondition, Internal, InvalidArgument, Unavailable
-from genaug.shared.requests import Reporter, make_request, write_request
+from genaug.shared.progress import ProgressWriter
 from genaug.shared.settings import JobSettings, StoreSettings
 from genaug.shared.store import Store
 
@@ -164,7 +165,7 @@ def test_the_jobs_own_error_is_the_runs(store, monkeypatch) -> None:
     api_create = api.create_namespaced_job
 
     def create(**kwargs: Any) -> SimpleNamespace:
-        Reporter(store.as_role("train"), REQUEST, 1).fail(InvalidArgument("classes: none", reason="BAD"))
+        ProgressWriter(store.as_role("train"), REQUEST, 1).fail(InvalidArgument("classes: none", reason="BAD"))
         return api_create(**kwargs)
 
     api.create_namespaced_job = create  # type: ignore[method-assign]

@@ -13,8 +13,9 @@ import pytest
 
 from genaug.orchestrator.runners import BAD_INPUT
 from genaug.orchestrator.runners.local import LocalRunner
+from genaug.schema.jobs import make_request
 from genaug.shared.errors import Cancelled, Internal, NotFound
-from genaug.shared.requests import Reporter, make_request
+from genaug.shared.progress import ProgressWriter
 from genaug.shared.settings import load_settings
 
 REQUEST = make_request("train", {"items": [1, 2]})
@@ -53,7 +54,7 @@ def test_it_starts_a_process_per_shard(program: Path, runner: LocalRunner) -> No
 def test_bad_input_is_not_tried_again(program: Path, runner: LocalRunner, stores) -> None:
     (program / "script").write_text(f"sleep 0.5; exit {BAD_INPUT}")
     told = threading.Timer(
-        0.2, lambda: Reporter(stores("train"), REQUEST, 0).fail(NotFound("no such row", reason="ROW"))
+        0.2, lambda: ProgressWriter(stores("train"), REQUEST, 0).fail(NotFound("no such row", reason="ROW"))
     )
     told.start()
     with pytest.raises(NotFound, match="no such row") as caught:
@@ -71,7 +72,7 @@ def test_a_job_that_dies_is_tried_again_and_its_log_named(program: Path, runner:
 
 
 def test_an_old_error_is_not_taken_for_a_new_one(program: Path, runner: LocalRunner, stores) -> None:
-    Reporter(stores("train"), REQUEST, 0).fail(NotFound("of last week"))
+    ProgressWriter(stores("train"), REQUEST, 0).fail(NotFound("of last week"))
     (program / "script").write_text("exit 1")
     with pytest.raises(Internal):
         run(runner)

@@ -1,0 +1,1 @@
+"""Generic diffusion: noise schedules, schedulers, and the denoising step."""

@@ -1,0 +1,1 @@
+"""Class-conditional diffusion from scratch, in pixels or latents."""

@@ -1,0 +1,1 @@
+"""Stable Diffusion 1 or 2, fine-tuned on captioned images."""

@@ -1,0 +1,1 @@
+"""Traditional data augmentation by label-preserving transforms."""

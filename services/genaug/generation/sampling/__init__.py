@@ -1,0 +1,1 @@
+"""Sampling: requests, the sampling server, batches, receipts."""

@@ -1,0 +1,1 @@
+"""Generic training of diffusion models: data, loop, checkpoints, processes, memorization."""

@@ -1,0 +1,135 @@
+"""Records of datasets and their versions."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from genaug.schema.common import ClassCount, Provenance
+from genaug.schema.model import Model
+
+
+class MultiDisease(StrEnum):
+    """Policy for images that show several diseases."""
+
+    EXCLUDE = "MULTI_DISEASE_EXCLUDE"
+    PRIMARY = "MULTI_DISEASE_PRIMARY"
+    KEEP = "MULTI_DISEASE_KEEP"
+
+
+class Dataset(Model):
+    """A sealed image data set: its images, its split and its seal, made once at import."""
+
+    name: str = ""
+    digest: str = ""
+    format: str = ""
+    seed: int = 0
+    split: tuple[float, ...] = ()
+    folds: int = 0
+    training: tuple[ClassCount, ...] = ()
+    validation: tuple[ClassCount, ...] = ()
+    test: tuple[ClassCount, ...] = ()
+    subjects: int = 0
+    subjects_on_two_sides: int = 0
+    joined_groups: int = 0
+    dropped: tuple[DroppedImage, ...] = ()
+    near_duplicates: tuple[NearDuplicate, ...] = ()
+    create_time: str = ""
+    provenance: Provenance = Provenance()
+    median_side: int = 0
+    channels: int = 0
+
+
+class DroppedImage(Model):
+    """An image that was not imported."""
+
+    image_id: str = ""
+    reason: str = ""
+    detail: str = ""
+    row: int = 0
+
+
+class NearDuplicate(Model):
+    """Two images of different subjects that show the same photograph."""
+
+    image_id: str = ""
+    other_image_id: str = ""
+    correlation: float = 0.0
+
+
+class View(Model):
+    """Which rows of a sealed dataset a run looks at. Applied alike to training, validation and sealed rows."""
+
+    classes: tuple[str, ...] = ()
+    multi_disease: MultiDisease = MultiDisease.KEEP
+    fold: int = 0
+
+
+class DatasetVersion(Model):
+    """An immutable list of rows of a dataset: a manifest with a name."""
+
+    name: str = ""
+    digest: str = ""
+    manifest: str = ""
+    real: tuple[ClassCount, ...] = ()
+    synthetic: tuple[ClassCount, ...] = ()
+    transformed: tuple[ClassCount, ...] = ()
+    validation: tuple[ClassCount, ...] = ()
+    shortfall: tuple[ClassCount, ...] = ()
+    create_time: str = ""
+    view: View = View()
+
+
+class ClassTally(Model):
+    """Counts of one class."""
+
+    class_name: str = ""
+    training: int = 0
+    validation: int = 0
+    test: int = 0
+    subjects: int = 0
+
+
+class Attribute(Model):
+    """Counts of one attribute's values."""
+
+    name: str = ""
+    values: tuple[Value, ...] = ()
+
+
+class Value(Model):
+    """Images of one value of an attribute."""
+
+    value: str = ""
+    counts: tuple[ClassCount, ...] = ()
+
+
+class Measure(Model):
+    """The spread of one number over images."""
+
+    name: str = ""
+    class_name: str = ""
+    percentiles: tuple[float, ...] = ()
+
+
+class NaiveSplit(Model):
+    """Over many random splits by image with the dataset's shares."""
+
+    splits: int = 0
+    leaked: float = 0.0
+    leaked_lowest: float = 0.0
+    leaked_highest: float = 0.0
+    subjects_on_two_sides: float = 0.0
+
+
+class DatasetDescription(Model):
+    """What a researcher looks at first. Of sealed rows only counts are given."""
+
+    dataset: str = ""
+    classes: tuple[ClassTally, ...] = ()
+    attributes: tuple[Attribute, ...] = ()
+    multi_disease: tuple[ClassCount, ...] = ()
+    duplicates: int = 0
+    near_duplicates: int = 0
+    images_per_subject: tuple[int, ...] = ()
+    measures: tuple[Measure, ...] = ()
+    naive_split: NaiveSplit | None = None

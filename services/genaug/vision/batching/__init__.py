@@ -1,0 +1,1 @@
+"""Dynamic batching of requests, and minibatches of a fixed size."""

@@ -1,0 +1,1 @@
+"""Images in and out: decoding, loading into arrays, data augmentation, provenance metadata."""

@@ -1,0 +1,1 @@
+"""Classifier networks: backbones, heads, number formats, weights, and the trained artifact."""

@@ -1,0 +1,1 @@
+"""Training of classifiers: configuration and loop."""
