@@ -10,13 +10,14 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar, get_type_hints
 
 from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, SetWorkflowID
 from dbos._serialization import DefaultSerializer
 
 from genaug.orchestrator.database import check_database
-from genaug.orchestrator.progress import Live
+from genaug.orchestrator.progress_tracker import ProgressTracker
+from genaug.schema.model import Model
 from genaug.shared.digests import digest_of
 from genaug.shared.errors import BY_CODE, Cancelled, FailedPrecondition, GenaugError, Internal
 from genaug.shared.progress import ProgressCallback
@@ -28,13 +29,17 @@ log = logging.getLogger(__name__)
 
 # Bumped when workflow.py changes so that a run begun before cannot be replayed: DBOS would hash the source instead,
 # and every upgrade would leave its runs pending.
-WORKFLOW_VERSION = "5"
+WORKFLOW_VERSION = "6"
 
-Call = Callable[[dict[str, Any], Callable[[], bool], ProgressCallback], dict[str, Any]]
-"""call(request, until, on_progress) -> result, plain JSON on both sides: one effect, safe to repeat."""
+Q = TypeVar("Q", bound=Model)
+R = TypeVar("R", bound=Model)
+IsActive = Callable[[], bool]
+Call = Callable[[Q, IsActive, ProgressCallback], R]
+"""call(request, is_active, on_progress) -> result: one idempotent effect, recorded as JSON."""
+Json = dict[str, Any]
 
 # Waits between attempts at a call whose service is away or full, seconds.
-_PATIENCE = (1, 2, 4, 8, 15, 30, 30, 30)
+_BACKOFF = (1, 2, 4, 8, 15, 30, 30, 30)
 _AWAY = ("UNAVAILABLE", "RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED")
 
 
@@ -59,20 +64,21 @@ class Work:
         self.owner = owner
         self._workflow_id = workflow_id
 
-    def call(self, call: Call, request: dict[str, Any]) -> dict[str, Any]:
-        """Do one call durably: its result is recorded, and given again when the workflow is replayed.
+    def call(self, call: Call[Q, R], request: Q) -> R:
+        """Do one call durably: its result is recorded, and returned again when the workflow is replayed.
 
         Raises:
             GenaugError: as the call did.
         """
-        return self._engine.durably(self.owner, self._workflow_id, call.__name__, request)
+        result = self._engine.durably(self.owner, self._workflow_id, call.__name__, request.json_value())
+        return _result_type(call).model_validate(result)
 
     def is_latest(self) -> bool:
         """Whether no later attempt has taken over."""
         return self._engine.is_latest(self.owner, self._workflow_id)
 
-    def chunks(self, call: Call, requests: Sequence[dict[str, Any]], *, sizes: Iterable[int]) -> list[dict[str, Any]]:
-        """Do many calls, each in a durable child of its own, several at once.
+    def chunks(self, call: Call[Q, R], requests: Sequence[Q], *, sizes: Iterable[int]) -> list[R]:
+        """Do many calls, each in a durable child workflow of its own, several at once.
 
         Args:
             call: The call.
@@ -86,14 +92,20 @@ class Work:
             GenaugError: the first chunk's that failed.
         """
         handles = []
-        for request, size in zip(requests, sizes, strict=True):
+        for request, size in zip((request.json_value() for request in requests), sizes, strict=True):
             part = digest_of(call.__name__, request)
-            self._engine.live.expect(self.owner, part, size)
+            self._engine.tracker.expect(self.owner, part, size)
             with SetWorkflowID(f"{self._workflow_id}-{call.__name__}-{part[:16]}"):
                 handles.append(
                     DBOS.enqueue_workflow("chunks", _chunk, self.owner, self._workflow_id, call.__name__, request)
                 )
-        return [_unwrap(handle.get_result(polling_interval_sec=0.2)) for handle in handles]
+        kind = _result_type(call)
+        return [kind.model_validate(_unwrap(handle.get_result(polling_interval_sec=0.2))) for handle in handles]
+
+
+def _result_type(call: Callable[..., R]) -> type[R]:
+    kind: type[R] = get_type_hints(call)["return"]
+    return kind
 
 
 Workflow = Callable[[Work], None]
@@ -105,8 +117,8 @@ class Engine:
     Args:
         settings: Where the database is, and how much may run at once.
         workflows: By kind, such as "run".
-        calls: The effects that workflows may have.
-        live: Where progress is shown.
+        calls: Effects of the workflows; see `Call`.
+        tracker: Receives progress.
         trace_of: The `traceparent` under which an owner's work is done.
     """
 
@@ -115,15 +127,15 @@ class Engine:
         settings: Settings,
         *,
         workflows: dict[str, Workflow],
-        calls: Iterable[Call],
-        live: Live,
+        calls: Iterable[Callable[..., Model]],
+        tracker: ProgressTracker,
         trace_of: Callable[[str], str] = lambda owner: "",
     ) -> None:
         self._settings = settings
         self._trace_of = trace_of
         self._workflows = workflows
         self._calls = {call.__name__: call for call in calls}
-        self.live = live
+        self.tracker = tracker
         self._cancelled: set[str] = set()
         self._closing = threading.Event()
         self._launched = False
@@ -203,8 +215,8 @@ class Engine:
     def is_latest(self, owner: str, workflow_id: str) -> bool:
         """Whether `workflow_id` is the last attempt of its owner."""
         # Looked up by a thread of its own: asked by a workflow's, DBOS would record the answer as a step.
-        with ThreadPoolExecutor(1) as note:
-            return workflow_id == f"{owner}.{note.submit(self.attempts, owner).result()}"
+        with ThreadPoolExecutor(1) as thread:
+            return workflow_id == f"{owner}.{thread.submit(self.attempts, owner).result()}"
 
     def cancel(self, workflow_id: str) -> None:
         """Stop a workflow with its children; the call at work stops within a unit of its work."""
@@ -230,10 +242,10 @@ class Engine:
             return True
         return bool(DBOS.list_workflows(status=["PENDING", "ENQUEUED"], limit=1, load_input=False, load_output=False))
 
-    def durably(self, owner: str, workflow_id: str, name: str, request: dict[str, Any]) -> dict[str, Any]:
+    def durably(self, owner: str, workflow_id: str, name: str, request: Json) -> Json:
         """Do the call `name` as a recorded step of the workflow that this thread runs."""
 
-        def until() -> bool:
+        def is_active() -> bool:
             # What is at work elsewhere, such as a Job, is then left there.
             self._leave_if_closing()
             return workflow_id not in self._cancelled
@@ -242,21 +254,22 @@ class Engine:
         run_id.set(owner)
 
         def on_progress(done: int, total: int, unit: str, note: str = "", /) -> None:
-            self.live.update(owner, part, done, total, unit, note)
+            self.tracker.update(owner, part, done, total, unit, note)
 
-        def attempt() -> dict[str, Any]:
+        def attempt() -> Json:
             with span(name, parent=self._trace_of(owner), owner=owner):
-                return self._attempt(self._calls[name], request, until, on_progress)
+                return self._attempt(self._calls[name], request, is_active, on_progress)
 
         return _unwrap(DBOS.run_step({"name": name}, attempt))
 
     def _attempt(
-        self, call: Call, request: dict[str, Any], until: Callable[[], bool], on_progress: ProgressCallback
-    ) -> dict[str, Any]:
+        self, call: Callable[..., Model], request: Json, is_active: IsActive, on_progress: ProgressCallback
+    ) -> Json:
         """The outcome as JSON: an exception would come back from a replay as another type."""
-        for wait in (*_PATIENCE, None):
+        value = get_type_hints(call)["request"].model_validate(request)
+        for wait in (*_BACKOFF, None):
             try:
-                return {"result": call(request, until, on_progress)}
+                return {"result": call(value, is_active, on_progress).json_value()}
             except GenaugError as error:
                 self._leave_if_closing()
                 if error.code not in _AWAY or wait is None:
@@ -270,7 +283,7 @@ class Engine:
                 }
             ready = time.monotonic() + wait
             while time.monotonic() < ready:
-                if not until():
+                if not is_active():
                     return {"error": _error_dict(Cancelled("cancelled", reason="CANCELLED"))}
                 time.sleep(0.1)
         raise AssertionError("unreachable: the last wait is None")
@@ -279,7 +292,7 @@ class Engine:
         if self._closing.is_set():
             raise _Closing
 
-    def perform(self, kind: str, owner: str) -> dict[str, Any]:
+    def perform(self, kind: str, owner: str) -> Json:
         """Run a workflow to its end; an error is its result."""
         workflow_id = DBOS.workflow_id
         assert workflow_id is not None  # noqa: S101  # only called by a workflow
@@ -298,7 +311,7 @@ class Engine:
         finally:
             with self._lock:
                 self._active.discard(workflow_id)
-            self.live.forget(owner)
+            self.tracker.forget(owner)
         return {}
 
 
@@ -313,12 +326,12 @@ def _current() -> Engine:
 
 
 @DBOS.workflow(name="workflow")
-def _workflow(kind: str, owner: str) -> dict[str, Any]:
+def _workflow(kind: str, owner: str) -> Json:
     return _current().perform(kind, owner)
 
 
 @DBOS.workflow(name="chunk")
-def _chunk(owner: str, parent: str, call: str, request: dict[str, Any]) -> dict[str, Any]:
+def _chunk(owner: str, parent: str, call: str, request: Json) -> Json:
     try:
         return {"result": _current().durably(owner, parent, call, request)}
     except GenaugError as error:
@@ -333,8 +346,8 @@ def _error(found: dict[str, str]) -> GenaugError:
     return BY_CODE.get(found["code"], Internal)(found["message"], reason=found["reason"])
 
 
-def _unwrap(outcome: dict[str, Any]) -> dict[str, Any]:
+def _unwrap(outcome: Json) -> Json:
     if "error" in outcome:
         raise _error(outcome["error"])
-    result: dict[str, Any] = outcome["result"]
+    result: Json = outcome["result"]
     return result

@@ -56,9 +56,7 @@ def captions_of(prompts: str, classes: Sequence[str], *, own: Mapping[str, str])
     return Captions(f"{name}@{version}", {entry: own.get(entry) or found[entry] for entry in classes})
 
 
-def caption_problems(
-    prompts: str, classes: Sequence[str], *, own: Mapping[str, str]
-) -> Iterator[tuple[str, str]]:
+def caption_problems(prompts: str, classes: Sequence[str], *, own: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """Reasons why `captions_of` would refuse: (field, problem)."""
     for name, text in own.items():
         if name not in classes:
@@ -80,8 +78,8 @@ def caption_problems(
         if unknown:
             yield (
                 "captions",
-                f"{name}@{number} has no caption of class {', '.join(unknown)}; it has {', '.join(known)}: give captions "
-                "of your own for the others, or take prompts: generic",
+                f"{name}@{number} has no caption of class {', '.join(unknown)}; it has {', '.join(known)}: give "
+                "captions of your own for the others, or take prompts: generic",
             )
 
 

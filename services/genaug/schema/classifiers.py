@@ -116,7 +116,7 @@ class ClassifierSpec(Model):
             best = f"; {info.image_size} is its best" if info.image_size else ""
             found.append((
                 "image_size",
-                f"{self.image_size} is not within {info.smallest} and {info.largest}, which {self.backbone} takes{best}",
+                f"{self.image_size} is not within {info.smallest} and {info.largest}, of {self.backbone}{best}",
             ))  # fmt: skip
         if not info.pretrained and (self.tuning, self.head, self.weights) != (Tuning.FINE_TUNED, Head.LINEAR, "none"):
             found.append(("", f"{self.backbone} learns every layer from random weights (none), under a linear head"))
@@ -155,7 +155,8 @@ class TrainingOptions(Model):
         if pixels and classifier.tuning == Tuning.FROZEN:
             found.append((
                 "training",
-                "augment and precision: a frozen backbone's features are computed once; set classifier.tuning: FINE_TUNED",
+                "augment and precision: a frozen backbone's features are computed once; set classifier.tuning: "
+                "FINE_TUNED",
             ))  # fmt: skip
         if (self.class_weights or self.decay != ClassifierDecay.COSINE) and classifier.head == Head.LOGISTIC:
             found.append((

@@ -55,7 +55,15 @@ class EvaluationSettings(Model):
     metrics: tuple[str, ...] = ()
 
     # Fields that a further evaluator takes from the first one where it has none of its own.
-    INHERITED: ClassVar[tuple[str, ...]] = ("updates", "seeds", "first_seed", "batch_size", "resamples", "folds", "metrics")
+    INHERITED: ClassVar[tuple[str, ...]] = (
+        "updates",
+        "seeds",
+        "first_seed",
+        "batch_size",
+        "resamples",
+        "folds",
+        "metrics",
+    )
 
     @model_validator(mode="after")
     def _check(self) -> EvaluationSettings:
@@ -105,7 +113,6 @@ class Evaluation(Model):
     error: str = ""
     reference_probe: ScenarioScore | None = None
     saturation: Saturation | None = None
-
 
 
 class ClassScore(Model):

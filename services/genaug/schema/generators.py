@@ -72,8 +72,8 @@ class ClassConditionalSpec(Model):
     MAX_PIXELS: ClassVar[int] = 64
     """Largest side that is drawn in pixels; larger images are drawn in an autoencoder's latents."""
     MAX_VELOCITY: ClassVar[int] = 32
-    """Largest side at which the velocity is predicted by default. Measured: above it a patch has more values than a small
-    network has channels, and their noise stays in the image."""
+    """Largest side at which the velocity is predicted by default. Measured: above it a patch has more values than a
+    small network has channels, and their noise stays in the image."""
 
     train_steps: Updates = 800
     batch_size: BatchSize = 64
@@ -108,8 +108,8 @@ class ClassConditionalSpec(Model):
         if not self.autoencoder and image_size > self.MAX_PIXELS:
             yield (
                 "image_size",
-                f"{image_size} is above {self.MAX_PIXELS}, where images are drawn in an autoencoder's latents; name the "
-                "folder of its weights in generator.class_conditional.autoencoder",
+                f"{image_size} is above {self.MAX_PIXELS}, where images are drawn in an autoencoder's latents; name "
+                "the folder of its weights in generator.class_conditional.autoencoder",
             )
         elif image_size % step or not step <= image_size <= largest:
             yield "image_size", f"{image_size} is not a multiple of {step} within {step} and {largest}"
@@ -219,8 +219,8 @@ class StableDiffusionSpec(Model):
         if not self.base:
             raise problem(
                 "base",
-                "name the Stable Diffusion model to start from: a directory in diffusers' layout, bases/{digest} of the "
-                "store, or an id of the Hub",
+                "name the Stable Diffusion model to start from: a directory in diffusers' layout, bases/{digest} of "
+                "the store, or an id of the Hub",
             )
         if self.weights == TrainedWeights.ALL and self.lora:
             raise problem("lora", "weights ALL has no adapter; leave one of both out")
@@ -382,13 +382,19 @@ class GeneratorSpec(Model):
 
     def digest_form(self) -> dict[str, Any]:
         """The JSON whose digest names generators (recipe finetune/3): one flat mapping, with the kind as a word."""
-        flat: dict[str, Any] = {"kind": f"KIND_{self.kind_name.upper()}", "image_size": self.image_size, "seed": self.seed}
+        flat: dict[str, Any] = {
+            "kind": f"KIND_{self.kind_name.upper()}",
+            "image_size": self.image_size,
+            "seed": self.seed,
+        }
         settings = self.settings.model_dump(mode="json", exclude_none=True, by_alias=True)
         if self.transforms:
             return flat | {"transforms": settings}
         # Empty texts of a base's settings were never written out.
         return flat | (
-            {key: value for key, value in settings.items() if value not in ("", {})} if self.stable_diffusion else settings
+            {key: value for key, value in settings.items() if value not in ("", {})}
+            if self.stable_diffusion
+            else settings
         )
 
 

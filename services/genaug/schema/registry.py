@@ -53,7 +53,9 @@ class Registry(Generic[T]):
         """
         if name not in self._entries:
             if name not in self._entry_points:
-                raise InvalidArgument(f"{path}: {self.unknown(name)}" if path else self.unknown(name), reason="UNKNOWN_NAME")
+                raise InvalidArgument(
+                    f"{path}: {self.unknown(name)}" if path else self.unknown(name), reason="UNKNOWN_NAME"
+                )
             try:
                 self._entries[name] = self._entry_points.pop(name).load()
             except Exception as error:

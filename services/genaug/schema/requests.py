@@ -1,4 +1,4 @@
-"""Requests of the six steps to the services, and the results that are no resources; messages of the *_service protos."""
+"""Requests of the six steps to the services, and results that are no resources: messages of the *_service protos."""
 
 from __future__ import annotations
 

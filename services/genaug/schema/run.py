@@ -82,9 +82,7 @@ class GenerationSpec(Model):
             **(published if preset == Preset.PUBLISHED else {}),
         }
         fields = ("steps", "guidance_scale", "seed", "scheduler")
-        return self.model_copy(
-            update={name: defaults[name] for name in fields if getattr(self, name) in (None, "")}
-        )
+        return self.model_copy(update={name: defaults[name] for name in fields if getattr(self, name) in (None, "")})
 
     def sampler(self) -> Sampler:
         """Sampler settings of the completed specification."""
@@ -144,12 +142,6 @@ class Scenario(Model):
     sampling: ScenarioSampling = ScenarioSampling.NATURAL
     reduction: Reduction = Reduction.SELECTED
 
-    @model_validator(mode="after")
-    def _check(self) -> Scenario:
-        if not _SCENARIO_NAME.fullmatch(self.name):
-            raise problem("name", "needs lower-case letters, digits, dots and hyphens, starting with a letter")
-        return self
-
     @property
     def is_reference(self) -> bool:
         """Whether it holds real rows alone, reduced by the run's selection and sampled as they are."""
@@ -192,6 +184,11 @@ class RunSpec(Model):
             raise problem("classes", "a class stands twice")
         names = [scenario.name for scenario in self.scenarios]
         for index, name in enumerate(names):
+            if not _SCENARIO_NAME.fullmatch(name):
+                raise problem(
+                    f"scenarios[{index}].name",
+                    "needs lower-case letters, digits, dots and hyphens, starting with a letter",
+                )
             if name in names[:index]:
                 raise problem(f"scenarios[{index}].name", f"{name!r} stands twice")
         if self.scenarios and not any(scenario.is_reference for scenario in self.scenarios):
@@ -209,7 +206,7 @@ class RunSpec(Model):
 
     def largest_dose(self, source: str) -> float:
         """Largest dose of a source, "synthetic" or "transformed", over the scenarios."""
-        return max(getattr(scenario, source) for scenario in self.scenarios)
+        return max(float(getattr(scenario, source)) for scenario in self.scenarios)
 
 
 def run_id(spec: RunSpec, dataset: Dataset) -> str:
@@ -231,9 +228,7 @@ def complete(spec: RunSpec, dataset: Dataset) -> RunSpec:
         for index, name in enumerate(dominant)
         if name not in classes
     ]
-    selection = spec.selection.model_copy(
-        update={"classes": tuple(name for name in classes if name in dominant)}
-    )
+    selection = spec.selection.model_copy(update={"classes": tuple(name for name in classes if name in dominant)})
     if classes and len(selection.classes) == len(classes):
         problems.append(("selection.classes", "all classes are dominant; leave at least one to augment"))
     scenarios = _scenarios(spec, selection, problems)
@@ -296,9 +291,7 @@ def complete_evaluation(settings: EvaluationSettings, dataset: Dataset, *, pre_r
         path = f"evaluation.further[{index}]"
         if "folds" in given.model_fields_set and given.folds != settings.folds:
             problems.append((f"{path}.folds", f"all evaluators share the folds; the first has {settings.folds}"))
-        inherited = {
-            name: getattr(settings, name) for name in settings.INHERITED if name not in given.model_fields_set
-        }
+        inherited = {name: getattr(settings, name) for name in settings.INHERITED if name not in given.model_fields_set}
         evaluator = _evaluator(given.model_copy(update=inherited), dataset, pre_resize, path, problems)
         if evaluator in (*further, first.model_copy(update={"further": ()})):
             problems.append((path, "is the same as another evaluator"))
@@ -337,16 +330,14 @@ def _classes(spec: RunSpec, dataset: Dataset, problems: list[tuple[str, str]]) -
     return classes
 
 
-def _scenarios(
-    spec: RunSpec, selection: SelectionSpec, problems: list[tuple[str, str]]
-) -> tuple[Scenario, ...]:
+def _scenarios(spec: RunSpec, selection: SelectionSpec, problems: list[tuple[str, str]]) -> tuple[Scenario, ...]:
     scenarios = spec.scenarios or DEFAULT_SCENARIOS
     if spec.generator.transforms and not spec.scenarios:
         scenarios = tuple(scenario for scenario in scenarios if not scenario.synthetic)
     for index, scenario in enumerate(scenarios):
         if scenario.reduction != Reduction.SELECTED and not selection.classes:
             problems.append((
-                f"scenarios[{index}].reduction", "there is nothing to reduce; name dominant classes in selection.classes"
+                f"scenarios[{index}].reduction", "nothing to reduce; name dominant classes in selection.classes"
             ))  # fmt: skip
     # Every selection has its control: the same number of images, at random.
     chosen = bool(selection.classes) and selection.method != SelectionMethod.RANDOM
@@ -416,8 +407,8 @@ def _dataset_problems(spec: RunSpec, dataset: Dataset, *, folds: int) -> list[tu
         path = f"classes[{index}]"
         if 0 < training.get(name, 0) < MIN_TRAINING_IMAGES:
             found.append((
-                path, f"{name!r} has {training[name]} training images, below the {MIN_TRAINING_IMAGES} a run needs; leave "
-                "it out or add images"
+                path, f"{name!r} has {training[name]} training images, below the {MIN_TRAINING_IMAGES} a run needs; "
+                "leave it out or add images"
             ))  # fmt: skip
         if folds == 1 and name in training and not test.get(name):
             found.append((
@@ -426,8 +417,8 @@ def _dataset_problems(spec: RunSpec, dataset: Dataset, *, folds: int) -> list[tu
             ))  # fmt: skip
     if spec.classes and not any(validation.get(name) for name in spec.classes):
         found.append((
-            "classes", f"{dataset.name} has no validation images of these classes; import it with a validation share, such "
-            "as --split 0.7,0.15,0.15"
+            "classes", f"{dataset.name} has no validation images of these classes; import it with a validation share, "
+            "such as --split 0.7,0.15,0.15"
         ))  # fmt: skip
     return found
 

@@ -25,7 +25,7 @@ class JobRunner(Protocol):
         request: JobRequest,
         *,
         shards: int,
-        until: Callable[[], bool],
+        is_active: Callable[[], bool],
         on_progress: ProgressCallback,
         finished: Callable[[], bool],
     ) -> None:
@@ -34,21 +34,21 @@ class JobRunner(Protocol):
         Args:
             request: What to do; it is in the store.
             shards: Processes that share its items.
-            until: Asked often; when it turns False the Job is stopped. What it raises leaves the Job to a later call,
-                where the place lets it live on.
+            is_active: Polled; the Job is stopped when it turns False. An exception from it leaves the Job to a later
+                call, where the platform lets it live on.
             on_progress: Told how far it is.
             finished: Whether the store holds the results; asked of a Job that succeeded some time ago.
 
         Raises:
             GenaugError: the Job's own error, after its last attempt.
-            Cancelled: `until` turned False.
+            Cancelled: `is_active` turned False.
         """
 
 
-def tell_progress(store: Store, request: JobRequest, shards: int, on_progress: ProgressCallback) -> bool:
+def forward_progress(store: Store, request: JobRequest, shards: int, on_progress: ProgressCallback) -> bool:
     """Pass on how far the shards say they are, summed; whether any has said so."""
     try:
-        found = [read_progress(store, request, shard) for shard in range(shards)]
+        found = [read_progress(store, request.progress_key(shard)) for shard in range(shards)]
     except Unavailable as error:
         # The Job finds out by itself whether it can go on without the store.
         log.warning("progress cannot be read", extra={"step": request.step, "reason": error.reason})
@@ -61,12 +61,10 @@ def tell_progress(store: Store, request: JobRequest, shards: int, on_progress: P
     return bool(known)
 
 
-def told_error(store: Store, request: JobRequest, shards: int) -> GenaugError | None:
+def recorded_error(store: Store, request: JobRequest, shards: int) -> GenaugError | None:
     """The error that a shard has left as its last word; None when none has."""
     for shard in range(shards):
-        progress = read_progress(store, request, shard)
+        progress = read_progress(store, request.progress_key(shard))
         if progress is not None and progress.error is not None:
-            return BY_CODE.get(progress.error["code"], Internal)(
-                progress.error["message"], reason=progress.error["reason"]
-            )
+            return BY_CODE.get(progress.error.code, Internal)(progress.error.message, reason=progress.error.reason)
     return None

@@ -18,7 +18,7 @@ import kubernetes
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
-from genaug.orchestrator.runners import tell_progress, told_error
+from genaug.orchestrator.runners import forward_progress, recorded_error
 from genaug.schema.jobs import JobRequest
 from genaug.shared.errors import Cancelled, FailedPrecondition, GenaugError, Internal, Unavailable
 from genaug.shared.progress import ProgressCallback
@@ -61,7 +61,7 @@ class KubernetesRunner:
         request: JobRequest,
         *,
         shards: int,
-        until: Callable[[], bool],
+        is_active: Callable[[], bool],
         on_progress: ProgressCallback,
         finished: Callable[[], bool],
     ) -> None:
@@ -69,7 +69,7 @@ class KubernetesRunner:
         if not name:
             return
         try:
-            self._watch(name, request, shards, until, on_progress)
+            self._watch(name, request, shards, is_active, on_progress)
         except Cancelled:
             self._delete(name)
             raise
@@ -96,34 +96,34 @@ class KubernetesRunner:
             attempt += 1
 
     def _watch(
-        self, name: str, request: JobRequest, shards: int, until: Callable[[], bool], on_progress: ProgressCallback
+        self, name: str, request: JobRequest, shards: int, is_active: Callable[[], bool], on_progress: ProgressCallback
     ) -> None:
         explained = 0.0
         while True:
-            if not until():
+            if not is_active():
                 raise Cancelled("the run was cancelled; `genaug run resume` goes on with it", reason="CANCELLED")
-            job = self._patiently(lambda: self._find(name), until)
+            job = self._patiently(lambda: self._find(name), is_active)
             if job is None:
                 raise Unavailable(f"the Job {name} was deleted; it is started again", reason="JOB_GONE")
-            told = tell_progress(self._store, request, shards, on_progress)
+            told = forward_progress(self._store, request, shards, on_progress)
             outcome = _outcome(job)
             if outcome == "Complete":
                 return
             if outcome == "Failed":
-                raise told_error(self._store, request, shards) or self._died(name, request)
+                raise recorded_error(self._store, request, shards) or self._died(name, request)
             if not told and not job["status"].get("ready") and time.monotonic() - explained > _EXPLAIN:
                 explained = time.monotonic()
-                on_progress(0, 0, "", self._patiently(lambda: self._waits_for(name), until))
+                on_progress(0, 0, "", self._patiently(lambda: self._waits_for(name), is_active))
             time.sleep(_POLL)
 
-    def _patiently(self, ask: Callable[[], T], until: Callable[[], bool]) -> T:
-        """Ask until there is an answer: the Job goes on without the API server, and so do we for a while."""
+    def _patiently(self, ask: Callable[[], T], is_active: Callable[[], bool]) -> T:
+        """Ask is_active there is an answer: the Job goes on without the API server, and so do we for a while."""
         start = time.monotonic()
         while True:
             try:
                 return ask()
             except Unavailable as error:
-                if time.monotonic() - start > _ABSENCE or not until():
+                if time.monotonic() - start > _ABSENCE or not is_active():
                     raise
                 log.warning("the Kubernetes API is away", extra={"detail": error.message})
                 time.sleep(_POLL * 2)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from genaug.orchestrator.runners import BAD_INPUT, tell_progress, told_error
+from genaug.orchestrator.runners import BAD_INPUT, forward_progress, recorded_error
 from genaug.schema.jobs import JobRequest
 from genaug.shared.errors import Cancelled, GenaugError, Internal
 from genaug.shared.progress import ProgressCallback
@@ -77,14 +77,14 @@ class LocalRunner:
         request: JobRequest,
         *,
         shards: int,
-        until: Callable[[], bool],
+        is_active: Callable[[], bool],
         on_progress: ProgressCallback,
         finished: Callable[[], bool],
     ) -> None:
         attempt = 1
         while True:
             processes = [self._start(request, attempt, shard, shards) for shard in range(shards)]
-            self._wait(request, processes, until=until, on_progress=on_progress)
+            self._wait(request, processes, is_active=is_active, on_progress=on_progress)
             codes = [process.child.returncode for process in processes if process.child is not None]
             if len(codes) < shards:
                 # Another orchestrator's child has ended, and how is not for us to know: ask again, which finds
@@ -134,13 +134,18 @@ class LocalRunner:
             )
 
     def _wait(
-        self, request: JobRequest, processes: Sequence[_Process], *, until: Callable[[], bool], on_progress: ProgressCallback
+        self,
+        request: JobRequest,
+        processes: Sequence[_Process],
+        *,
+        is_active: Callable[[], bool],
+        on_progress: ProgressCallback,
     ) -> None:
         try:
             while any(process.running() for process in processes):
-                if not until():
+                if not is_active():
                     raise Cancelled("the run was cancelled; `genaug run resume` goes on with it", reason="CANCELLED")
-                tell_progress(self._store, request, len(processes), on_progress)
+                forward_progress(self._store, request, len(processes), on_progress)
                 time.sleep(_POLL)
         except BaseException:
             for process in processes:
@@ -149,7 +154,7 @@ class LocalRunner:
             raise
 
     def _error(self, request: JobRequest, codes: Sequence[int]) -> GenaugError:
-        told = told_error(self._store, request, len(codes))
+        told = recorded_error(self._store, request, len(codes))
         if told is not None:
             return told
         worst = next(code for code in codes if code)
