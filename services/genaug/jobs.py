@@ -1,18 +1,19 @@
-"""The Jobs: which there are, and how a process does one. Each opens the store with the identity of its step."""
+"""Jobs: long work in a process of its own, which opens the store with the identity of its step."""
 
 from __future__ import annotations
 
-import importlib
 import logging
 import os
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
-from typing import Any, NoReturn
+from collections.abc import Sequence
+from typing import NoReturn
 
-from genaug.schema.jobs import JobStep, read_request
+from genaug.schema.classifiers import Role
+from genaug.schema.jobs import BAD_INPUT, FeatureSources, JobStep, TrainInputs, TrainItem, read_request
+from genaug.schema.registry import load
 from genaug.shared.errors import FINAL_CODES, Cancelled, GenaugError
 from genaug.shared.progress import ProgressCallback, ProgressWriter, read_progress
 from genaug.shared.settings import Settings
@@ -22,24 +23,21 @@ from genaug.shared.tracing import configure_tracing, parent_of, span
 
 log = logging.getLogger(__name__)
 
-Job = Callable[..., str]
-
-_JOBS: dict[str, str] = {
+# Named, not imported: a Job's process loads no more than its step needs.
+_JOBS: dict[JobStep | Role, str] = {
     "finetune": "genaug.generation.finetune:finetune",
     "evaluate": "genaug.evaluation.measure:evaluate",
     "report": "genaug.evaluation.report.write:write_report",
-    "ROLE_LABELER": "genaug.labeling.train:train_labeler",
-    "ROLE_EVALUATOR": "genaug.evaluation.train:train_evaluator",
+    Role.LABELER: "genaug.labeling.train_labeler:train_labeler",
+    Role.EVALUATOR: "genaug.evaluation.train_evaluator:train_evaluator",
 }
 
-# Exit status when the input is bad: trying again cannot help.
-BAD_INPUT = 42
-# Seconds between being told to end and ending anywhere; below a runner's patience and a pod's grace.
-_PATIENCE = 5
+# Seconds from SIGTERM to the end wherever the work is; below a runner's grace and a pod's.
+_GRACE = 5
 
 
 def run_job(settings: Settings, step: JobStep, key: str, *, shard: int, shards: int) -> int:
-    """Do the Job whose request lies at `key`; return the process's exit status: 0, 1 or 42 (the input is bad).
+    """Run the Job requested at `key`; return the exit status of the process: 0, 1 or 42 (`BAD_INPUT`).
 
     Args:
         settings: The configuration.
@@ -48,11 +46,11 @@ def run_job(settings: Settings, step: JobStep, key: str, *, shard: int, shards: 
         shard: Of a `train` Job, the items shard, shard + shards, … are done.
         shards: Processes that share the Job.
     """
-    told = _listen()
+    terminated = _listen()
     set_up_threads(settings.threads)
     configure_tracing(step)
     with span(f"job {step}", parent=parent_of(os.environ), request=key, shard=shard):
-        return _run(settings, step, key, told, shard=shard, shards=shards)
+        return _run(settings, step, key, terminated, shard=shard, shards=shards)
 
 
 def among_several() -> bool:
@@ -61,7 +59,7 @@ def among_several() -> bool:
 
 
 def run_in_processes(settings: Settings, step: JobStep, key: str) -> int:
-    """Do a Job in several processes of this machine, which torchrun starts and ends together; as `run_job`."""
+    """Run a Job in several processes of this machine, started and ended together by torchrun; see `run_job`."""
     store = Store.open(settings.store, step)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--max-restarts", "0"]
     command += ["--nproc-per-node", str(settings.jobs.finetune_processes), "-m", "genaug.cli"]
@@ -69,88 +67,86 @@ def run_in_processes(settings: Settings, step: JobStep, key: str) -> int:
     signal.signal(signal.SIGTERM, lambda number, frame: child.terminate())
     if not child.wait():
         return 0
-    # torchrun knows one status for all failures; what happened, the processes have said.
-    told = read_progress(store, read_request(store, key), 0)
-    return BAD_INPUT if told and told.error and told.error["code"] in FINAL_CODES else 1
+    # torchrun has one status for all failures; the processes have recorded the error.
+    progress = read_progress(store, read_request(store, key).progress_key(0))
+    return BAD_INPUT if progress and progress.error and progress.error.code in FINAL_CODES else 1
 
 
-def _run(settings: Settings, step: JobStep, key: str, told: threading.Event, *, shard: int, shards: int) -> int:
+def _run(settings: Settings, step: JobStep, key: str, terminated: threading.Event, *, shard: int, shards: int) -> int:
     store = Store.open(settings.store, step)
     try:
         request = read_request(store, key)
     except GenaugError as error:
         log.error("the Job has no request", extra={"code": error.code, "reason": error.reason, "key": key})
         return BAD_INPUT if error.code in FINAL_CODES else 1
-    reporter = ProgressWriter(store, request, shard)
+    writer = ProgressWriter(store, request.progress_key(shard))
 
     def report(done: int, total: int, unit: str, note: str = "", /) -> None:
-        reporter(done, total, unit, note)
-        if told.is_set():
+        writer(done, total, unit, note)
+        if terminated.is_set():
             # It ends now: what it keeps is written whole, however long that takes.
             signal.alarm(0)
             raise _cancelled()
 
     try:
-        if step == "train":
-            items = request.inputs["items"][shard::shards]
-            _train(store, report, settings.device, items=items, sources=request.inputs.get("shelf"))
+        if isinstance(request.inputs, TrainInputs):
+            items = request.inputs.items[shard::shards]
+            _train(store, report, settings.device, items=items, sources=request.inputs.features)
         else:
-            log.info("finished", extra={"result": _load(step)(request.inputs, store, report, device=settings.device)})
+            log.info(
+                "finished", extra={"result": load(_JOBS[step])(request.inputs, store, report, device=settings.device)}
+            )
     except GenaugError as error:
-        # Of several processes, those that end because one has failed must not hide what it said.
+        # Processes that end because another one has failed must not hide its error.
         if not (among_several() and isinstance(error, Cancelled)):
-            reporter.fail(error)
+            writer.fail(error)
         log.error("the Job failed", extra={"step": step, "code": error.code, "reason": error.reason})
         return BAD_INPUT if error.code in FINAL_CODES else 1
     return 0
 
 
 def _train(
-    store: Store, report: ProgressCallback, device: str, *, items: list[dict[str, Any]], sources: dict[str, list[str]] | None
+    store: Store, report: ProgressCallback, device: str, *, items: Sequence[TrainItem], sources: FeatureSources
 ) -> None:
-    """Train the items one after the other. Updates are told over all of them; images that are read, note."""
-    shelf = importlib.import_module("genaug.vision.features.feature_index").read_shelf(store, sources) if sources else None
-    updates = [int(item["updates"]) for item in items]
-    for index, item in enumerate(items):
-        before = sum(updates[:index])
+    """Train the items one after the other. Updates are counted over all of them; reading images is a note."""
+    features = load("genaug.vision.features.feature_index:read_feature_index")(store, sources)
+    total = sum(item.updates for item in items)
+    before = 0
+    for item in items:
 
-        def tell(
-            done: int, total: int, unit: str, note: str = "", /, *, before: int = before, own: int = updates[index]
+        def report_item(
+            done: int, count: int, unit: str, note: str = "", /, *, before: int = before, own: int = item.updates
         ) -> None:
             if unit == "updates":
-                # An item may count more than its updates: a labeler's networks that judge out of fold.
-                report(before + own * done // total, sum(updates), unit, note)
+                # An item may count more than its updates: a labeler's out-of-fold networks.
+                report(before + own * done // count, total, unit, note)
             else:
-                report(before, sum(updates), "updates", f"reading {unit}, {done} of {total}" if done < total else "")
+                report(before, total, "updates", f"reading {unit}, {done} of {count}" if done < count else "")
 
-        log.info("finished", extra={"result": _load(item["role"])(item, store, tell, device=device, shelf=shelf)})
-        # One that was there already has told nothing.
-        report(before + updates[index], sum(updates), "updates")
-
-
-def _load(name: str) -> Job:
-    module, _, function = _JOBS[name].partition(":")
-    job: Job = getattr(importlib.import_module(module), function)
-    return job
+        result = load(_JOBS[item.role])(item, store, report_item, device=device, features=features)
+        log.info("finished", extra={"result": result})
+        before += item.updates
+        # An item that existed already has reported nothing.
+        report(before, total, "updates")
 
 
 def _listen() -> threading.Event:
-    """An event that SIGTERM sets: work ends where it next says how far it is, when what it did is whole.
+    """Return an event that SIGTERM sets: work ends at its next progress report, when its results are whole.
 
-    Work that says nothing for `_PATIENCE` seconds ends where it is.
+    Work that reports nothing for `_GRACE` seconds ends wherever it is.
     """
-    told = threading.Event()
+    terminated = threading.Event()
 
-    def tell(number: int, frame: object) -> None:
-        told.set()
-        signal.alarm(_PATIENCE)
+    def terminate(number: int, frame: object) -> None:
+        terminated.set()
+        signal.alarm(_GRACE)
 
     def end(number: int, frame: object) -> NoReturn:
         raise _cancelled()
 
-    signal.signal(signal.SIGTERM, tell)
+    signal.signal(signal.SIGTERM, terminate)
     signal.signal(signal.SIGALRM, end)
-    return told
+    return terminated
 
 
 def _cancelled() -> Cancelled:

@@ -140,7 +140,7 @@ import:
   keep: {"0": 60, "1": 60, "2": 40, "3": 40}
   split: [0.5, 0.2, 0.3]
 classes: ["0", "1", "2", "3"]
-generator: {train_steps: TRAIN, batch_size: 32, base_channels: 16}
+generator: {class_conditional: {train_steps: TRAIN, batch_size: 32, base_channels: 16}}
 generation: {steps: 8, rounds: 2}
 labeling: {updates: 60}
 selection: {classes: ["0", "1"]}

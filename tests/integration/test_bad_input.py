@@ -148,7 +148,7 @@ RUN_FILE = """
 name: twin
 dataset: few
 import: {format: digits, keep: {"0": 30, "1": 30, "2": 0, "3": 0, "4": 0, "5": 0, "6": 0, "7": 0, "8": 0, "9": 0}}
-generator: {train_steps: 5000}
+generator: {class_conditional: {train_steps: 5000}}
 evaluation: {seeds: 2}
 """
 

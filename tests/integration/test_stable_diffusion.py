@@ -23,12 +23,12 @@ import:
   split: [0.5, 0.2, 0.3]
 classes: ["0", "1", "2", "3"]
 generator:
-  kind: STABLE_DIFFUSION
-  base: {base}
-  captions: {{"2": a photograph of an eye with 2, "3": a fundus of 3}}
-  compared_prompts: generic
   image_size: 16
-  train_steps: 10
+  stable_diffusion:
+    base: {base}
+    captions: {{"2": a photograph of an eye with 2, "3": a fundus of 3}}
+    compared_prompts: generic
+    train_steps: 10
 generation: {{steps: 3, rounds: 1}}
 labeling: {{updates: 60, mode: TRUST_PROMPT, second_seed: -1}}
 selection: {{classes: ["0", "1"]}}

@@ -17,7 +17,8 @@ from genaug.cli import datasets, images, model_server, runs, store
 from genaug.cli.command import FormatOption, client, command, errors_told, group, settings
 from genaug.cli.doctor import examine
 from genaug.cli.output import check_format, make_table, stderr, stdout
-from genaug.jobs import BAD_INPUT, among_several, run_in_processes, run_job
+from genaug.jobs import among_several, run_in_processes, run_job
+from genaug.schema.jobs import BAD_INPUT
 from genaug.schema.jobs import STEPS
 from genaug.serve import GATEWAY, SERVICES, serve, serve_embedded
 from genaug.shared.errors import InvalidArgument

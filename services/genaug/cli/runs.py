@@ -24,12 +24,16 @@ from genaug.cli.output import (
     stderr,
 )
 from genaug.client import Client
-from genaug.jobs import BAD_INPUT
-from genaug.schema.jobs import evaluation_name, read_request
+from genaug.schema.datasets import Dataset
+from genaug.schema.evaluation import Evaluation, EvaluationSpec
+from genaug.schema.jobs import BAD_INPUT, EvaluateInputs, read_request
+from genaug.schema.model import read
+from genaug.schema.run import ImportSpec
 from genaug.schema.runfile import apply_overrides, load_yaml, parse_spec
+from genaug.schema.wire import from_proto, to_proto
 from genaug.shared.errors import FINAL_CODES, FailedPrecondition, GenaugError, InvalidArgument, NotFound
 from genaug.shared.names import check_id
-from genaug.shared.protojson import from_dict, to_dict
+from genaug.shared.protojson import to_dict
 from genaug.shared.store import Store
 from genaug.v1 import dataset_pb2, evaluation_pb2, run_pb2
 
@@ -103,17 +107,13 @@ def _check_before_import(server: Client, spec: run_pb2.RunSpec) -> None:
 
 def _check_same(dataset: dataset_pb2.Dataset, description: run_pb2.ImportSpec) -> None:
     """Refuse a dataset that was imported in another way than the run file says."""
-    wanted = {
-        "format": description.format,
-        "seed": description.seed if description.HasField("seed") else 42,
-        "folds": description.folds if description.HasField("folds") else 5,
-        "split": list(description.split) or [0.7, 0.15, 0.15],
-    }
-    found = {key: getattr(dataset, key) for key in wanted} | {"split": list(dataset.split)}
-    for key, value in wanted.items():
-        if found[key] != value:
+    expected = from_proto(ImportSpec, description, path="import")
+    sealed = from_proto(Dataset, dataset)
+    for field in ("format", "seed", "folds", "split"):
+        value, other = getattr(expected, field), getattr(sealed, field)
+        if value != other:
             raise FailedPrecondition(
-                f"import.{key}: {dataset.name} was sealed with {found[key]}, not {value}; choose another name, "
+                f"import.{field}: {dataset.name} was sealed with {other}, not {value}; choose another name, "
                 f"or delete it with `genaug dataset delete`",
                 reason="OTHER_IMPORT",
             )
@@ -222,7 +222,7 @@ def plan_evaluation(
 
     try:
         spec = parse_spec(_read(file, overrides), evaluation_pb2.EvaluationSpec)
-        name, plan = write_plan(Store.open(settings().store, "orchestrator"), to_dict(spec))
+        name, plan = write_plan(Store.open(settings().store, "orchestrator"), from_proto(EvaluationSpec, spec))
     except GenaugError as error:
         if error.code not in FINAL_CODES:
             raise
@@ -231,7 +231,7 @@ def plan_evaluation(
     keys.mkdir(parents=True, exist_ok=True)
     for request in requests_of(plan):
         (keys / request.step).write_text(request.key)
-    stderr.print(f"{name}: {len(plan['items'])} trainings, {len(plan['inputs']['scenarios'])} scenarios")
+    stderr.print(f"{name}: {len(plan.items)} trainings, {len(plan.inputs.scenarios)} scenarios")
 
 
 @command(evaluation_app, "list")
@@ -263,10 +263,11 @@ def get_evaluation(
 
 def show_stored_evaluation(store: Store, request: str) -> None:
     """Print the evaluation that the `evaluate` Job at `request` has written, as `evaluation get` does."""
-    name = evaluation_name(read_request(store, request).inputs)
-    found = store.get_json(f"{name}/evaluation.json") | {"state": "STATE_SUCCEEDED"}
-    typer.echo(f"{name}\n")
-    _show_evaluation(from_dict(evaluation_pb2.Evaluation, found), "table")
+    inputs = read_request(store, request).inputs
+    assert isinstance(inputs, EvaluateInputs)  # noqa: S101  # an evaluate Job's
+    evaluation = read(store, f"{inputs.result}/evaluation.json", Evaluation)
+    typer.echo(f"{inputs.result}\n")
+    _show_evaluation(to_proto(evaluation_pb2.Evaluation, evaluation), "table")
 
 
 def _read(file: Path, overrides: list[str]) -> dict[str, Any]:

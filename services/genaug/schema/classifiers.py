@@ -86,6 +86,12 @@ class ClassifierSpec(Model):
     weights: str = ""
     pre_resize: Annotated[int, Within(0, MAX_IMAGE_SIDE)] = 0
 
+    @model_validator(mode="after")
+    def _check(self) -> ClassifierSpec:
+        if self.backbone and self.backbone not in BACKBONES.names():
+            raise problem("backbone", BACKBONES.unknown(self.backbone))
+        return self
+
     def completed(self, median_side: int, *, pre_resize: int) -> ClassifierSpec:
         """With every default written out.
 

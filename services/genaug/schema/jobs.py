@@ -171,6 +171,9 @@ class EvaluationPlan(Model):
     traceparent: str = ""
 
 
+BAD_INPUT = 42
+"""Exit status of a Job whose input is bad: trying again cannot help."""
+
 JobStep = Literal["finetune", "train", "evaluate", "report"]
 JobInputs = FinetuneInputs | TrainInputs | EvaluateInputs | ReportInputs
 INPUTS: Mapping[JobStep, type[Model]] = {

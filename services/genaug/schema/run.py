@@ -71,6 +71,12 @@ class GenerationSpec(Model):
     precision: Precision = Precision.FLOAT32
     keep_copies: bool = False
 
+    @model_validator(mode="after")
+    def _check(self) -> GenerationSpec:
+        for field, text in self.sampler().problems():
+            raise problem(field, text)
+        return self
+
     def completed(self, generator: GeneratorSpec) -> GenerationSpec:
         """With the defaults of the generator's kind."""
         preset = generator.stable_diffusion and generator.stable_diffusion.preset
@@ -85,9 +91,10 @@ class GenerationSpec(Model):
         return self.model_copy(update={name: defaults[name] for name in fields if getattr(self, name) in (None, "")})
 
     def sampler(self) -> Sampler:
-        """Sampler settings of the completed specification."""
+        """Sampler settings; of a specification that is not completed, with defaults of no particular kind."""
         names = ("steps", "guidance_scale", "scheduler", "negative_prompt", "strength", "profile", "precision")
-        return Sampler(**{name: getattr(self, name) for name in names})
+        given = {name: getattr(self, name) for name in names}
+        return Sampler(**{name: value for name, value in given.items() if value not in (None, "")})
 
 
 class LabelingMode(StrEnum):
@@ -332,8 +339,6 @@ def _classes(spec: RunSpec, dataset: Dataset, problems: list[tuple[str, str]]) -
 
 def _scenarios(spec: RunSpec, selection: SelectionSpec, problems: list[tuple[str, str]]) -> tuple[Scenario, ...]:
     scenarios = spec.scenarios or DEFAULT_SCENARIOS
-    if spec.generator.transforms and not spec.scenarios:
-        scenarios = tuple(scenario for scenario in scenarios if not scenario.synthetic)
     for index, scenario in enumerate(scenarios):
         if scenario.reduction != Reduction.SELECTED and not selection.classes:
             problems.append((
@@ -361,7 +366,8 @@ def _generation_problems(spec: RunSpec) -> list[tuple[str, str]]:
     if kind.sampler is None and any(scenario.synthetic for scenario in spec.scenarios):
         found.append((
             f"generator.{spec.generator.kind_name}",
-            "draws nothing synthetic; give the scenarios `transformed` doses instead",
+            "draws nothing synthetic; list scenarios with `transformed` doses alone, or, for the ranges of traditional "
+            "scenarios beside another kind, write `transforms` at the top of the file",
         ))  # fmt: skip
     if not kind.prompted:
         for name in ("negative_prompt", "strength"):

@@ -10,6 +10,7 @@ from google.protobuf import json_format
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
+from genaug.schema.generators import ClassConditionalSpec, StableDiffusionSpec, from_flat_form
 from genaug.shared.errors import InvalidArgument
 from genaug.shared.protojson import from_dict
 
@@ -119,11 +120,41 @@ def parse_spec(value: dict[str, Any], kind: type[M]) -> M:
     Raises:
         InvalidArgument: a key is unknown, or a value has the wrong type; the message starts with the path.
     """
+    _refuse_flat_generator(value)
     plain = _message(value, kind.DESCRIPTOR, "")
     try:
         return from_dict(kind, plain)
     except json_format.ParseError as error:
         raise InvalidArgument(f"run file: {error}", reason="BAD_RUN_FILE") from None
+
+
+# Keys of a generator's settings that stood beside `kind` before 0.6.
+_FLAT = {*ClassConditionalSpec.model_fields, *StableDiffusionSpec.model_fields, "kind", "memorised"}
+
+
+def _refuse_flat_generator(value: dict[str, Any]) -> None:
+    """Refuse the generator block of releases before 0.6, and show today's form.
+
+    Raises:
+        InvalidArgument: reason OLD_RUN_FILE.
+    """
+    generator = value.get("generator")
+    if not isinstance(generator, dict):
+        return
+    moved = sorted(_FLAT.intersection(generator))
+    ranges = generator.get("transforms") if "kind" in generator or moved else None
+    if not moved:
+        return
+    kind = str(generator.get("kind", "")).upper()
+    form: dict[str, Any] = {"generator": from_flat_form(generator)}
+    if isinstance(ranges, dict) and kind != "TRANSFORMS":
+        form["transforms"] = ranges
+    raise InvalidArgument(
+        f"generator.{moved[0]}: settings of a kind of generator have a block of their own, named like the kind; write:\n"
+        + yaml.safe_dump(form, sort_keys=False).rstrip(),
+        reason="OLD_RUN_FILE",
+        path=f"generator.{moved[0]}",
+    )
 
 
 def _fail(path: str, problem: str) -> InvalidArgument:
@@ -133,7 +164,7 @@ def _fail(path: str, problem: str) -> InvalidArgument:
 def _message(value: Any, descriptor: Any, path: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise _fail(path or "run file", f"must be a mapping with keys {', '.join(descriptor.fields_by_name)}")
-    result = {}
+    result: dict[str, Any] = {}
     for key, item in value.items():
         where = f"{path}.{key}" if path else str(key)
         field = descriptor.fields_by_name.get(str(key))
@@ -160,6 +191,11 @@ def _field(value: Any, field: Any, path: str) -> Any:
 
 
 def _single(value: Any, field: Any, path: str) -> Any:
+    if field.message_type is not None and field.message_type.full_name == "google.protobuf.Struct":
+        # An extension's settings: its own model checks them.
+        if not isinstance(value, dict):
+            raise _fail(path, "must be a mapping")
+        return value
     if field.message_type is not None:
         return _message(value, field.message_type, path)
     if field.enum_type is not None:

@@ -13,9 +13,6 @@ from genaug.shared.store import Store
 
 log = logging.getLogger(__name__)
 
-# A Job's exit status when its input is bad: trying again cannot help.
-BAD_INPUT = 42
-
 
 class JobRunner(Protocol):
     """Starts Jobs and waits for them."""

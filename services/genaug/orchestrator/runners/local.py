@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from genaug.orchestrator.runners import BAD_INPUT, forward_progress, recorded_error
-from genaug.schema.jobs import JobRequest
+from genaug.orchestrator.runners import forward_progress, recorded_error
+from genaug.schema.jobs import BAD_INPUT, JobRequest
 from genaug.shared.errors import Cancelled, GenaugError, Internal
 from genaug.shared.progress import ProgressCallback
 from genaug.shared.settings import Settings, environment_of
