@@ -120,7 +120,8 @@ def parse_spec(value: dict[str, Any], kind: type[M]) -> M:
     Raises:
         InvalidArgument: a key is unknown, or a value has the wrong type; the message starts with the path.
     """
-    _refuse_flat_generator(value)
+    if isinstance(value, dict):
+        _refuse_flat_generator(value)
     plain = _message(value, kind.DESCRIPTOR, "")
     try:
         return from_dict(kind, plain)

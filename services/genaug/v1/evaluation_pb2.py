@@ -26,7 +26,7 @@ from genaug.v1 import classifier_pb2 as genaug_dot_v1_dot_classifier__pb2
 from genaug.v1 import common_pb2 as genaug_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1agenaug/v1/evaluation.proto\x12\tgenaug.v1\x1a\x1agenaug/v1/classifier.proto\x1a\x16genaug/v1/common.proto\"\xa3\x03\n\x12\x45valuationSettings\x12-\n\nclassifier\x18\x01 \x01(\x0b\x32\x19.genaug.v1.ClassifierSpec\x12\x14\n\x07updates\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x12\n\x05seeds\x18\x03 \x01(\x05H\x01\x88\x01\x01\x12\x17\n\nfirst_seed\x18\x04 \x01(\x03H\x02\x88\x01\x01\x12\x17\n\nbatch_size\x18\x05 \x01(\x05H\x03\x88\x01\x01\x12\x1a\n\rlearning_rate\x18\x06 \x01(\x01H\x04\x88\x01\x01\x12\x16\n\tresamples\x18\x07 \x01(\x05H\x05\x88\x01\x01\x12.\n\x07\x66urther\x18\x08 \x03(\x0b\x32\x1d.genaug.v1.EvaluationSettings\x12\x12\n\x05\x66olds\x18\t \x01(\x05H\x06\x88\x01\x01\x12,\n\x08training\x18\n \x01(\x0b\x32\x1a.genaug.v1.TrainingOptionsB\n\n\x08_updatesB\x08\n\x06_seedsB\r\n\x0b_first_seedB\r\n\x0b_batch_sizeB\x10\n\x0e_learning_rateB\x0c\n\n_resamplesB\x08\n\x06_folds\"x\n\x0e\x45valuationSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03run\x18\x02 \x01(\t\x12\x18\n\x10\x64\x61taset_versions\x18\x03 \x03(\t\x12\x31\n\nevaluation\x18\x04 \x01(\x0b\x32\x1d.genaug.v1.EvaluationSettings\"\x9d\x04\n\nEvaluation\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\'\n\x04spec\x18\x02 \x01(\x0b\x32\x19.genaug.v1.EvaluationSpec\x12*\n\x05state\x18\x03 \x01(\x0e\x32\x1b.genaug.v1.Evaluation.State\x12(\n\x06scores\x18\x04 \x03(\x0b\x32\x18.genaug.v1.ScenarioScore\x12*\n\x0b\x63omparisons\x18\x05 \x03(\x0b\x32\x15.genaug.v1.Comparison\x12#\n\x07verdict\x18\x06 \x01(\x0b\x32\x12.genaug.v1.Verdict\x12\x13\n\x0btest_images\x18\x07 \x01(\x03\x12\x15\n\rtest_subjects\x18\x08 \x01(\x03\x12\x13\n\x0b\x63reate_time\x18\t \x01(\t\x12)\n\nprovenance\x18\n \x01(\x0b\x32\x15.genaug.v1.Provenance\x12\r\n\x05\x65rror\x18\x0b \x01(\t\x12\x31\n\x0freference_probe\x18\x0c \x01(\x0b\x32\x18.genaug.v1.ScenarioScore\x12)\n\nsaturation\x18\r \x01(\x0b\x32\x15.genaug.v1.Saturation\"X\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x11\n\rSTATE_RUNNING\x10\x01\x12\x13\n\x0fSTATE_SUCCEEDED\x10\x02\x12\x10\n\x0cSTATE_FAILED\x10\x03\"7\n\x08\x45stimate\x12\r\n\x05value\x18\x01 \x01(\x01\x12\r\n\x05lower\x18\x02 \x01(\x01\x12\r\n\x05upper\x18\x03 \x01(\x01\"\xed\x08\n\rScenarioScore\x12\x10\n\x08scenario\x18\x01 \x01(\t\x12\x17\n\x0f\x64\x61taset_version\x18\x02 \x01(\t\x12\x17\n\x0ftraining_images\x18\x03 \x01(\x03\x12)\n\x0cmacro_recall\x18\x04 \x01(\x0b\x32\x13.genaug.v1.Estimate\x12,\n\x0fmacro_precision\x18\x05 \x01(\x0b\x32\x13.genaug.v1.Estimate\x12%\n\x08macro_f1\x18\x06 \x01(\x0b\x32\x13.genaug.v1.Estimate\x12%\n\x08\x61\x63\x63uracy\x18\x07 \x01(\x0b\x32\x13.genaug.v1.Estimate\x12&\n\tmacro_auc\x18\x08 \x01(\x0b\x32\x13.genaug.v1.Estimate\x12\x36\n\x07recalls\x18\t \x03(\x0b\x32%.genaug.v1.ScenarioScore.RecallsEntry\x12\x11\n\tconfusion\x18\n \x03(\x03\x12\r\n\x05seeds\x18\x0b \x01(\x05\x12\x1a\n\x12seed_macro_recalls\x18\x0c \x03(\x01\x12\x42\n\rspecificities\x18\r \x03(\x0b\x32+.genaug.v1.ScenarioScore.SpecificitiesEntry\x12\x1a\n\x12weighted_precision\x18\x0e \x01(\x01\x12\x13\n\x0bweighted_f1\x18\x0f \x01(\x01\x12\x19\n\x11\x63\x61libration_error\x18\x10 \x01(\x01\x12\x34\n\x17macro_average_precision\x18\x11 \x01(\x0b\x32\x13.genaug.v1.Estimate\x12\x34\n\x07\x63lasses\x18\x12 \x03(\x0b\x32#.genaug.v1.ScenarioScore.ClassScore\x12<\n\x0breliability\x18\x13 \x03(\x0b\x32\'.genaug.v1.ScenarioScore.ReliabilityBin\x12\x13\n\x0bmade_images\x18\x14 \x01(\x03\x12\x16\n\x0emissing_images\x18\x15 \x01(\x03\x1a.\n\x0cRecallsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1a\x34\n\x12SpecificitiesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1a\xbe\x01\n\nClassScore\x12\x12\n\nclass_name\x18\x01 \x01(\t\x12\x0e\n\x06images\x18\x02 \x01(\x03\x12#\n\x06recall\x18\x03 \x01(\x0b\x32\x13.genaug.v1.Estimate\x12\x13\n\x0bspecificity\x18\x04 \x01(\x01\x12\x11\n\tprecision\x18\x05 \x01(\x01\x12\n\n\x02\x66\x31\x18\x06 \x01(\x01\x12\x0b\n\x03\x61uc\x18\x07 \x01(\x01\x12\x19\n\x11\x61verage_precision\x18\x08 \x01(\x01\x12\x0b\n\x03roc\x18\t \x03(\x01\x1a\x45\n\x0eReliabilityBin\x12\r\n\x05share\x18\x01 \x01(\x01\x12\x12\n\nconfidence\x18\x02 \x01(\x01\x12\x10\n\x08\x61\x63\x63uracy\x18\x03 \x01(\x01\"\x94\x01\n\nSaturation\x12\r\n\x05\x64oses\x18\x01 \x03(\x01\x12*\n\rmacro_recalls\x18\x02 \x03(\x0b\x32\x13.genaug.v1.Estimate\x12\x11\n\tbest_dose\x18\x03 \x01(\x01\x12\x12\n\nlower_dose\x18\x04 \x01(\x01\x12\x12\n\nupper_dose\x18\x05 \x01(\x01\x12\x10\n\x08sentence\x18\x06 \x01(\t\"\x87\x01\n\nComparison\x12\x10\n\x08scenario\x18\x01 \x01(\t\x12\x11\n\treference\x18\x02 \x01(\t\x12\'\n\ndifference\x18\x03 \x01(\x0b\x32\x13.genaug.v1.Estimate\x12+\n\x07outcome\x18\x04 \x01(\x0e\x32\x1a.genaug.v1.Verdict.Outcome\"\xab\x01\n\x07Verdict\x12+\n\x07outcome\x18\x01 \x01(\x0e\x32\x1a.genaug.v1.Verdict.Outcome\x12\x10\n\x08sentence\x18\x02 \x01(\t\"a\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x11\n\rOUTCOME_HELPS\x10\x01\x12\x17\n\x13OUTCOME_NO_EVIDENCE\x10\x02\x12\x11\n\rOUTCOME_HURTS\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1agenaug/v1/evaluation.proto\x12\tgenaug.v1\x1a\x1agenaug/v1/classifier.proto\x1a\x16genaug/v1/common.proto\"\xb4\x03\n\x12\x45valuationSettings\x12-\n\nclassifier\x18\x01 \x01(\x0b\x32\x19.genaug.v1.ClassifierSpec\x12\x14\n\x07updates\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x12\n\x05seeds\x18\x03 \x01(\x05H\x01\x88\x01\x01\x12\x17\n\nfirst_seed\x18\x04 \x01(\x03H\x02\x88\x01\x01\x12\x17\n\nbatch_size\x18\x05 \x01(\x05H\x03\x88\x01\x01\x12\x1a\n\rlearning_rate\x18\x06 \x01(\x01H\x04\x88\x01\x01\x12\x16\n\tresamples\x18\x07 \x01(\x05H\x05\x88\x01\x01\x12.\n\x07\x66urther\x18\x08 \x03(\x0b\x32\x1d.genaug.v1.EvaluationSettings\x12\x12\n\x05\x66olds\x18\t \x01(\x05H\x06\x88\x01\x01\x12,\n\x08training\x18\n \x01(\x0b\x32\x1a.genaug.v1.TrainingOptions\x12\x0f\n\x07metrics\x18\x0b \x03(\tB\n\n\x08_updatesB\x08\n\x06_seedsB\r\n\x0b_first_seedB\r\n\x0b_batch_sizeB\x10\n\x0e_learning_rateB\x0c\n\n_resamplesB\x08\n\x06_folds\"x\n\x0e\x45valuationSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03run\x18\x02 \x01(\t\x12\x18\n\x10\x64\x61taset_versions\x18\x03 \x03(\t\x12\x31\n\nevaluation\x18\x04 \x01(\x0b\x32\x1d.genaug.v1.EvaluationSettings\"\x9d\x04\n\nEvaluation\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\'\n\x04spec\x18\x02 \x01(\x0b\x32\x19.genaug.v1.EvaluationSpec\x12*\n\x05state\x18\x03 \x01(\x0e\x32\x1b.genaug.v1.Evaluation.State\x12(\n\x06scores\x18\x04 \x03(\x0b\x32\x18.genaug.v1.ScenarioScore\x12*\n\x0b\x63omparisons\x18\x05 \x03(\x0b\x32\x15.genaug.v1.Comparison\x12#\n\x07verdict\x18\x06 \x01(\x0b\x32\x12.genaug.v1.Verdict\x12\x13\n\x0btest_images\x18\x07 \x01(\x03\x12\x15\n\rtest_subjects\x18\x08 \x01(\x03\x12\x13\n\x0b\x63reate_time\x18\t \x01(\t\x12)\n\nprovenance\x18\n \x01(\x0b\x32\x15.genaug.v1.Provenance\x12\r\n\x05\x65rror\x18\x0b \x01(\t\x12\x31\n\x0freference_probe\x18\x0c \x01(\x0b\x32\x18.genaug.v1.ScenarioScore\x12)\n\nsaturation\x18\r \x01(\x0b\x32\x15.genaug.v1.Saturation\"X\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x11\n\rSTATE_RUNNING\x10\x01\x12\x13\n\x0fSTATE_SUCCEEDED\x10\x02\x12\x10\n\x0cSTATE_FAILED\x10\x03\"7\n\x08\x45stimate\x12\r\n\x05value\x18\x01 \x01(\x01\x12\r\n\x05lower\x18\x02 \x01(\x01\x12\r\n\x05upper\x18\x03 \x01(\x01\"\xea\t\n\rScenarioScore\x12\x10\n\x08scenario\x18\x01 \x01(\t\x12\x17\n\x0f\x64\x61taset_version\x18\x02 \x01(\t\x12\x17\n\x0ftraining_images\x18\x03 \x01(\x03\x12)\n\x0cmacro_recall\x18\x04 \x01(\x0b\x32\x13.genaug.v1.Estimate\x12,\n\x0fmacro_precision\x18\x05 \x01(\x0b\x32\x13.genaug.v1.Estimate\x12%\n\x08macro_f1\x18\x06 \x01(\x0b\x32\x13.genaug.v1.Estimate\x12%\n\x08\x61\x63\x63uracy\x18\x07 \x01(\x0b\x32\x13.genaug.v1.Estimate\x12&\n\tmacro_auc\x18\x08 \x01(\x0b\x32\x13.genaug.v1.Estimate\x12\x36\n\x07recalls\x18\t \x03(\x0b\x32%.genaug.v1.ScenarioScore.RecallsEntry\x12\x11\n\tconfusion\x18\n \x03(\x03\x12\r\n\x05seeds\x18\x0b \x01(\x05\x12\x1a\n\x12seed_macro_recalls\x18\x0c \x03(\x01\x12\x42\n\rspecificities\x18\r \x03(\x0b\x32+.genaug.v1.ScenarioScore.SpecificitiesEntry\x12\x1a\n\x12weighted_precision\x18\x0e \x01(\x01\x12\x13\n\x0bweighted_f1\x18\x0f \x01(\x01\x12\x19\n\x11\x63\x61libration_error\x18\x10 \x01(\x01\x12\x34\n\x17macro_average_precision\x18\x11 \x01(\x0b\x32\x13.genaug.v1.Estimate\x12\x34\n\x07\x63lasses\x18\x12 \x03(\x0b\x32#.genaug.v1.ScenarioScore.ClassScore\x12<\n\x0breliability\x18\x13 \x03(\x0b\x32\'.genaug.v1.ScenarioScore.ReliabilityBin\x12\x13\n\x0bmade_images\x18\x14 \x01(\x03\x12\x16\n\x0emissing_images\x18\x15 \x01(\x03\x12\x36\n\x07metrics\x18\x16 \x03(\x0b\x32%.genaug.v1.ScenarioScore.MetricsEntry\x1a.\n\x0cRecallsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1a\x34\n\x12SpecificitiesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1a\x43\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\"\n\x05value\x18\x02 \x01(\x0b\x32\x13.genaug.v1.Estimate:\x02\x38\x01\x1a\xbe\x01\n\nClassScore\x12\x12\n\nclass_name\x18\x01 \x01(\t\x12\x0e\n\x06images\x18\x02 \x01(\x03\x12#\n\x06recall\x18\x03 \x01(\x0b\x32\x13.genaug.v1.Estimate\x12\x13\n\x0bspecificity\x18\x04 \x01(\x01\x12\x11\n\tprecision\x18\x05 \x01(\x01\x12\n\n\x02\x66\x31\x18\x06 \x01(\x01\x12\x0b\n\x03\x61uc\x18\x07 \x01(\x01\x12\x19\n\x11\x61verage_precision\x18\x08 \x01(\x01\x12\x0b\n\x03roc\x18\t \x03(\x01\x1a\x45\n\x0eReliabilityBin\x12\r\n\x05share\x18\x01 \x01(\x01\x12\x12\n\nconfidence\x18\x02 \x01(\x01\x12\x10\n\x08\x61\x63\x63uracy\x18\x03 \x01(\x01\"\x94\x01\n\nSaturation\x12\r\n\x05\x64oses\x18\x01 \x03(\x01\x12*\n\rmacro_recalls\x18\x02 \x03(\x0b\x32\x13.genaug.v1.Estimate\x12\x11\n\tbest_dose\x18\x03 \x01(\x01\x12\x12\n\nlower_dose\x18\x04 \x01(\x01\x12\x12\n\nupper_dose\x18\x05 \x01(\x01\x12\x10\n\x08sentence\x18\x06 \x01(\t\"\x87\x01\n\nComparison\x12\x10\n\x08scenario\x18\x01 \x01(\t\x12\x11\n\treference\x18\x02 \x01(\t\x12\'\n\ndifference\x18\x03 \x01(\x0b\x32\x13.genaug.v1.Estimate\x12+\n\x07outcome\x18\x04 \x01(\x0e\x32\x1a.genaug.v1.Verdict.Outcome\"\xab\x01\n\x07Verdict\x12+\n\x07outcome\x18\x01 \x01(\x0e\x32\x1a.genaug.v1.Verdict.Outcome\x12\x10\n\x08sentence\x18\x02 \x01(\t\"a\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x11\n\rOUTCOME_HELPS\x10\x01\x12\x17\n\x13OUTCOME_NO_EVIDENCE\x10\x02\x12\x11\n\rOUTCOME_HURTS\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,32 +37,36 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SCENARIOSCORE_RECALLSENTRY']._serialized_options = b'8\001'
   _globals['_SCENARIOSCORE_SPECIFICITIESENTRY']._loaded_options = None
   _globals['_SCENARIOSCORE_SPECIFICITIESENTRY']._serialized_options = b'8\001'
+  _globals['_SCENARIOSCORE_METRICSENTRY']._loaded_options = None
+  _globals['_SCENARIOSCORE_METRICSENTRY']._serialized_options = b'8\001'
   _globals['_EVALUATIONSETTINGS']._serialized_start=94
-  _globals['_EVALUATIONSETTINGS']._serialized_end=513
-  _globals['_EVALUATIONSPEC']._serialized_start=515
-  _globals['_EVALUATIONSPEC']._serialized_end=635
-  _globals['_EVALUATION']._serialized_start=638
-  _globals['_EVALUATION']._serialized_end=1179
-  _globals['_EVALUATION_STATE']._serialized_start=1091
-  _globals['_EVALUATION_STATE']._serialized_end=1179
-  _globals['_ESTIMATE']._serialized_start=1181
-  _globals['_ESTIMATE']._serialized_end=1236
-  _globals['_SCENARIOSCORE']._serialized_start=1239
-  _globals['_SCENARIOSCORE']._serialized_end=2372
-  _globals['_SCENARIOSCORE_RECALLSENTRY']._serialized_start=2008
-  _globals['_SCENARIOSCORE_RECALLSENTRY']._serialized_end=2054
-  _globals['_SCENARIOSCORE_SPECIFICITIESENTRY']._serialized_start=2056
-  _globals['_SCENARIOSCORE_SPECIFICITIESENTRY']._serialized_end=2108
-  _globals['_SCENARIOSCORE_CLASSSCORE']._serialized_start=2111
-  _globals['_SCENARIOSCORE_CLASSSCORE']._serialized_end=2301
-  _globals['_SCENARIOSCORE_RELIABILITYBIN']._serialized_start=2303
-  _globals['_SCENARIOSCORE_RELIABILITYBIN']._serialized_end=2372
-  _globals['_SATURATION']._serialized_start=2375
-  _globals['_SATURATION']._serialized_end=2523
-  _globals['_COMPARISON']._serialized_start=2526
-  _globals['_COMPARISON']._serialized_end=2661
-  _globals['_VERDICT']._serialized_start=2664
-  _globals['_VERDICT']._serialized_end=2835
-  _globals['_VERDICT_OUTCOME']._serialized_start=2738
-  _globals['_VERDICT_OUTCOME']._serialized_end=2835
+  _globals['_EVALUATIONSETTINGS']._serialized_end=530
+  _globals['_EVALUATIONSPEC']._serialized_start=532
+  _globals['_EVALUATIONSPEC']._serialized_end=652
+  _globals['_EVALUATION']._serialized_start=655
+  _globals['_EVALUATION']._serialized_end=1196
+  _globals['_EVALUATION_STATE']._serialized_start=1108
+  _globals['_EVALUATION_STATE']._serialized_end=1196
+  _globals['_ESTIMATE']._serialized_start=1198
+  _globals['_ESTIMATE']._serialized_end=1253
+  _globals['_SCENARIOSCORE']._serialized_start=1256
+  _globals['_SCENARIOSCORE']._serialized_end=2514
+  _globals['_SCENARIOSCORE_RECALLSENTRY']._serialized_start=2081
+  _globals['_SCENARIOSCORE_RECALLSENTRY']._serialized_end=2127
+  _globals['_SCENARIOSCORE_SPECIFICITIESENTRY']._serialized_start=2129
+  _globals['_SCENARIOSCORE_SPECIFICITIESENTRY']._serialized_end=2181
+  _globals['_SCENARIOSCORE_METRICSENTRY']._serialized_start=2183
+  _globals['_SCENARIOSCORE_METRICSENTRY']._serialized_end=2250
+  _globals['_SCENARIOSCORE_CLASSSCORE']._serialized_start=2253
+  _globals['_SCENARIOSCORE_CLASSSCORE']._serialized_end=2443
+  _globals['_SCENARIOSCORE_RELIABILITYBIN']._serialized_start=2445
+  _globals['_SCENARIOSCORE_RELIABILITYBIN']._serialized_end=2514
+  _globals['_SATURATION']._serialized_start=2517
+  _globals['_SATURATION']._serialized_end=2665
+  _globals['_COMPARISON']._serialized_start=2668
+  _globals['_COMPARISON']._serialized_end=2803
+  _globals['_VERDICT']._serialized_start=2806
+  _globals['_VERDICT']._serialized_end=2977
+  _globals['_VERDICT_OUTCOME']._serialized_start=2880
+  _globals['_VERDICT_OUTCOME']._serialized_end=2977
 # @@protoc_insertion_point(module_scope)

@@ -10,7 +10,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class EvaluationSettings(_message.Message):
-    __slots__ = ("classifier", "updates", "seeds", "first_seed", "batch_size", "learning_rate", "resamples", "further", "folds", "training")
+    __slots__ = ("classifier", "updates", "seeds", "first_seed", "batch_size", "learning_rate", "resamples", "further", "folds", "training", "metrics")
     CLASSIFIER_FIELD_NUMBER: _ClassVar[int]
     UPDATES_FIELD_NUMBER: _ClassVar[int]
     SEEDS_FIELD_NUMBER: _ClassVar[int]
@@ -21,6 +21,7 @@ class EvaluationSettings(_message.Message):
     FURTHER_FIELD_NUMBER: _ClassVar[int]
     FOLDS_FIELD_NUMBER: _ClassVar[int]
     TRAINING_FIELD_NUMBER: _ClassVar[int]
+    METRICS_FIELD_NUMBER: _ClassVar[int]
     classifier: _classifier_pb2.ClassifierSpec
     updates: int
     seeds: int
@@ -31,7 +32,8 @@ class EvaluationSettings(_message.Message):
     further: _containers.RepeatedCompositeFieldContainer[EvaluationSettings]
     folds: int
     training: _classifier_pb2.TrainingOptions
-    def __init__(self, classifier: _Optional[_Union[_classifier_pb2.ClassifierSpec, _Mapping]] = ..., updates: _Optional[int] = ..., seeds: _Optional[int] = ..., first_seed: _Optional[int] = ..., batch_size: _Optional[int] = ..., learning_rate: _Optional[float] = ..., resamples: _Optional[int] = ..., further: _Optional[_Iterable[_Union[EvaluationSettings, _Mapping]]] = ..., folds: _Optional[int] = ..., training: _Optional[_Union[_classifier_pb2.TrainingOptions, _Mapping]] = ...) -> None: ...
+    metrics: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, classifier: _Optional[_Union[_classifier_pb2.ClassifierSpec, _Mapping]] = ..., updates: _Optional[int] = ..., seeds: _Optional[int] = ..., first_seed: _Optional[int] = ..., batch_size: _Optional[int] = ..., learning_rate: _Optional[float] = ..., resamples: _Optional[int] = ..., further: _Optional[_Iterable[_Union[EvaluationSettings, _Mapping]]] = ..., folds: _Optional[int] = ..., training: _Optional[_Union[_classifier_pb2.TrainingOptions, _Mapping]] = ..., metrics: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class EvaluationSpec(_message.Message):
     __slots__ = ("name", "run", "dataset_versions", "evaluation")
@@ -96,7 +98,7 @@ class Estimate(_message.Message):
     def __init__(self, value: _Optional[float] = ..., lower: _Optional[float] = ..., upper: _Optional[float] = ...) -> None: ...
 
 class ScenarioScore(_message.Message):
-    __slots__ = ("scenario", "dataset_version", "training_images", "macro_recall", "macro_precision", "macro_f1", "accuracy", "macro_auc", "recalls", "confusion", "seeds", "seed_macro_recalls", "specificities", "weighted_precision", "weighted_f1", "calibration_error", "macro_average_precision", "classes", "reliability", "made_images", "missing_images")
+    __slots__ = ("scenario", "dataset_version", "training_images", "macro_recall", "macro_precision", "macro_f1", "accuracy", "macro_auc", "recalls", "confusion", "seeds", "seed_macro_recalls", "specificities", "weighted_precision", "weighted_f1", "calibration_error", "macro_average_precision", "classes", "reliability", "made_images", "missing_images", "metrics")
     class RecallsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -111,6 +113,13 @@ class ScenarioScore(_message.Message):
         key: str
         value: float
         def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    class MetricsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: Estimate
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[Estimate, _Mapping]] = ...) -> None: ...
     class ClassScore(_message.Message):
         __slots__ = ("class_name", "images", "recall", "specificity", "precision", "f1", "auc", "average_precision", "roc")
         CLASS_NAME_FIELD_NUMBER: _ClassVar[int]
@@ -162,6 +171,7 @@ class ScenarioScore(_message.Message):
     RELIABILITY_FIELD_NUMBER: _ClassVar[int]
     MADE_IMAGES_FIELD_NUMBER: _ClassVar[int]
     MISSING_IMAGES_FIELD_NUMBER: _ClassVar[int]
+    METRICS_FIELD_NUMBER: _ClassVar[int]
     scenario: str
     dataset_version: str
     training_images: int
@@ -183,7 +193,8 @@ class ScenarioScore(_message.Message):
     reliability: _containers.RepeatedCompositeFieldContainer[ScenarioScore.ReliabilityBin]
     made_images: int
     missing_images: int
-    def __init__(self, scenario: _Optional[str] = ..., dataset_version: _Optional[str] = ..., training_images: _Optional[int] = ..., macro_recall: _Optional[_Union[Estimate, _Mapping]] = ..., macro_precision: _Optional[_Union[Estimate, _Mapping]] = ..., macro_f1: _Optional[_Union[Estimate, _Mapping]] = ..., accuracy: _Optional[_Union[Estimate, _Mapping]] = ..., macro_auc: _Optional[_Union[Estimate, _Mapping]] = ..., recalls: _Optional[_Mapping[str, float]] = ..., confusion: _Optional[_Iterable[int]] = ..., seeds: _Optional[int] = ..., seed_macro_recalls: _Optional[_Iterable[float]] = ..., specificities: _Optional[_Mapping[str, float]] = ..., weighted_precision: _Optional[float] = ..., weighted_f1: _Optional[float] = ..., calibration_error: _Optional[float] = ..., macro_average_precision: _Optional[_Union[Estimate, _Mapping]] = ..., classes: _Optional[_Iterable[_Union[ScenarioScore.ClassScore, _Mapping]]] = ..., reliability: _Optional[_Iterable[_Union[ScenarioScore.ReliabilityBin, _Mapping]]] = ..., made_images: _Optional[int] = ..., missing_images: _Optional[int] = ...) -> None: ...
+    metrics: _containers.MessageMap[str, Estimate]
+    def __init__(self, scenario: _Optional[str] = ..., dataset_version: _Optional[str] = ..., training_images: _Optional[int] = ..., macro_recall: _Optional[_Union[Estimate, _Mapping]] = ..., macro_precision: _Optional[_Union[Estimate, _Mapping]] = ..., macro_f1: _Optional[_Union[Estimate, _Mapping]] = ..., accuracy: _Optional[_Union[Estimate, _Mapping]] = ..., macro_auc: _Optional[_Union[Estimate, _Mapping]] = ..., recalls: _Optional[_Mapping[str, float]] = ..., confusion: _Optional[_Iterable[int]] = ..., seeds: _Optional[int] = ..., seed_macro_recalls: _Optional[_Iterable[float]] = ..., specificities: _Optional[_Mapping[str, float]] = ..., weighted_precision: _Optional[float] = ..., weighted_f1: _Optional[float] = ..., calibration_error: _Optional[float] = ..., macro_average_precision: _Optional[_Union[Estimate, _Mapping]] = ..., classes: _Optional[_Iterable[_Union[ScenarioScore.ClassScore, _Mapping]]] = ..., reliability: _Optional[_Iterable[_Union[ScenarioScore.ReliabilityBin, _Mapping]]] = ..., made_images: _Optional[int] = ..., missing_images: _Optional[int] = ..., metrics: _Optional[_Mapping[str, Estimate]] = ...) -> None: ...
 
 class Saturation(_message.Message):
     __slots__ = ("doses", "macro_recalls", "best_dose", "lower_dose", "upper_dose", "sentence")

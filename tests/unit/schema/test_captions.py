@@ -15,7 +15,7 @@ def test_the_sets_are_there_in_versions_and_say_what_they_are() -> None:
     assert prompt_sets() == {"disease-specific": [1], "generic": [1]}
     for name, versions in prompt_sets().items():
         for version in versions:
-            text = files("genaug.generation").joinpath("prompts", f"{name}-{version}.json").read_text("utf-8")
+            text = files("genaug.schema").joinpath("prompts", f"{name}-{version}.json").read_text("utf-8")
             content = json.loads(text)
             assert (content["name"], content["version"]) == (name, version)
 
@@ -51,8 +51,8 @@ def test_own_captions_go_before_the_sets() -> None:
 @pytest.mark.parametrize(
     ("prompts", "own", "words"),
     [
-        ("disease-specific", {}, r"captions: disease-specific@1 says nothing of class lies, stands; it knows N, D"),
-        ("disease-specific", {"lies": "x"}, r"nothing of class stands"),
+        ("disease-specific", {}, r"captions: disease-specific@1 has no caption of class lies, stands; it has N, D"),
+        ("disease-specific", {"lies": "x"}, r"no caption of class stands"),
         ("nice", {}, r"prompts: 'nice' is none of disease-specific, generic"),
         ("", {}, r"prompts: ''"),
         ("generic@2", {}, r"versions of generic are 1"),
@@ -60,9 +60,9 @@ def test_own_captions_go_before_the_sets() -> None:
         ("generic@²", {}, r"versions of generic are 1"),
         ("generic@-1", {}, r"versions of generic are 1"),
         ("../generic", {}, r"is none of"),
-        ("generic", {"leans": "x"}, r"captions\['leans'\]: is no class of this generator, which has lies, stands"),
-        ("generic", {"lies": ""}, r"captions\['lies'\]: is empty"),
-        ("generic", {"lies": " \n"}, r"captions\['lies'\]: is empty"),
+        ("generic", {"leans": "x"}, r"captions: 'leans' is none of the classes that are drawn: lies, stands"),
+        ("generic", {"lies": ""}, r"captions: the caption of 'lies' is empty"),
+        ("generic", {"lies": " \n"}, r"captions: the caption of 'lies' is empty"),
         ("generic", {"lies": "x" * 1001}, r"longer than 1000"),
     ],
 )

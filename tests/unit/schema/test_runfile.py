@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -110,17 +111,44 @@ def test_what_breaks_the_yaml_library_is_broken_yaml(text: str) -> None:
     ("key", "value"),
     [
         ("train_steps", 3_000_000_000),
-        ("seed", 10**20),
+        ("batch_size", 10**20),
         ("learning_rate", float("nan")),
         ("held_out", float("-inf")),
         ("ema_decay", 10**400),
     ],
 )
 def test_a_number_that_fits_no_field_is_refused_by_its_path(key: str, value: float) -> None:
-    with pytest.raises(InvalidArgument, match=rf"^generator\.{key}: .{{1,40}} is no number that it can hold"):
-        parse_spec({"generator": {key: value}}, RUN)
+    with pytest.raises(InvalidArgument, match=rf"^generator\.class_conditional\.{key}: .{{1,40}} is no number"):
+        parse_spec({"generator": {"class_conditional": {key: value}}}, RUN)
 
 
 def test_an_override_that_is_no_yaml_is_refused() -> None:
     with pytest.raises(InvalidArgument, match="no YAML value"):
         apply_overrides({}, ["a=[1"])
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ({"train_steps": 600}, {"class_conditional": {"train_steps": 600}}),
+        ({"kind": "TRANSFORMS", "image_size": 32}, {"image_size": 32, "transforms": {}}),
+        (
+            {"kind": "STABLE_DIFFUSION", "base": "b", "memorised": 1, "seed": 3},
+            {"seed": 3, "stable_diffusion": {"base": "b", "memorized": 1}},
+        ),
+    ],
+)
+def test_a_generator_of_the_old_form_is_refused_with_the_new_one(old: dict, new: dict) -> None:
+    with pytest.raises(InvalidArgument, match="write:") as caught:
+        parse_spec({"generator": old}, RUN)
+    assert caught.value.reason == "OLD_RUN_FILE"
+    form = yaml.safe_load(caught.value.message.partition("write:")[2])
+    assert form == {"generator": new}
+    parse_spec(form, RUN)
+
+
+def test_ranges_of_traditional_scenarios_move_to_the_top() -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        parse_spec({"generator": {"train_steps": 5, "transforms": {"shift": 0.1}}}, RUN)
+    form = yaml.safe_load(caught.value.message.partition("write:")[2])
+    assert form == {"generator": {"class_conditional": {"train_steps": 5}}, "transforms": {"shift": 0.1}}
