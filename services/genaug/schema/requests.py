@@ -59,8 +59,8 @@ class LabelRequest(Model):
 
     classifier: str
     batch: str
-    mode: LabelingMode
-    precision: Precision
+    mode: LabelingMode = LabelingMode.AGREE
+    precision: Precision = Precision.FLOAT32
 
 
 class Acceptance(Model):
@@ -112,7 +112,7 @@ class EmbedRequest(Model):
 
     dataset_version: str
     classifier: str
-    precision: Precision
+    precision: Precision = Precision.FLOAT32
 
 
 class SelectRequest(Model):
