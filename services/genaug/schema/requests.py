@@ -120,14 +120,14 @@ class SelectRequest(Model):
 
     dataset_version: str
     embedding: str
-    spec: SelectionSpec
+    spec: SelectionSpec = SelectionSpec()
 
 
 class MatchRequest(Model):
     """SelectionService.MatchImages."""
 
     embedding: str
-    labelled_manifests: tuple[str, ...]
+    labelled_manifests: tuple[str, ...] = ()
 
 
 class AssembleRequest(Model):
