@@ -98,6 +98,16 @@ def test_settings_are_in_the_file_and_only_credentials_in_the_environment(render
             assert "GENAUG_CONFIG" not in variables or sources["config"] == {"name": "genaug-config"}, name
 
 
+# Containers that are not named as the component whose settings they read.
+OTHER_COMPONENTS = {
+    "plan": "orchestrator",
+    "torchserve": "model-server",
+    "sync": "model-server",
+    "provision": "genaug",
+    "test": "genaug",
+}
+
+
 @ALL
 def test_genaug_reads_the_file_of_every_container(
     render: Render, values: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -111,6 +121,9 @@ def test_genaug_reads_the_file_of_every_container(
             if not file.read_text():
                 assert name == "StatefulSet/genaug-minio"
                 continue
+            mounts = {mount["mountPath"]: mount.get("subPath") for mount in container["volumeMounts"]}
+            component = OTHER_COMPONENTS.get(container["name"], container["name"])
+            assert mounts["/etc/genaug/genaug.yaml"] == f"{component}.yaml", name
             settings = load_settings()
             assert settings.store.url.startswith("s3://"), name
             assert settings.jobs.runner == "kubernetes", name
