@@ -84,7 +84,7 @@ up: images ## All services, MinIO and Postgres with Docker, at localhost:50051 (
 	TAG=$(TAG) $(DOCKER) compose -f docker/compose.yaml up --detach --wait
 
 .PHONY: chart
-chart: setup ## Write what follows from the chart: its README, k8s/genaug.yaml, k8s/examples (needs helm)
+chart: setup ## Write what follows from the chart and the settings: its schema, its README, k8s/genaug.yaml, k8s/examples (needs helm)
 	$(BIN)/python helm/document.py helm/genaug
 	helm template --kube-version 1.33.0 genaug helm/genaug --namespace genaug --values k8s/values.yaml > k8s/genaug.yaml
 	$(BIN)/python helm/evaluation_job.py k8s
