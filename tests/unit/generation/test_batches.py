@@ -281,7 +281,7 @@ LONG = replace(REQUEST, counts={"a": 12, "b": 3})
     st.lists(st.integers(0, 14), max_size=3),
     st.lists(st.tuples(st.integers(10, 21), st.integers(1, 6)), max_size=2),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_the_manifest_does_not_depend_on_interruptions_or_on_other_requests(
     kinds: dict[ImageRequest, str], interruptions: list[int], others: list[tuple[int, int]]
 ) -> None:

@@ -46,7 +46,7 @@ def test_unusable_draws_are_rejected_with_their_reason(pixels: Pixels, reason: R
 
 
 @given(st.integers(0, 100), st.integers(-1, 1), st.sampled_from([8, 16, 64]))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_near_duplicates_within_a_class_are_rejected(seed: int, shift: int, side: int) -> None:
     draw_filter, first = DrawFilter(), noise(seed, side)
     second = np.clip(first.astype(int) + shift, 0, 255).astype(np.uint8)
