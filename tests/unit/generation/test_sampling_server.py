@@ -509,7 +509,7 @@ def test_a_receipts_bucket_replaces_the_generators(make: Make) -> None:
 
 
 def test_a_generator_is_loaded_once_and_a_missing_one_is_refused(make: Make, world: World) -> None:
-    server, name = make(), world.finetune(kind="KIND_TRANSFORMS")
+    server, name = make(), world.finetune(kind="transforms")
     with pytest.raises(NotFound):
         server.load("generators/" + "0" * 32)
     with ThreadPoolExecutor(4) as callers:
@@ -535,7 +535,7 @@ def test_transforms_do_not_wait_for_the_device(make: Make, world: World) -> None
     server, denoiser = make(), Gated()
     drawing = Caller(server, denoiser, requests(1))
     denoiser.entered.acquire()
-    transforms = server.load(world.finetune(kind="KIND_TRANSFORMS"))
+    transforms = server.load(world.finetune(kind="transforms"))
     assert len(Caller(server, transforms, requests(3, name="lies")).result()) == 3
     denoiser.open.set()
     drawing.result()
