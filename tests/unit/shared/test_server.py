@@ -6,6 +6,7 @@ import logging
 import subprocess
 import threading
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import grpc
 import pytest
@@ -14,7 +15,9 @@ from tests.servers import free_port, wait_until
 
 from genaug.client import connect, translated
 from genaug.shared import server as server_module
+from genaug.shared.access import read_callers
 from genaug.shared.errors import (
+    Cancelled,
     FailedPrecondition,
     GenaugError,
     Internal,
@@ -117,6 +120,66 @@ def test_an_unexpected_error_keeps_its_text_to_itself(start, caplog) -> None:
     assert "4711" not in str(caught.value)
     assert caught.value.metadata["request_id"] in str(caught.value)
     assert caught.value.metadata["request_id"] in [getattr(record, "request_id", "") for record in caplog.records]
+
+
+class LateCall:
+    """A call's context whose deadline passes when `late` is set; keeps the status that the call ends with."""
+
+    def __init__(self, *, late: bool) -> None:
+        self.late = late
+        self.status: grpc.StatusCode | None = None
+
+    def time_remaining(self) -> float:
+        return 0.0 if self.late else 10.0
+
+    def code(self) -> None: ...
+    def set_trailing_metadata(self, metadata) -> None: ...
+
+    def abort_with_status(self, status) -> None:
+        self.status = status.code
+        raise RuntimeError("aborted")  # as gRPC does
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_deadline_that_passed_before_the_call_begins(streaming: bool) -> None:
+    context, calls = LateCall(late=True), []
+    finish(context, lambda request, context: calls.append(request) or iter(()), streaming=streaming)
+    assert context.status is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert not calls, "no work for a caller who has left"
+
+
+@pytest.mark.parametrize("error", [ValueError("interrupted"), Cancelled("the caller has left")])
+@pytest.mark.parametrize("late", [False, True])
+def test_an_error_after_the_deadline_is_the_deadline(late: bool, error: Exception, caplog) -> None:
+    def stop(request, context):
+        context.late = late
+        raise error
+
+    context = LateCall(late=False)
+    finish(context, stop, streaming=False)
+    own = "CANCELLED" if isinstance(error, Cancelled) else "INTERNAL"
+    assert context.status is grpc.StatusCode["DEADLINE_EXCEEDED" if late else own]
+    assert ("interrupted" in caplog.text) is isinstance(error, ValueError), "a fault of ours is logged in any case"
+
+
+def test_a_definite_answer_stands_after_the_deadline() -> None:
+    def refuse(request, context):
+        context.late = True
+        raise NotFound("classifiers/x does not exist")
+
+    context = LateCall(late=False)
+    finish(context, refuse, streaming=False)
+    assert context.status is grpc.StatusCode.NOT_FOUND
+
+
+def finish(context: LateCall, behaviour, *, streaming: bool) -> None:
+    """Let the server's interceptor answer one call with `behaviour`."""
+    make = grpc.unary_stream_rpc_method_handler if streaming else grpc.unary_unary_rpc_method_handler
+    interceptor = server_module._Interceptor(read_callers(load_settings().auth, local=True), {})
+    details = SimpleNamespace(method="/genaug.v1.LabelingService/Any", invocation_metadata=())
+    handler = interceptor.intercept_service(lambda details: make(behaviour), details)
+    with pytest.raises(RuntimeError, match="aborted"):
+        list(handler.unary_stream(None, context)) if streaming else handler.unary_unary(None, context)
 
 
 def test_a_stream_can_fail_halfway(start) -> None:
