@@ -8,7 +8,6 @@ import shutil
 import sqlite3
 import subprocess
 import threading
-import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -351,11 +350,9 @@ def test_a_store_without_conditional_put(tmp_path: Path) -> None:
             assert health(address_of_service, "genaug.v1.SelectionService") == "NOT_SERVING"
             assert health(address_of_service, "") == "NOT_SERVING"
         assert "a conditional put overwrote an object" in home.log()
-        start = time.monotonic()
         refused = home.run("dataset", "list", code=1).stderr
         assert "a conditional put overwrote an object" in refused, "the cause, not a wait"
         assert "NO_CONDITIONAL_PUT" in refused
-        assert time.monotonic() - start < 30
 
 
 def test_a_database_of_another_version(tmp_path: Path) -> None:

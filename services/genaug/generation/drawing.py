@@ -79,7 +79,8 @@ class _Flight:
     key: Hashable
     generator: Denoiser
     bucket: int
-    since: float = field(default_factory=time.monotonic)
+    since: float
+    """When its turn began."""
     cohorts: list[tuple[Cohort, _Call]] = field(default_factory=list)
 
     @property
@@ -96,9 +97,14 @@ class DrawingServer:
         settings: Sizes of the queue and of memory.
         device: "auto", "cpu", "cuda", …
         threads: CPU threads of the process; 0 for torch's default.
+        clock: Seconds that turns are measured in.
     """
 
-    def __init__(self, store: Store, settings: GenerationSettings, *, device: str, threads: int = 0) -> None:
+    def __init__(
+        self, store: Store, settings: GenerationSettings, *, device: str, threads: int = 0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:  # fmt: skip
+        self._clock = clock
         self._settings = settings
         chosen = pick_device(device)
         self.device = describe(chosen)
@@ -240,7 +246,7 @@ class DrawingServer:
                     self._begin(flight, call, wanted)
                 if fresh and flight.key != turn:
                     # Loading a base is no part of its turn.
-                    turn, flight.since = flight.key, time.monotonic()
+                    turn, flight.since = flight.key, self._clock()
                 self._step(flight)
 
     def _forget(self) -> None:
@@ -260,11 +266,11 @@ class DrawingServer:
         ready = [call for call in calls if self._reads(call)]
         if not ready:
             return None
-        overdue = last is not None and time.monotonic() - last.since > _TURN
+        overdue = last is not None and self._clock() - last.since > _TURN
         if last is not None and not overdue and any(call.key() == last.key for call in ready):
             return last
         chosen = next((call for call in ready if last is None or call.key() != last.key), ready[0])
-        return _Flight(chosen.key(), chosen.generator, chosen.bucket)
+        return _Flight(chosen.key(), chosen.generator, chosen.bucket, self._clock())
 
     def _let_in(self, flight: _Flight) -> list[tuple[_Call, list[Wanted]]]:
         """Images to begin now: clients in turn, each as many as its share of the room."""
@@ -279,11 +285,11 @@ class DrawingServer:
             others = any(
                 call.pending and call.key() != flight.key for calls in self._clients.values() for call in calls
             )
-            if others and flight.cohorts and time.monotonic() - flight.since > _TURN:
+            if others and flight.cohorts and self._clock() - flight.since > _TURN:
                 break
             client, call = waiting[0]
             some = call.take(max(1, room // len(waiting)))
-            call.started, call.served = True, time.monotonic()
+            call.started, call.served = True, self._clock()
             room -= len(some)
             taken.append((call, some))
             # Next time it is the last in turn; so is this request among the client's.

@@ -40,7 +40,7 @@ def weights(network: nn.Module) -> dict[str, Tensor]:
     st.lists(st.tuples(st.integers(0, 3), st.sets(st.sampled_from(NAMES)), st.sampled_from([0.1, 1.0, 7.0]))),
     st.sampled_from([torch.float32, torch.bfloat16]),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_weights_are_those_of_the_last_adapter_alone_and_its_own_without_one(
     put: list[tuple[int, set[str], float]], dtype: torch.dtype
 ) -> None:

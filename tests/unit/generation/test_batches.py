@@ -244,7 +244,7 @@ LONG = replace(REQUEST, counts={"a": 12, "b": 3})
     st.lists(st.integers(0, 14), max_size=3),
     st.lists(st.tuples(st.integers(10, 21), st.integers(1, 6)), max_size=2),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_a_request_has_one_manifest_however_often_it_was_interrupted_and_whatever_others_drew(
     kinds: dict[Wanted, str], interruptions: list[int], others: list[tuple[int, int]]
 ) -> None:

@@ -43,7 +43,7 @@ def test_what_is_no_image_is_told_by_reason(pixels: Pixels, fault: str | None) -
 
 
 @given(st.integers(0, 100), st.integers(-1, 1), st.sampled_from([8, 16, 64]))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_an_image_that_is_nearly_another_of_its_class_is_its_duplicate(seed: int, shift: int, side: int) -> None:
     inspector, first = Inspector(), noise(seed, side)
     second = np.clip(first.astype(int) + shift, 0, 255).astype(np.uint8)

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from tests.servers import free_port, wait_until
+from tests.servers import HANG_S, free_port, wait_until
 
 from genaug.client import connect, translated
 from genaug.shared import server as server_module
@@ -84,13 +84,15 @@ def start(tmp_path, monkeypatch) -> Iterator:
 def call(address: str, name: str, token: str = ""):
     with connect(address, token=token) as channel, translated(address):
         stub = labeling_service_pb2_grpc.LabelingServiceStub(channel)
-        return stub.GetClassifier(labeling_service_pb2.GetClassifierRequest(name=name), timeout=10)
+        return stub.GetClassifier(labeling_service_pb2.GetClassifierRequest(name=name), timeout=HANG_S)
 
 
 def health(address: str, service: str = "") -> int:
     with grpc.insecure_channel(address) as channel:
         return (
-            health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service=service), timeout=10).status
+            health_pb2_grpc.HealthStub(channel)
+            .Check(health_pb2.HealthCheckRequest(service=service), timeout=HANG_S)
+            .status
         )
 
 
@@ -186,7 +188,7 @@ def test_a_stream_can_fail_halfway(start) -> None:
     address = start()
     with connect(address) as channel:
         stream = labeling_service_pb2_grpc.LabelingServiceStub(channel).LabelBatch(
-            labeling_service_pb2.LabelBatchRequest(), timeout=10
+            labeling_service_pb2.LabelBatchRequest(), timeout=HANG_S
         )
         next(stream)
         with pytest.raises(InvalidArgument, match="halfway"), translated(address):
@@ -324,7 +326,7 @@ def test_what_keeps_a_service_from_working_may_pass(tmp_path, monkeypatch) -> No
         assert call(server.address, "x").name == "x"
     finally:
         stop.set()
-        running.join(20)
+        running.join(HANG_S)
 
 
 def test_tls_is_spoken_alone(start, tmp_path) -> None:
@@ -336,7 +338,7 @@ def test_tls_is_spoken_alone(start, tmp_path) -> None:
     address = start(server={"address": "localhost:0"}, tls=tls)
     with connect(f"https://{address}", authority=str(certificate)) as channel:
         stub = labeling_service_pb2_grpc.LabelingServiceStub(channel)
-        assert stub.GetClassifier(labeling_service_pb2.GetClassifierRequest(name="x"), timeout=10).name == "x"
+        assert stub.GetClassifier(labeling_service_pb2.GetClassifierRequest(name="x"), timeout=HANG_S).name == "x"
     with pytest.raises(Unavailable):
         call(address, "x")
     with pytest.raises(FailedPrecondition, match=r"tls\.authority: /none"):
