@@ -49,12 +49,13 @@ def test_the_receipt_is_the_message_without_loss(made: dict[str, Any]) -> None:
     assert to_dict(from_dict(generator_pb2.Receipt, made)) == made
 
 
-def test_the_receipt_says_what_drew_the_image_and_with_which_words() -> None:
+def test_the_receipt_says_what_drew_the_image_and_with_which_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("genaug.generation.receipts.revision", lambda: "a1b2")
     made = receipt(FULL)
     assert (made["prompt"], made["base"], made["weights_sha256"]) == ("an a", SOURCE.base, "f" * 64)
     assert (made["image_size"], made["device"], made["bucket"]) == (8, "cpu", 32)
     assert made["draw"] == draw_digest(GENERATOR, Wanted("a", 5, 7), FULL)
-    assert "revision" in made
+    assert made["revision"] == "a1b2"
 
 
 @pytest.mark.parametrize("field", ["negative_prompt", "strength", "image_size", "profile", "precision", "scheduler"])
