@@ -53,6 +53,7 @@ bench: setup ## Measure each step beside its simplest alternative, and runs that
 	$(BIN)/python benchmarks/training_data.py
 	$(BIN)/python benchmarks/matching.py
 	$(BIN)/python benchmarks/assembly.py
+	$(BIN)/python benchmarks/comparison.py
 	$(BIN)/python benchmarks/kill_single.py examples/quickstart.yaml --kills 20
 	$(BIN)/python benchmarks/kill.py examples/quickstart.yaml --kills 10
 
