@@ -132,8 +132,8 @@ def sync(
     ready_port: Annotated[int, typer.Option(min=0, help="Port of /ready, for probes; 0 for none.")] = 0,
 ) -> None:
     """Keep a TorchServe's classifiers those that labeling asks for, until told to end."""
-    from genaug.labeling.model_store import Labelers, ModelStore, TorchServe
     from genaug.labeling.model_requests import read_requests
+    from genaug.labeling.model_store import Labelers, ModelStore, TorchServe
     from genaug.vision.batching.dynamic_batcher import Model
 
     precision_named(precision)

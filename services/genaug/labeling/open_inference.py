@@ -1,9 +1,10 @@
 """A classifier on a model server that speaks the Open Inference Protocol 2 over gRPC: TorchServe, Triton, KServe.
 
 Encoded images go as one BYTES tensor `images` [n, 1]; `scores` (FP32, [n, classes], calibrated probabilities) and
-`status` (INT64, [n], indices into `genaug.vision.batching.dynamic_batcher.STATUSES`; all OK where the server sends none) come back.
+`status` (INT64, [n], indices into `STATUSES` of `genaug.vision.batching.dynamic_batcher`; all OK where the server sends
+none) come back.
 
-What a status code of such a server means cannot be relied on: TorchServe says UNAVAILABLE for one bad image of a batch,
+The status codes of such servers are unreliable: TorchServe says UNAVAILABLE for one bad image of a batch,
 RESOURCE_EXHAUSTED for a worker that was killed, INTERNAL for a full queue. So a request that fails is asked again; then
 each of its images alone; one that keeps failing gets the server to itself, and if it fails again while another image is
 answered, it is at fault. Nothing is lost.

@@ -52,7 +52,7 @@ def check_labeler(store: Store, classifier: str) -> None:
 
     Raises:
         NotFound: no such classifier.
-        FailedPrecondition: reason NOT_A_LABELER: an evaluator must not choose the images of the scenarios that it scores.
+        FailedPrecondition: reason NOT_A_LABELER: an evaluator must not choose the images of its own scenarios.
     """
     if read_record(store, classifier).role != Role.LABELER:
         raise FailedPrecondition(

@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from genaug.labeling.train import PARTS, parts_of, train_labeler
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.shapes import CLASSES, item, put_image, put_version, real_rows, shape
 
-from genaug.labeling.train import PARTS, parts_of, train_labeler
 from genaug.shared.errors import FailedPrecondition
 from genaug.shared.manifest import Row
 from genaug.vision.models import classifiers
