@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 
+from genaug.schema.classifiers import ClassifierSpec, Tuning
+from genaug.schema.common import Precision
 from genaug.shared.errors import FailedPrecondition, InvalidArgument
-from genaug.vision.models.backbones import EFFICIENTNET_LITE0, VGG19, Vgg19, build_body
-from genaug.vision.models.networks import FINE_TUNED, build_network
-from genaug.vision.models.precision import INT8
+from genaug.vision.models.backbones import VGG19, Vgg19
+from genaug.vision.models.networks import Network, build_network
 from genaug.vision.models.quantized import QuantizedVgg19, _convolved, _even, ranges_of
 
 
@@ -18,7 +19,7 @@ from genaug.vision.models.quantized import QuantizedVgg19, _convolved, _even, ra
 def body() -> Vgg19:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        found = build_body(VGG19, image_size=32, channels=3, weights=None)
+        found = VGG19.build(image_size=32, channels=3)
     assert isinstance(found, Vgg19)
     return found
 
@@ -104,25 +105,31 @@ def test_odd_sides_are_halved_as_in_32_bits(body: Vgg19, side: int) -> None:
         assert quantized(pictures(1, side=side)).shape == body(pictures(1, side=side)).shape
 
 
+def vgg19() -> Network:
+    spec = ClassifierSpec(backbone="VGG19", image_size=32, tuning=Tuning.FINE_TUNED, weights="none")
+    return build_network(spec.completed(32, pre_resize=0), channels=3, classes=2, seed=0)
+
+
 class TestNetworks:
     def test_a_network_that_was_not_measured_says_so(self) -> None:
-        net = build_network(VGG19, image_size=32, channels=3, classes=2, seed=0, tuning=FINE_TUNED, weights="none")
+        net = vgg19()
         with pytest.raises(FailedPrecondition) as caught:
-            net.set_precision(INT8)
+            net.set_precision(Precision.INT8)
         assert caught.value.reason == "NOT_QUANTIZED"
 
     def test_other_backbones_say_so(self) -> None:
-        net = build_network(EFFICIENTNET_LITE0, image_size=32, channels=3, classes=2, seed=0)
+        spec = ClassifierSpec(backbone="EFFICIENTNET_LITE0", image_size=32).completed(32, pre_resize=0)
+        net = build_network(spec, channels=3, classes=2, seed=0)
         with pytest.raises(InvalidArgument, match="VGG19 alone"):
             net.measure(np.zeros((1, 32, 32, 3), np.uint8))
 
     def test_a_measured_one_computes_in_8_bits(self) -> None:
-        net = build_network(VGG19, image_size=32, channels=3, classes=2, seed=0, tuning=FINE_TUNED, weights="none")
+        net = vgg19()
         pixels = pictures(4).permute(0, 2, 3, 1).numpy()
         exact = net.extract_features(pixels)
         net.measure(pixels)
         assert len(net.ranges) == 16
-        net.set_precision(INT8)
+        net.set_precision(Precision.INT8)
         found = net.extract_features(pixels)
         assert not np.array_equal(found, exact)
         assert np.linalg.norm(found - exact) / np.linalg.norm(exact) < 0.05
