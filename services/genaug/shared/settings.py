@@ -93,6 +93,13 @@ class ServerSettings(_Section):
     """Seconds that calls in flight have to finish when the process is told to end."""
 
 
+class EmbeddedSettings(_Section):
+    """The server that a command starts over `home`."""
+
+    idle_s: float = Field(300.0, ge=0)
+    """Seconds that it stays for the next command after the last one, or after the last run."""
+
+
 class JobSettings(_Section):
     """How Jobs run."""
 
@@ -196,6 +203,7 @@ class Settings(BaseSettings):
     tls: TlsSettings = TlsSettings()
     endpoints: EndpointSettings = EndpointSettings()
     server: ServerSettings = ServerSettings()
+    embedded: EmbeddedSettings = EmbeddedSettings()
     jobs: JobSettings = JobSettings()
     inference: InferenceSettings = InferenceSettings()
     generation: GenerationSettings = GenerationSettings()
