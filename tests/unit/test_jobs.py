@@ -12,8 +12,10 @@ from typer.testing import CliRunner
 
 from genaug import jobs
 from genaug.cli.app import app
-from genaug.jobs import BAD_INPUT
-from genaug.schema.jobs import make_request, write_request
+from genaug.schema.classifiers import ClassifierSpec, Role
+from genaug.schema.generators import GeneratorSpec
+from genaug.schema.jobs import BAD_INPUT, FinetuneInputs, JobInputs, JobRequest, TrainInputs, TrainItem
+from genaug.schema.run import ScenarioSampling
 from genaug.shared.errors import FailedPrecondition
 from genaug.shared.progress import read_progress
 from genaug.shared.settings import Settings, load_settings
@@ -35,14 +37,37 @@ def settings(tmp_path: Path) -> Settings:
     return load_settings(home=str(tmp_path), threads=1)
 
 
-def run(settings: Settings, monkeypatch: pytest.MonkeyPatch, step: Any, inputs: dict, work: Any) -> tuple[int, Any]:
-    """Do a Job whose work is `work(inputs, store, report, device=…)`; its exit status and its last progress."""
-    monkeypatch.setattr(jobs, "_load", lambda name: work)
+def run(settings: Settings, monkeypatch: pytest.MonkeyPatch, inputs: JobInputs, work: Any) -> tuple[int, Any]:
+    """Run a Job whose work is `work(inputs, store, report, device=…)`; return its exit status and last progress."""
+    index = lambda store, sources: None  # noqa: E731
+    monkeypatch.setattr(jobs, "load", lambda name: index if "read_feature_index" in name else work)
     store = Store.open(settings.store, "orchestrator")
-    request = make_request(step, inputs)
-    write_request(store, request)
-    code = jobs.run_job(settings, step, request.key, shard=0, shards=1)
-    return code, read_progress(store, request, 0)
+    request = JobRequest.of(inputs)
+    request.write(store)
+    code = jobs.run_job(settings, request.step, request.key, shard=0, shards=1)
+    return code, read_progress(store, request.progress_key(0))
+
+
+def finetuning(classes: str) -> FinetuneInputs:
+    return FinetuneInputs(
+        dataset_version="datasets/d/versions/real", classes=tuple(classes), generator=GeneratorSpec(), channels=1
+    )
+
+
+def trainings(*updates: int) -> TrainInputs:
+    item = TrainItem(
+        role=Role.EVALUATOR,
+        classifier=ClassifierSpec(),
+        channels=1,
+        dataset_version="datasets/d/versions/real",
+        classes=("a", "b"),
+        sampling=ScenarioSampling.NATURAL,
+        updates=1,
+        batch_size=1,
+        learning_rate=0.1,
+        seed=0,
+    )
+    return TrainInputs(items=tuple(item.replace(updates=count, seed=seed) for seed, count in enumerate(updates)))
 
 
 def test_being_told_to_end_ends_at_the_next_report(settings, monkeypatch) -> None:
@@ -56,14 +81,14 @@ def test_being_told_to_end_ends_at_the_next_report(settings, monkeypatch) -> Non
             report(update, 10, "updates")
         return "generators/x"
 
-    code, progress = run(settings, monkeypatch, "finetune", {"a": 1}, work)
+    code, progress = run(settings, monkeypatch, finetuning("ab"), work)
     assert done == [1, 2, 3], "the update at hand is finished, and no other begun"
     assert code == 1
-    assert progress.error["reason"] == "CANCELLED"
+    assert progress.error.reason == "CANCELLED"
 
 
 def test_work_that_says_nothing_is_ended_where_it_is(settings, monkeypatch) -> None:
-    monkeypatch.setattr(jobs, "_PATIENCE", 1)
+    monkeypatch.setattr(jobs, "_GRACE", 1)
 
     def work(inputs, store, report, *, device) -> str:
         os.kill(os.getpid(), signal.SIGTERM)
@@ -71,23 +96,24 @@ def test_work_that_says_nothing_is_ended_where_it_is(settings, monkeypatch) -> N
         return "generators/x"
 
     start = time.monotonic()
-    code, progress = run(settings, monkeypatch, "finetune", {"a": 2}, work)
+    code, progress = run(settings, monkeypatch, finetuning("abc"), work)
     assert time.monotonic() - start < 5
-    assert (code, progress.error["reason"]) == (1, "CANCELLED")
+    assert (code, progress.error.reason) == (1, "CANCELLED")
 
 
 def test_updates_are_told_over_all_items_and_images_aside(settings, monkeypatch) -> None:
     told: list[tuple[int, int, str, str]] = []
     monkeypatch.setattr(jobs.ProgressWriter, "__call__", lambda self, *far: told.append(far))
 
-    def work(item, store, report, *, device, shelf) -> str:
+    parts = (2, 3)
+
+    def work(item, store, report, *, device, features) -> str:
         report(7, 9, "images")
-        for part in range(1, item["parts"] + 1):
-            report(part, item["parts"], "updates")
+        for part in range(1, parts[item.seed] + 1):
+            report(part, parts[item.seed], "updates")
         return "classifiers/x"
 
-    items = [{"role": "ROLE_LABELER", "updates": 10, "parts": 2}, {"role": "ROLE_EVALUATOR", "updates": 30, "parts": 3}]
-    code, _ = run(settings, monkeypatch, "train", {"items": items}, work)
+    code, _ = run(settings, monkeypatch, trainings(10, 30), work)
     assert code == 0
     assert told == [
         (0, 40, "updates", "reading images, 7 of 9"),
@@ -105,8 +131,7 @@ def test_updates_are_told_over_all_items_and_images_aside(settings, monkeypatch)
 def test_items_that_were_there_count_as_done(settings, monkeypatch) -> None:
     told: list[tuple[int, int, str, str]] = []
     monkeypatch.setattr(jobs.ProgressWriter, "__call__", lambda self, *far: told.append(far))
-    items = [{"role": "ROLE_EVALUATOR", "updates": updates} for updates in (10, 30)]
-    assert run(settings, monkeypatch, "train", {"items": items}, lambda *_, **__: "classifiers/x")[0] == 0
+    assert run(settings, monkeypatch, trainings(10, 30), lambda *_, **__: "classifiers/x")[0] == 0
     assert told == [(10, 40, "updates", ""), (40, 40, "updates", "")]
 
 
@@ -114,8 +139,8 @@ def test_bad_input_is_not_tried_again(settings, monkeypatch) -> None:
     def work(inputs, store, report, *, device) -> str:
         raise FailedPrecondition("no", reason="NO")
 
-    assert run(settings, monkeypatch, "finetune", {"a": 3}, work)[0] == jobs.BAD_INPUT
-    assert jobs.run_job(settings, "finetune", "requests/finetune/none.json", shard=0, shards=1) in (1, jobs.BAD_INPUT)
+    assert run(settings, monkeypatch, finetuning("abcd"), work)[0] == BAD_INPUT
+    assert jobs.run_job(settings, "finetune", "requests/finetune/none.json", shard=0, shards=1) in (1, BAD_INPUT)
 
 
 def test_a_job_without_a_request_is_bad_input() -> None:

@@ -13,7 +13,7 @@ from genaug.cli.command import command, group, notify, settings
 from genaug.cli.output import stderr
 from genaug.client.embedded import stop_embedded
 from genaug.jobs import among_several, run_in_processes, run_job
-from genaug.schema.jobs import BAD_INPUT, STEPS
+from genaug.schema.jobs import BAD_INPUT, INPUTS
 from genaug.serve import GATEWAY, SERVICES, serve, serve_embedded
 from genaug.shared.errors import InvalidArgument
 from genaug.shared.store import Store
@@ -55,7 +55,7 @@ def serve_command(
 
 @command(app, "job")
 def job_command(
-    step: Annotated[str, typer.Argument(metavar="STEP", help=", ".join(STEPS))],
+    step: Annotated[str, typer.Argument(metavar="STEP", help=", ".join(INPUTS))],
     request: Annotated[str, typer.Option(help="Key of the request in the store.")] = "",
     request_file: Annotated[
         Path | None, typer.Option(help="File that holds the key, as `genaug evaluation plan` writes it.")
@@ -63,10 +63,10 @@ def job_command(
     shard: Annotated[str, typer.Option(help="Which of how many processes this is, such as 0/2.")] = "0/1",
 ) -> None:
     """Do a Job whose request is in the store. Exit status 42: the input is bad, do not retry."""
-    known = next((known for known in STEPS if known == step), None)
+    known = next((known for known in INPUTS if known == step), None)
     number, _, shards = shard.partition("/")
     if known is None or not (number.isdecimal() and shards.isdecimal() and int(number) < int(shards)):
-        raise InvalidArgument(f"job {step!r} --shard {shard!r}: steps are {', '.join(STEPS)}", reason="BAD_JOB")
+        raise InvalidArgument(f"job {step!r} --shard {shard!r}: steps are {', '.join(INPUTS)}", reason="BAD_JOB")
     found = settings()
     configure_logging(found.log_level)
     key = _request_key(request, request_file)

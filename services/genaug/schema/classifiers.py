@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import model_validator
 
@@ -85,6 +85,15 @@ class ClassifierSpec(Model):
     head: Head = Head.LINEAR
     weights: str = ""
     pre_resize: Annotated[int, Within(0, MAX_IMAGE_SIDE)] = 0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_old_form(cls, value: Any) -> Any:
+        """Read records of releases before 0.6, in which backbones were an enum and `pre_resize` was `detail`."""
+        if isinstance(value, dict) and str(value.get("backbone", "")).startswith("BACKBONE_"):
+            backbone = value["backbone"].removeprefix("BACKBONE_")
+            return {"pre_resize": value.get("detail", 0), **value, "backbone": backbone}
+        return value
 
     @model_validator(mode="after")
     def _check(self) -> ClassifierSpec:

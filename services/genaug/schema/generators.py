@@ -331,6 +331,8 @@ class GeneratorSpec(Model):
         if len(given) > 1:
             raise problem(given[1], f"a generator has one kind, and {given[0]} is given too; leave one out")
         if self.plugin:
+            if self.plugin.name not in GENERATORS.names():
+                raise problem("plugin.name", GENERATORS.unknown(self.plugin.name))
             self.settings  # noqa: B018  # checked by the extension's model
         return self
 

@@ -5,9 +5,12 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from genaug.orchestrator.draws import chunk_size, compared_counts, draw_requests, rejections, size_of, top_up
+from genaug.orchestrator.chunks import chunk_size, compared_counts, draw_requests, rejections, top_up
+from genaug.schema.common import ClassCount
+from genaug.schema.generators import GENERATORS, Batch, GeneratorSpec, Rejection, RejectionReason
+from genaug.schema.run import GenerationSpec
 
-SPEC = {"generator": {"image_size": 8}, "generation": {"steps": 20, "guidance_scale": 1.5, "seed": 3}}
+GENERATION = GenerationSpec(seed=3).completed(GeneratorSpec())
 
 
 @given(st.dictionaries(st.sampled_from("ABC"), st.tuples(st.integers(0, 2000), st.integers(0, 500)), min_size=1))
@@ -15,10 +18,10 @@ def test_chunks_cover_each_index_once(plan) -> None:
     wanted = {name: count for name, (count, _) in plan.items()}
     first = {name: start for name, (_, start) in plan.items()}
     seen: dict[str, list[int]] = {name: [] for name in wanted}
-    for request in draw_requests(SPEC, "generators/x", wanted, first, size=256):
-        (count,) = request["counts"]
-        assert 1 <= count["count"] <= 256
-        seen[count["class_name"]] += range(request["first_index"], request["first_index"] + count["count"])
+    for request in draw_requests(GENERATION, "generators/x", wanted, first, size=256):
+        (count,) = request.counts
+        assert 1 <= count.count <= 256
+        seen[count.class_name] += range(request.first_index, request.first_index + count.count)
     for name, indexes in seen.items():
         assert indexes == list(range(first[name], first[name] + wanted[name]))
 
@@ -58,10 +61,11 @@ def test_rounds_end_with_enough_or_at_the_limit(classes, limit) -> None:
 
 def test_chunks_are_cut_by_the_work_that_is_in_them() -> None:
     """64 images of 512 pixels would keep a small CPU at one chunk for hours."""
-    assert chunk_size({"kind": "KIND_STABLE_DIFFUSION", "image_size": 512}) == 16
-    assert chunk_size({"kind": "KIND_STABLE_DIFFUSION", "image_size": 8}) == 16
-    assert chunk_size({"kind": "KIND_CLASS_CONDITIONAL", "image_size": 64}) == 64
-    assert chunk_size({"image_size": 16}) == 256
+    base, scratch = GENERATORS.get("stable_diffusion"), GENERATORS.get("class_conditional")
+    assert chunk_size(base, 512) == 16
+    assert chunk_size(base, 8) == 16
+    assert chunk_size(scratch, 64) == 64
+    assert chunk_size(scratch, 16) == 256
 
 
 def test_other_captions_draw_what_the_first_round_begins_with() -> None:
@@ -69,13 +73,14 @@ def test_other_captions_draw_what_the_first_round_begins_with() -> None:
     assert compared_counts({"a": 10}, limit=1) == {"a": 10}
 
 
-def test_draws_that_are_no_images_are_summed_by_class_and_reason() -> None:
-    black = {"class_name": "a", "reason": "REASON_BLACK", "count": 2}
-    batches = [{"rejected": [black]}, {}, {"rejected": [black, {**black, "class_name": "b", "count": 1}]}]
-    assert rejections(batches) == [{**black, "count": 4}, {**black, "class_name": "b", "count": 1}]
-    assert rejections([{"name": "batches/x"}]) == []
+def test_rejected_draws_are_summed_by_class_and_reason() -> None:
+    black = Rejection(class_name="a", reason=RejectionReason.BLACK, count=2)
+    other = Rejection(class_name="b", reason=RejectionReason.BLACK, count=1)
+    batches = [Batch(rejected=(black,)), Batch(), Batch(rejected=(black, other))]
+    assert rejections(batches) == (black.replace(count=4), other)
+    assert rejections([Batch(name="batches/x")]) == ()
 
 
 def test_a_batch_may_have_no_image_of_a_class() -> None:
     """JSON leaves out a count of zero."""
-    assert size_of({"counts": [{"class_name": "a"}, {"class_name": "b", "count": 3}]}) == 3
+    assert Batch(counts=(ClassCount(class_name="a"), ClassCount(class_name="b", count=3))).size == 3

@@ -14,39 +14,45 @@ from pathlib import Path
 import pytest
 from dbos import DBOS
 
-from genaug.orchestrator.engine import Engine, Work
-from genaug.orchestrator.progress import Live
+from genaug.orchestrator.engine import Engine, IsActive, Work
+from genaug.orchestrator.progress_tracker import ProgressTracker
+from genaug.schema.model import Model
 from genaug.shared.errors import FailedPrecondition, InvalidArgument, Unavailable
+from genaug.shared.progress import ProgressCallback
 from genaug.shared.settings import load_settings
 
 
+class Word(Model):
+    word: str = ""
+
+
 class Calls:
-    """Effects that count how often they are had."""
+    """Calls that are counted."""
 
     def __init__(self) -> None:
-        self.seen: list[dict] = []
+        self.seen: list[Word] = []
         self.hold = threading.Event()
 
-    def echo(self, request, until, on_progress):
+    def echo(self, request: Word, is_active: IsActive, on_progress: ProgressCallback) -> Word:
         self.seen.append(request)
         on_progress(1, 1, "words")
-        return {"echo": request["word"]}
+        return request
 
-    def refuse(self, request, until, on_progress):
+    def refuse(self, request: Word, is_active: IsActive, on_progress: ProgressCallback) -> Word:
         raise InvalidArgument("no such word", reason="BAD_WORD")
 
-    def break_down(self, request, until, on_progress):
+    def break_down(self, request: Word, is_active: IsActive, on_progress: ProgressCallback) -> Word:
         raise ZeroDivisionError("a detail of ours")
 
-    def stay_away(self, request, until, on_progress):
+    def stay_away(self, request: Word, is_active: IsActive, on_progress: ProgressCallback) -> Word:
         self.seen.append(request)
         if len(self.seen) < 2:
             raise Unavailable("not yet")
-        return {}
+        return Word()
 
-    def wait(self, request, until, on_progress):
+    def wait(self, request: Word, is_active: IsActive, on_progress: ProgressCallback) -> Word:
         self.hold.set()
-        while until():
+        while is_active():
             time.sleep(0.01)
         raise FailedPrecondition("stopped")
 
@@ -62,18 +68,18 @@ def engine(tmp_path: Path, calls: Calls, monkeypatch) -> Iterator[Engine]:
     results: dict[str, object] = {}
 
     def talk(work: Work) -> None:
-        first = work.call(calls.echo, {"word": "hello"})["echo"]
-        rest = work.chunks(calls.echo, [{"word": str(number)} for number in range(6)], sizes=[1] * 6)
-        results[work.owner] = [first, *(result["echo"] for result in rest)]
+        first = work.call(calls.echo, Word(word="hello")).word
+        rest = work.chunks(calls.echo, [Word(word=str(number)) for number in range(6)], sizes=[1] * 6)
+        results[work.owner] = [first, *(result.word for result in rest)]
 
     def one(name: str):
-        return lambda work: work.call(getattr(calls, name), {"n": 1})
+        return lambda work: work.call(getattr(calls, name), Word())
 
     engine = Engine(
         load_settings(home=str(tmp_path)),
         workflows={"talk": talk} | {name: one(name) for name in ("refuse", "break_down", "stay_away", "wait")},
         calls=[calls.echo, calls.refuse, calls.break_down, calls.stay_away, calls.wait],
-        live=Live(),
+        tracker=ProgressTracker(),
     )
     engine.results = results  # type: ignore[attr-defined]
     engine.launch()
@@ -165,7 +171,7 @@ def test_a_pickled_row_is_never_opened(engine: Engine, tmp_path: Path) -> None:
 def test_a_database_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
     settings = load_settings(home=str(tmp_path), database={"url": f"sqlite:///{tmp_path}"})
     with pytest.raises(FailedPrecondition, match=r"database\.url"):
-        Engine(settings, workflows={}, calls=[], live=Live()).launch()
+        Engine(settings, workflows={}, calls=[], tracker=ProgressTracker()).launch()
 
 
 def test_closing_leaves_work_to_be_taken_up(engine: Engine, calls: Calls) -> None:

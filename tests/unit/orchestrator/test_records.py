@@ -2,74 +2,69 @@ from __future__ import annotations
 
 import pytest
 
-from genaug.orchestrator.progress import Live
-from genaug.orchestrator.records import CANCELLED, FAILED, PENDING, RUNNING, STEPS, SUCCEEDED, Records
+from genaug.orchestrator.progress_tracker import ProgressTracker
+from genaug.orchestrator.records import Records
+from genaug.schema.common import Progress
+from genaug.schema.run import STEPS, RunSpec, RunState, Step
 from genaug.shared.errors import Cancelled, InvalidArgument, NotFound, Unavailable
 from genaug.shared.settings import StoreSettings
 from genaug.shared.store import Store
 
-
-@pytest.fixture
-def live() -> Live:
-    return Live()
+SPEC = RunSpec(name="r")
 
 
 @pytest.fixture
-def records(stores, live) -> Records:
-    records = Records(stores("orchestrator"), live)
-    records.create("r-00000000", {"name": "r"})
+def tracker() -> ProgressTracker:
+    return ProgressTracker()
+
+
+@pytest.fixture
+def records(stores, tracker) -> Records:
+    records = Records(stores("orchestrator"), tracker)
+    records.create("r-00000000", SPEC)
     return records
 
 
-def step(records: Records, name: str) -> dict:
-    return next(step for step in records.now("r-00000000")["steps"] if step["name"] == name)
+def step(records: Records, name: str) -> Step:
+    return records.now("r-00000000").step(name)
 
 
-def test_a_step_is_recorded_as_it_goes(records: Records, live: Live) -> None:
-    with records.stage("r-00000000", "finetune") as stage:
-        assert records.get("r-00000000")["state"] == RUNNING
-        live.update("r-00000000", "a", 3, 10, "updates")
-        live.expect("r-00000000", "b", 5)
-        found = step(records, "finetune")["progress"]
-        assert found == {
-            "step": "finetune",
-            "done": 3,
-            "total": 15,
-            "unit": "updates",
-            "note": "",
-            "seconds_left": 0.0,
-        }
-        stage.results.append("generators/x")
-        stage.reused = 1
-    found = step(records, "finetune")
-    assert found["state"] == SUCCEEDED
-    assert found["results"] == ["generators/x"]
-    assert found["seconds"] >= 0
-    assert step(records, "labeler")["state"] == PENDING
-    assert [s["name"] for s in records.get("r-00000000")["steps"]] == list(STEPS)
+def test_a_step_is_recorded_as_it_goes(records: Records, tracker: ProgressTracker) -> None:
+    with records.step("r-00000000", "finetune") as results:
+        assert records.get("r-00000000").state == RunState.RUNNING
+        tracker.update("r-00000000", "a", 3, 10, "updates")
+        tracker.expect("r-00000000", "b", 5)
+        assert step(records, "finetune").progress == Progress(step="finetune", done=3, total=15, unit="updates")
+        results.results.append("generators/x")
+        results.reused = 1
+    finetune = step(records, "finetune")
+    assert (finetune.state, finetune.results, finetune.reused) == (RunState.SUCCEEDED, ("generators/x",), 1)
+    assert finetune.seconds >= 0
+    assert step(records, "labeler").state == RunState.PENDING
+    assert [entry.name for entry in records.get("r-00000000").steps] == list(STEPS)
 
 
 def test_a_replay_keeps_what_was_recorded(records: Records) -> None:
-    with records.stage("r-00000000", "view") as stage:
-        stage.results.append("v")
+    with records.step("r-00000000", "view") as results:
+        results.results.append("v")
     before = step(records, "view")
-    with records.stage("r-00000000", "view") as stage:
-        stage.reused = 99
+    with records.step("r-00000000", "view") as results:
+        results.reused = 99
     assert step(records, "view") == before
 
 
 def test_a_failed_step_says_so(records: Records) -> None:
-    with pytest.raises(InvalidArgument), records.stage("r-00000000", "view"):
+    with pytest.raises(InvalidArgument), records.step("r-00000000", "view"):
         raise InvalidArgument("bad")
-    assert step(records, "view")["state"] == FAILED
+    assert step(records, "view").state == RunState.FAILED
 
 
 def test_a_cancelled_run_starts_no_further_step(records: Records) -> None:
-    records.update("r-00000000", state=CANCELLED)
+    records.update("r-00000000", state=RunState.CANCELLED)
     with pytest.raises(Cancelled, match="cancelled"):
-        records.stage("r-00000000", "finetune").__enter__()
-    assert records.get("r-00000000")["state"] == CANCELLED
-    assert step(records, "finetune")["state"] == PENDING
+        records.step("r-00000000", "finetune").__enter__()
+    assert records.get("r-00000000").state == RunState.CANCELLED
+    assert step(records, "finetune").state == RunState.PENDING
 
 
 def test_an_unknown_run_is_named(records: Records) -> None:
@@ -80,8 +75,8 @@ def test_an_unknown_run_is_named(records: Records) -> None:
 
 def test_a_workflows_note_waits_for_a_store_that_is_away() -> None:
     store = Store.open(StoreSettings(url="memory://"), "orchestrator")
-    records = Records(store, Live())
-    records.create("r", {})
+    records = Records(store, ProgressTracker())
+    records.create("r", SPEC)
     away = [2]
     waited: list[float] = []
     put = store.put_json
@@ -95,7 +90,7 @@ def test_a_workflows_note_waits_for_a_store_that_is_away() -> None:
     store.put_json = refuse  # type: ignore[method-assign]
     records.patient(waited.append).update("r", error="x")
     assert waited == [1, 2]
-    assert records.get("r")["error"] == "x"
+    assert records.get("r").error == "x"
     away[0] = 1
     with pytest.raises(Unavailable):
         records.update("r", error="y")

@@ -1,4 +1,4 @@
-"""The workflow over rooms that answer at once: what is asked of whom, in which order."""
+"""The workflow over services that answer at once: which calls it makes, in which order."""
 
 from __future__ import annotations
 
@@ -7,78 +7,105 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.run_files import completed, dataset_of
 
-from genaug.orchestrator.progress import Live
-from genaug.orchestrator.records import SUCCEEDED, Records
-from genaug.orchestrator.spec import complete
+from genaug.orchestrator.progress_tracker import ProgressTracker
+from genaug.orchestrator.records import Records
+from genaug.orchestrator.service_clients import JobCall, JobOutcome
 from genaug.orchestrator.workflow import SixSteps
-from genaug.schema.jobs import classifier_name, generator_name
+from genaug.schema.common import Precision, class_counts
+from genaug.schema.datasets import DatasetVersion
+from genaug.schema.evaluation import Outcome, Verdict
+from genaug.schema.generators import Batch, Rejection, RejectionReason
+from genaug.schema.jobs import INPUTS, EvaluateInputs, FinetuneInputs, ReportInputs, TrainInputs
+from genaug.schema.model import Model
+from genaug.schema.requests import (
+    AssembleRequest,
+    DrawAndLabelResult,
+    GenerateRequest,
+    LabelledBatch,
+    LabelRequest,
+    MatchRequest,
+)
+from genaug.schema.run import Run, RunState
+from genaug.schema.selection import Embedding, Match, MatchCloseness, Selection
 from genaug.shared.digests import digest_of
 from genaug.shared.settings import StoreSettings
 from genaug.shared.store import Store
 
-DATASET = {
-    "name": "datasets/d",
-    "digest": "d",
-    "median_side": 8,
-    "channels": 1,
-    "folds": 3,
-    "training": [{"class_name": name, "count": count} for name, count in (("a", 20), ("b", 20), ("n", 60))],
-}
+COUNTS = class_counts({"a": 20, "b": 20, "n": 60})
+DATASET = dataset_of("abn", name="datasets/d", median_side=8, channels=1, folds=3, training=COUNTS)
 
 
-class Rooms:
-    """Half of what is drawn is kept as the class that was asked for; `copies` of each class and batch are copies."""
+def named(collection: str, request: Model) -> str:
+    return f"{collection}/{digest_of(collection, request.json_value())}"
+
+
+class Services:
+    """Half of the drawn images are kept as the requested class; `copies` of each class and batch are copies."""
 
     def __init__(self, *, copies: int = 0, accepting: bool = True) -> None:
         self.copies = copies
         self.accepting = accepting
-        self.jobs: list[tuple[str, dict[str, Any]]] = []
-        self.assembled: list[dict[str, Any]] = []
-        self.drawn: list[dict[str, Any]] = []
-        self.matched: list[dict[str, Any]] = []
-        self.labelled: list[dict[str, Any]] = []
+        self.jobs: list[Model] = []
+        self.assembled: list[AssembleRequest] = []
+        self.drawn: list[GenerateRequest] = []
+        self.matched: list[MatchRequest] = []
+        self.labelled: list[LabelRequest] = []
+
+    def jobs_of(self, kind: type[Any]) -> list[Any]:
+        return [inputs for inputs in self.jobs if isinstance(inputs, kind)]
+
+    @property
+    def report(self) -> ReportInputs:
+        (report,) = self.jobs_of(ReportInputs)
+        return report
+
+    @property
+    def scenarios(self) -> list[AssembleRequest]:
+        return [request for request in self.assembled if request.scenario]
 
     def dataset(self, request):
         return DATASET
 
     def assemble(self, request):
         self.assembled.append(request)
-        name = f"datasets/d/versions/{digest_of('v', request)}"
-        return {"name": name, "digest": name, "view": request["view"], "real": DATASET["training"]}
+        name = f"datasets/d/{named('versions', request)}"
+        return DatasetVersion(name=name, digest=name, view=request.view, real=COUNTS)
 
     def generate(self, request):
         self.drawn.append(request)
-        return {"name": f"batches/{digest_of('b', request)}", "counts": request["counts"]}
+        return Batch(name=named("batches", request), counts=request.counts)
 
     def generate_and_label(self, request):
-        batch = self.generate(request["generate"])
-        kept = [{**count, "count": count["count"] // 2} for count in batch["counts"]] if self.accepting else []
-        batch["rejected"] = [{"class_name": "a", "reason": "REASON_BLACK", "count": 1}]
-        return {"batch": batch, "labelled": {"name": f"labels/{digest_of('l', request)}", "kept": kept}}
+        black = Rejection(class_name="a", reason=RejectionReason.BLACK, count=1)
+        batch = self.generate(request.generate).model_copy(update={"rejected": (black,)})
+        kept = [count.replace(count=count.count // 2) for count in batch.counts] if self.accepting else []
+        labelled = LabelledBatch(name=named("labels", request), kept=tuple(kept))
+        return DrawAndLabelResult(batch=batch, labelled=labelled)
 
     def label(self, request):
         self.labelled.append(request)
-        return {"name": f"labels/{digest_of('l', request)}"}
+        return LabelledBatch(name=named("labels", request))
 
     def embed(self, request):
-        return {"name": f"embeddings/{digest_of('e', request)}"}
+        return Embedding(name=named("embeddings", request))
 
     def select(self, request):
-        return {"name": f"selections/{digest_of('s', request)}"}
+        return Selection(name=named("selections", request))
 
     def match(self, request):
         self.matched.append(request)
-        assert request["labelled_manifests"], "nothing cannot be matched"
-        closenesses = [{"class_name": name, "suspected_copies": self.copies} for name in "abn"] if self.copies else []
-        return {"name": f"matches/{digest_of('m', request)}", "closenesses": closenesses}
+        assert request.labelled_manifests, "an empty list cannot be matched"
+        closenesses = [MatchCloseness(class_name=name, suspected_copies=self.copies) for name in "abn"]
+        return Match(name=named("matches", request), closenesses=tuple(closenesses) if self.copies else ())
 
-    def run_job(self, request):
-        self.jobs.append((request["step"], request["inputs"]))
-        return {"reused": 0}
+    def run_job(self, request: JobCall):
+        self.jobs.append(INPUTS[request.step].model_validate(request.inputs))
+        return JobOutcome()
 
     def verdict(self, request):
-        return {"outcome": "OUTCOME_NO_EVIDENCE", "sentence": "No."}
+        return Verdict(outcome=Outcome.NO_EVIDENCE, sentence="No.")
 
 
 class Work:
@@ -91,249 +118,204 @@ class Work:
         return [call(request) for request, _ in zip(requests, sizes, strict=True)]
 
 
-def perform(
-    tmp_path: Path, *, rooms: Rooms | None = None, old: bool = False, **spec: Any
-) -> tuple[Rooms, dict[str, Any]]:
-    """Run the six steps; `old` as a run that was begun before copies could be left out."""
-    records = Records(Store.open(StoreSettings(url=f"file://{tmp_path}"), "orchestrator"), Live())
-    given = {"name": "x", "dataset": "d", "selection": {"classes": ["n"]}, **spec}
-    completed = complete(given, DATASET)
-    if old:
-        del completed["generation"]["keep_copies"]
-    records.create(Work.owner, completed)
-    rooms = rooms or Rooms()
-    SixSteps(rooms, records, Work()).perform()  # type: ignore[arg-type]
-    record = records.get(Work.owner)
-    assert record["state"] == SUCCEEDED
-    assert {step["state"] for step in record["steps"]} == {SUCCEEDED}
-    return rooms, record
+def perform(tmp_path: Path, *, services: Services | None = None, **spec: Any) -> tuple[Services, Run]:
+    """Run the six steps."""
+    records = Records(Store.open(StoreSettings(url=f"file://{tmp_path}"), "orchestrator"), ProgressTracker())
+    records.create(Work.owner, completed({"selection": {"classes": ["n"]}, **spec}, of=DATASET))
+    services = services or Services()
+    SixSteps(services, records, Work()).perform()  # type: ignore[arg-type]
+    run = records.get(Work.owner)
+    assert run.state == RunState.SUCCEEDED
+    assert {step.state for step in run.steps} == {RunState.SUCCEEDED}
+    return services, run
 
 
 def test_each_step_is_done_once(tmp_path: Path) -> None:
-    rooms, record = perform(tmp_path)
-    assert [step for step, _ in rooms.jobs] == ["finetune", "finetune", "train", "train", "evaluate", "report"]
-    (_, report) = rooms.jobs[-1]
-    manifests = [f"{name}/manifest.parquet" for name in report["labels"]]
-    *rounds, last = [request["labelled_manifests"] for request in rooms.matched]
-    assert [key for one in rounds for key in one] == last == manifests, "each round, then all of it for the report"
-    scenarios = [request["scenario"]["name"] for request in rooms.assembled if "scenario" in request]
-    assert scenarios == ["real", "real-balanced", "synthetic-x1", "synthetic-x2", "traditional-x1", "real-random"]
-    report = rooms.jobs[-1][1]
-    assert report["evaluation"] == record["evaluation"]
-    assert report["match"] == next(step for step in record["steps"] if step["name"] == "match")["results"][0]
+    services, run = perform(tmp_path)
+    kinds = [FinetuneInputs, FinetuneInputs, TrainInputs, TrainInputs, EvaluateInputs, ReportInputs]
+    assert [type(inputs) for inputs in services.jobs] == kinds
+    report = services.report
+    *rounds, last = [request.labelled_manifests for request in services.matched]
+    assert [key for one in rounds for key in one] == list(last) == manifests(report.labels)
+    names = ["real", "real-balanced", "synthetic-x1", "synthetic-x2", "traditional-x1", "real-random"]
+    assert [request.scenario.name for request in services.scenarios if request.scenario] == names
+    assert report.evaluation == run.evaluation
+    assert report.match == run.step("match").results[0]
+
+
+def manifests(labels: Iterable[str]) -> list[str]:
+    return [f"{name}/manifest.parquet" for name in labels]
 
 
 def test_draws_are_topped_up_until_the_largest_dose_is_met(tmp_path: Path) -> None:
-    rooms, _ = perform(tmp_path)
+    services, _ = perform(tmp_path)
     kept = {"a": 0, "b": 0}
     seen: set[tuple[str, int]] = set()
-    for request in rooms.drawn:
-        (count,) = request["counts"]
-        if "sampler" in request and request["generator"] == rooms.drawn[0]["generator"]:
-            kept[count["class_name"]] += count["count"] // 2
-            drawn = {
-                (count["class_name"], i) for i in range(request["first_index"], request["first_index"] + count["count"])
-            }
+    for request in services.drawn:
+        (count,) = request.counts
+        if request.generator == services.drawn[0].generator:
+            kept[count.class_name] += count.count // 2
+            drawn = {(count.class_name, request.first_index + i) for i in range(count.count)}
             assert not drawn & seen, "an index is drawn once"
             seen |= drawn
     assert all(count >= 40 for count in kept.values())
 
 
-def drawn_of(rooms: Rooms, generator: str) -> dict[str, int]:
-    counts = [request["counts"][0] for request in rooms.drawn if request["generator"] == generator]
-    return {name: sum(one["count"] for one in counts if one["class_name"] == name) for name in "ab"}
+def drawn_of(services: Services, generator: str) -> dict[str, int]:
+    counts = [request.counts[0] for request in services.drawn if request.generator == generator]
+    return {name: sum(one.count for one in counts if one.class_name == name) for name in "ab"}
 
 
 def test_suspected_copies_do_not_count_and_are_drawn_anew(tmp_path: Path) -> None:
     plain, _ = perform(tmp_path / "plain")
-    rooms, _ = perform(tmp_path / "copies", rooms=Rooms(copies=5))
-    generator = rooms.drawn[0]["generator"]
-    assert all(drawn_of(rooms, generator)[name] > count for name, count in drawn_of(plain, generator).items())
-    (_, report) = rooms.jobs[-1]
-    for request in rooms.assembled:
-        if "scenario" in request:
-            assert request["matches"] == [report["match"]]
-    assert rooms.matched[-1]["labelled_manifests"] == [f"{name}/manifest.parquet" for name in report["labels"]]
+    services, _ = perform(tmp_path / "copies", services=Services(copies=5))
+    generator = services.drawn[0].generator
+    assert all(drawn_of(services, generator)[name] > count for name, count in drawn_of(plain, generator).items())
+    assert {request.matches for request in services.scenarios} == {(services.report.match,)}
+    assert list(services.matched[-1].labelled_manifests) == manifests(services.report.labels)
 
 
-@pytest.mark.parametrize("options", [{"generation": {"keep_copies": True}}, {"old": True}])
-def test_copies_that_are_kept_are_only_marked(tmp_path: Path, options: dict[str, Any]) -> None:
-    rooms, _ = perform(tmp_path, rooms=Rooms(copies=5), **options)
-    assert len(rooms.matched) == 1
-    assert not [request for request in rooms.assembled if "matches" in request]
+def test_copies_that_are_kept_are_only_marked(tmp_path: Path) -> None:
+    services, _ = perform(tmp_path, services=Services(copies=5), generation={"keep_copies": True})
+    assert len(services.matched) == 1
+    assert not [request for request in services.assembled if request.matches]
     plain, _ = perform(tmp_path / "plain")
-    generator = rooms.drawn[0]["generator"]
-    assert drawn_of(rooms, generator) == drawn_of(plain, generator)
+    generator = services.drawn[0].generator
+    assert drawn_of(services, generator) == drawn_of(plain, generator)
 
 
 def test_a_round_in_which_nothing_is_accepted_is_not_matched(tmp_path: Path) -> None:
-    rooms, _ = perform(tmp_path, rooms=Rooms(accepting=False))
-    assert len(rooms.matched) == 1, "all of it, for the report"
+    services, _ = perform(tmp_path, services=Services(accepting=False))
+    assert len(services.matched) == 1, "all of it, for the report"
 
 
 def test_with_outer_folds_each_leaves_out_the_copies_of_its_own(tmp_path: Path) -> None:
-    rooms, _ = perform(tmp_path, rooms=Rooms(copies=1), evaluation={"folds": 3})
-    scenarios = [request for request in rooms.assembled if "scenario" in request]
-    assert all(len(request["matches"]) == 1 for request in scenarios)
-    by_fold = {request["view"]["fold"]: request["matches"][0] for request in scenarios}
+    services, _ = perform(tmp_path, services=Services(copies=1), evaluation={"folds": 3})
+    assert all(len(request.matches) == 1 for request in services.scenarios)
+    by_fold = {request.view.fold: request.matches[0] for request in services.scenarios}
     assert len(set(by_fold.values())) == 3
-    assert len({request["embedding"] for request in rooms.matched}) == 3
+    assert len({request.embedding for request in services.matched}) == 3
 
 
-def test_what_was_no_image_is_counted_over_the_rounds(tmp_path: Path) -> None:
-    rooms, _ = perform(tmp_path)
-    (_, report) = rooms.jobs[-1]
-    count = len(report["labels"])
-    assert report["rejected"] == [{"class_name": "a", "reason": "REASON_BLACK", "count": count}]
+def test_rejected_draws_are_counted_over_the_rounds(tmp_path: Path) -> None:
+    services, _ = perform(tmp_path)
+    report = services.report
+    assert report.rejected == (Rejection(class_name="a", reason=RejectionReason.BLACK, count=len(report.labels)),)
 
 
-STABLE = {"kind": "KIND_STABLE_DIFFUSION", "base": "bases/x", "captions": {"a": "an a"}, "image_size": 64}
+BASE = {"base": "bases/x", "prompts": "generic", "captions": {"a": "an a"}}
+
+
+def stable(**settings: Any) -> dict[str, Any]:
+    return {"image_size": 64, "stable_diffusion": {**BASE, **settings}}
 
 
 def test_other_captions_have_a_generator_whose_images_no_scenario_takes(tmp_path: Path) -> None:
-    rooms, record = perform(
-        tmp_path,
-        generator=STABLE | {"prompts": "disease-specific", "compared_prompts": "generic"},
-        evaluation={"folds": 3},
-    )
-    finetuned = [inputs for step, inputs in rooms.jobs if step == "finetune"]
-    learnt = [inputs for inputs in finetuned if inputs["generator"]["kind"] == "KIND_STABLE_DIFFUSION"]
+    services, run = perform(tmp_path, generator=stable(compared_prompts="generic@1"), evaluation={"folds": 3})
+    learnt = [job for job in services.jobs_of(FinetuneInputs) if job.generator.stable_diffusion]
     *first, other = learnt
     assert len(first) == 3
-    assert other["dataset_version"] == first[0]["dataset_version"], "of the first study alone"
-    assert other["generator"] == {
-        key: value for key, value in first[0]["generator"].items() if key not in ("captions", "prompts")
-    } | {"prompts": "generic"}
-    for inputs in learnt:
-        assert not {"compared_prompts", "preset", "transforms"} & inputs["generator"].keys()
-    (_, report) = rooms.jobs[-1]
-    compared = report["compared"]
-    assert compared["generator"] == generator_name(other)
-    assert compared["generator"] not in report["generators"]
-    assert compared["counts"] == {"a": 48, "b": 48}
+    assert other.dataset_version == first[0].dataset_version, "of the first fold alone"
+    expected = first[0].generator.stable_diffusion.replace(prompts="generic@1", captions={})
+    assert other.generator.stable_diffusion == expected
+    assert not [job for job in learnt if job.generator.stable_diffusion.compared_prompts]
+    report = services.report
+    compared = report.compared
+    assert compared is not None
+    assert compared.generator == other.result
+    assert compared.generator not in report.generators
+    assert compared.counts == {"a": 48, "b": 48}
     mine, own = (
-        [one for one in rooms.drawn if one["generator"] == name]
-        for name in (compared["generator"], generator_name(first[0]))
+        [request for request in services.drawn if request.generator == name]
+        for name in (compared.generator, first[0].result)
     )
-    facts = ("counts", "seed", "first_index", "sampler")
-    assert [{key: one[key] for key in facts} for one in mine] == [
-        {key: one[key] for key in facts} for one in own if one["first_index"] < 48
-    ], "the same noise"
-    matched = [one for one in rooms.matched if set(one["labelled_manifests"]) == _keys(compared["labels"])]
-    assert len(matched) == 1
-    assert not [one for one in rooms.assembled if set(one.get("labelled_manifests", ())) & _keys(compared["labels"])]
-    steps = {step["name"]: step["results"] for step in record["steps"]}
-    assert compared["generator"] in steps["finetune"]
-    assert compared["match"] in steps["match"]
-    assert set(compared["labels"]) < set(steps["generate"])
-
-
-def _keys(labels: Iterable[str]) -> set[str]:
-    return {f"{name}/manifest.parquet" for name in labels}
+    renamed = [request.replace(generator="") for request in own if request.first_index < 48]
+    assert [request.replace(generator="") for request in mine] == renamed, "the same noise"
+    keys = set(manifests(compared.labels))
+    assert len([request for request in services.matched if set(request.labelled_manifests) == keys]) == 1
+    assert not [request for request in services.assembled if set(request.labelled_manifests) & keys]
+    assert compared.generator in run.step("finetune").results
+    assert compared.match in run.step("match").results
+    assert set(compared.labels) < set(run.step("generate").results)
 
 
 def test_comparing_captions_changes_nothing_of_the_run_but_the_comparison(tmp_path: Path) -> None:
-    plain, _ = perform(tmp_path / "plain", generator=STABLE)
-    rooms, _ = perform(tmp_path / "compared", generator=STABLE | {"compared_prompts": "generic"})
-    assert rooms.assembled == plain.assembled
-    (_, report) = plain.jobs[-1]
-    assert report["compared"] == {}
-    assert rooms.jobs[-1][1]["generators"] == report["generators"]
-
-
-def test_a_preset_names_no_generator_of_its_own(tmp_path: Path) -> None:
-    """It has been written out: the same values without its name are the same generator."""
-    given = {key: value for key, value in STABLE.items() if key != "captions"} | {"preset": "PRESET_PUBLISHED"}
-    preset, _ = perform(tmp_path / "preset", generator=given)
-    written = complete({"name": "x", "dataset": "d", "generator": given}, DATASET)["generator"]
-    plain, _ = perform(tmp_path / "plain", generator={key: value for key, value in written.items() if key != "preset"})
-    first = [
-        next(
-            inputs
-            for step, inputs in rooms.jobs
-            if "generator" in inputs and inputs["generator"]["kind"] == STABLE["kind"]
-        )
-        for rooms in (preset, plain)
-    ]
-    assert first[0] == first[1]
+    plain, _ = perform(tmp_path / "plain", generator=stable())
+    services, _ = perform(tmp_path / "compared", generator=stable(compared_prompts="generic@1"))
+    assert services.assembled == plain.assembled
+    assert plain.report.compared is None
+    assert services.report.generators == plain.report.generators
 
 
 def test_every_evaluator_is_scored_by_itself(tmp_path: Path) -> None:
-    rooms, record = perform(tmp_path, evaluation={"seeds": 2, "further": [{"updates": 7}]})
-    evaluations = [inputs for step, inputs in rooms.jobs if step == "evaluate"]
-    assert [inputs["spec"]["evaluation"]["updates"] for inputs in evaluations] == [600, 7]
-    names = [{n for s in inputs["scenarios"] for n in s["parts"][0]["classifiers"]} for inputs in evaluations]
+    services, run = perform(tmp_path, evaluation={"seeds": 2, "further": [{"updates": 7}]})
+    evaluations = services.jobs_of(EvaluateInputs)
+    assert [inputs.spec.evaluation.updates for inputs in evaluations] == [600, 7]
+    names = [{n for s in inputs.scenarios for n in s.parts[0].classifiers} for inputs in evaluations]
     assert not names[0] & names[1]
-    assert len(record["further_evaluations"]) == 1
-    training = [inputs for step, inputs in rooms.jobs if step == "train"][-1]
-    assert len(training["items"]) == 2 * 6 * 2
+    assert len(run.further_evaluations) == 1
+    assert len(services.jobs_of(TrainInputs)[-1].items) == 2 * 6 * 2
 
 
 def test_folds_do_the_six_steps_anew_for_each(tmp_path: Path) -> None:
     """A generator or a labeler that has seen the rows it is judged by would be a leak."""
-    rooms, _ = perform(tmp_path, evaluation={"seeds": 2, "folds": 3})
-    assert {request["view"]["fold"] for request in rooms.assembled} == {1, 2, 3}
-    finetuned = [inputs["dataset_version"] for step, inputs in rooms.jobs if step == "finetune"]
+    services, _ = perform(tmp_path, evaluation={"seeds": 2, "folds": 3})
+    assert {request.view.fold for request in services.assembled} == {1, 2, 3}
+    finetuned = [inputs.dataset_version for inputs in services.jobs_of(FinetuneInputs)]
     assert len(set(finetuned)) == 3
-    labelers = next(inputs for step, inputs in rooms.jobs if step == "train")["items"]
-    assert [item["dataset_version"] for item in labelers if item["seed"] == 1000] == list(dict.fromkeys(finetuned))
-    (evaluation,) = [inputs for step, inputs in rooms.jobs if step == "evaluate"]
-    for scenario in evaluation["scenarios"]:
-        assert [part["fold"] for part in scenario["parts"]] == [1, 2, 3]
-        assert len({part["dataset_version"] for part in scenario["parts"]}) == 3
+    labelers = services.jobs_of(TrainInputs)[0].items
+    assert [item.dataset_version for item in labelers if item.seed == 1000] == list(dict.fromkeys(finetuned))
+    (evaluation,) = services.jobs_of(EvaluateInputs)
+    for scenario in evaluation.scenarios:
+        assert [part.fold for part in scenario.parts] == [1, 2, 3]
+        assert len({part.dataset_version for part in scenario.parts}) == 3
 
 
 @pytest.mark.parametrize("classes", [[], ["n"]])
-def test_what_is_not_asked_for_is_not_done(tmp_path: Path, classes: list[str]) -> None:
-    rooms, record = perform(
+def test_steps_that_no_scenario_needs_are_not_done(tmp_path: Path, classes: list[str]) -> None:
+    services, run = perform(
         tmp_path,
         selection={"classes": classes},
         scenarios=[{"name": "real"}, {"name": "balanced", "sampling": "SAMPLING_CLASS_BALANCED"}],
     )
-    assert "finetune" not in {step for step, _ in rooms.jobs}
-    assert not rooms.matched
-    assert not rooms.drawn
-    selected = next(step for step in record["steps"] if step["name"] == "select").get("results", [])
-    assert bool(selected) == bool(classes)
+    assert not services.jobs_of(FinetuneInputs)
+    assert not services.matched
+    assert not services.drawn
+    assert bool(run.step("select").results) == bool(classes)
 
 
-def test_a_second_labeler_says_what_it_thinks_of_all_that_was_drawn(tmp_path: Path) -> None:
-    rooms, record = perform(tmp_path)
-    (_, trained) = next(job for job in rooms.jobs if job[0] == "train")
-    first, second = trained["items"]
-    assert (first["seed"], second["seed"]) == (1000, 2000)
-    assert {key: value for key, value in first.items() if key != "seed"} == {
-        key: value for key, value in second.items() if key != "seed"
-    }
-    (_, report) = rooms.jobs[-1]
-    assert len(rooms.labelled) == len(report["labels"]) == len(report["second_labels"]) > 1
-    assert {one["classifier"] for one in rooms.labelled} == {classifier_name(second)}
-    assert report["labeler"] == classifier_name(first)
-    # What it says decides nothing.
-    (scenario,) = [one for one in rooms.assembled if one.get("scenario", {}).get("name") == "synthetic-x1"]
-    assert not set(scenario["labelled_manifests"]) & {f"{name}/manifest.parquet" for name in report["second_labels"]}
-    generated = next(step for step in record["steps"] if step["name"] == "generate")
-    assert set(report["second_labels"]) < set(generated["results"])
+def test_a_second_labeler_labels_all_draws(tmp_path: Path) -> None:
+    services, run = perform(tmp_path)
+    first, second = services.jobs_of(TrainInputs)[0].items
+    assert (first.seed, second.seed) == (1000, 2000)
+    assert first.replace(seed=2000) == second
+    report = services.report
+    assert len(services.labelled) == len(report.labels) == len(report.second_labels) > 1
+    assert {request.classifier for request in services.labelled} == {second.result}
+    assert report.labeler == first.result
+    # Its labels decide nothing.
+    (request,) = [one for one in services.scenarios if one.scenario and one.scenario.name == "synthetic-x1"]
+    assert not set(request.labelled_manifests) & set(manifests(report.second_labels))
+    assert set(report.second_labels) < set(run.step("generate").results)
 
 
 @pytest.mark.parametrize(
     "spec", [{"labeling": {"second_seed": -1}}, {"scenarios": [{"name": "real"}, {"name": "t", "transformed": 1.0}]}]
 )
 def test_no_second_labeler_where_none_is_wanted_or_nothing_is_labelled(tmp_path: Path, spec: dict[str, Any]) -> None:
-    rooms, _ = perform(tmp_path, **spec)
-    assert len(next(inputs for step, inputs in rooms.jobs if step == "train")["items"]) == 1
-    assert not rooms.labelled
+    services, _ = perform(tmp_path, **spec)
+    assert len(services.jobs_of(TrainInputs)[0].items) == 1
+    assert not services.labelled
 
 
-def test_with_outer_folds_the_first_alone_has_a_second_opinion(tmp_path: Path) -> None:
-    rooms, _ = perform(tmp_path, evaluation={"folds": 3})
-    items = next(inputs for step, inputs in rooms.jobs if step == "train")["items"]
-    assert [item["seed"] for item in items] == [1000, 1000, 1000, 2000]
-    assert items[3]["dataset_version"] == items[0]["dataset_version"]
+def test_with_outer_folds_the_first_alone_has_a_second_labeler(tmp_path: Path) -> None:
+    services, _ = perform(tmp_path, evaluation={"folds": 3})
+    items = services.jobs_of(TrainInputs)[0].items
+    assert [item.seed for item in items] == [1000, 1000, 1000, 2000]
+    assert items[3].dataset_version == items[0].dataset_version
 
 
-def test_eight_bits_are_asked_of_the_training(tmp_path: Path) -> None:
-    classifier = {"backbone": "BACKBONE_VGG19", "image_size": 32, "tuning": "TUNING_FINE_TUNED"}
-    rooms, _ = perform(tmp_path, labeling={"classifier": classifier, "precision": "PRECISION_INT8"})
-    items = next(inputs for step, inputs in rooms.jobs if step == "train")["items"]
-    assert [item["quantized"] for item in items] == [True, True]
+def test_labelers_in_8_bits_are_trained_for_them(tmp_path: Path) -> None:
+    classifier = {"backbone": "VGG19", "image_size": 32, "tuning": "TUNING_FINE_TUNED"}
+    services, _ = perform(tmp_path, labeling={"classifier": classifier, "precision": Precision.INT8})
+    assert [item.quantized for item in services.jobs_of(TrainInputs)[0].items] == [True, True]

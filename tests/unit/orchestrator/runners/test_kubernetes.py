@@ -10,13 +10,13 @@ from kubernetes.client.exceptions import ApiException
 
 from genaug.orchestrator.runners import kubernetes as runners
 from genaug.orchestrator.runners.kubernetes import KubernetesRunner, job_from
-from genaug.schema.jobs import make_request, write_request
+from genaug.schema.jobs import JobRequest, TrainInputs
 from genaug.shared.errors import Cancelled, FailedPrecondition, Internal, InvalidArgument, Unavailable
 from genaug.shared.progress import ProgressWriter
 from genaug.shared.settings import JobSettings, StoreSettings
 from genaug.shared.store import Store
 
-REQUEST = make_request("train", {"items": [{"n": n} for n in range(3)]})
+REQUEST = JobRequest.of(TrainInputs(items=()))
 NAME = f"genaug-train-{REQUEST.digest[:16]}"
 CRON_JOB = {
     "metadata": {"name": "genaug-train", "uid": "u1"},
@@ -110,7 +110,7 @@ class Api:
 @pytest.fixture
 def store() -> Store:
     found = Store.open(StoreSettings(url="memory://"), "orchestrator")
-    write_request(found, REQUEST)
+    REQUEST.write(found)
     return found
 
 
@@ -125,9 +125,9 @@ def runner(store: Store, api: Api, monkeypatch: pytest.MonkeyPatch, template: st
     return found
 
 
-def run(found: KubernetesRunner, until=lambda: True, finished=lambda: True) -> list[tuple[Any, ...]]:
+def run(found: KubernetesRunner, is_active=lambda: True, finished=lambda: True) -> list[tuple[Any, ...]]:
     told: list[tuple[Any, ...]] = []
-    found.run(REQUEST, shards=3, until=until, on_progress=lambda *args: told.append(args), finished=finished)
+    found.run(REQUEST, shards=3, is_active=is_active, on_progress=lambda *args: told.append(args), finished=finished)
     return told
 
 
@@ -165,7 +165,9 @@ def test_the_jobs_own_error_is_the_runs(store, monkeypatch) -> None:
     api_create = api.create_namespaced_job
 
     def create(**kwargs: Any) -> SimpleNamespace:
-        ProgressWriter(store.as_role("train"), REQUEST, 1).fail(InvalidArgument("classes: none", reason="BAD"))
+        ProgressWriter(store.as_role("train"), REQUEST.progress_key(1)).fail(
+            InvalidArgument("classes: none", reason="BAD")
+        )
         return api_create(**kwargs)
 
     api.create_namespaced_job = create  # type: ignore[method-assign]
@@ -181,7 +183,7 @@ def test_a_pod_that_died_without_a_word_is_described(store, monkeypatch) -> None
 def test_cancelling_deletes_the_job(store, monkeypatch) -> None:
     api = Api(ends="")
     with pytest.raises(Cancelled):
-        run(runner(store, api, monkeypatch), until=lambda: False)
+        run(runner(store, api, monkeypatch), is_active=lambda: False)
     assert api.deleted == [f"{NAME}-1"]
 
 
@@ -189,12 +191,12 @@ def test_an_orchestrator_that_ends_leaves_the_job_at_work(store, monkeypatch) ->
     class Closing(BaseException):
         pass
 
-    def until() -> bool:
+    def is_active() -> bool:
         raise Closing
 
     api = Api(ends="")
     with pytest.raises(Closing):
-        run(runner(store, api, monkeypatch), until=until)
+        run(runner(store, api, monkeypatch), is_active=is_active)
     assert api.deleted == []
 
 
@@ -215,12 +217,12 @@ def test_an_api_server_that_is_away_is_waited_for(store, monkeypatch) -> None:
 def test_a_deleted_job_is_started_again_by_the_next_attempt(store, monkeypatch) -> None:
     api = Api(ends="")
 
-    def until() -> bool:
+    def is_active() -> bool:
         api.jobs.clear()
         return True
 
     with pytest.raises(Unavailable) as error:
-        run(runner(store, api, monkeypatch), until=until)
+        run(runner(store, api, monkeypatch), is_active=is_active)
     assert error.value.reason == "JOB_GONE"
 
 

@@ -11,14 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from genaug.orchestrator.runners import BAD_INPUT
 from genaug.orchestrator.runners.local import LocalRunner
-from genaug.schema.jobs import make_request
+from genaug.schema.jobs import BAD_INPUT, JobRequest, TrainInputs
 from genaug.shared.errors import Cancelled, Internal, NotFound
 from genaug.shared.progress import ProgressWriter
 from genaug.shared.settings import load_settings
 
-REQUEST = make_request("train", {"items": [1, 2]})
+REQUEST = JobRequest.of(TrainInputs(items=()))
 
 
 @pytest.fixture
@@ -37,8 +36,9 @@ def runner(program: Path, stores) -> LocalRunner:
     return LocalRunner(load_settings(home=str(program)), stores("orchestrator"))
 
 
-def run(runner: LocalRunner, *, shards: int = 1, until=lambda: True) -> None:
-    runner.run(REQUEST, shards=shards, until=until, on_progress=lambda *_: None, finished=lambda: True)
+def run(runner: LocalRunner, *, shards: int = 1, is_active=lambda: True) -> None:
+    ignore = lambda *_: None  # noqa: E731
+    runner.run(REQUEST, shards=shards, is_active=is_active, on_progress=ignore, finished=lambda: True)
 
 
 def started(program: Path) -> list[str]:
@@ -54,7 +54,8 @@ def test_it_starts_a_process_per_shard(program: Path, runner: LocalRunner) -> No
 def test_bad_input_is_not_tried_again(program: Path, runner: LocalRunner, stores) -> None:
     (program / "script").write_text(f"sleep 0.5; exit {BAD_INPUT}")
     told = threading.Timer(
-        0.2, lambda: ProgressWriter(stores("train"), REQUEST, 0).fail(NotFound("no such row", reason="ROW"))
+        0.2,
+        lambda: ProgressWriter(stores("train"), REQUEST.progress_key(0)).fail(NotFound("no such row", reason="ROW")),
     )
     told.start()
     with pytest.raises(NotFound, match="no such row") as caught:
@@ -72,7 +73,7 @@ def test_a_job_that_dies_is_tried_again_and_its_log_named(program: Path, runner:
 
 
 def test_an_old_error_is_not_taken_for_a_new_one(program: Path, runner: LocalRunner, stores) -> None:
-    ProgressWriter(stores("train"), REQUEST, 0).fail(NotFound("of last week"))
+    ProgressWriter(stores("train"), REQUEST.progress_key(0)).fail(NotFound("of last week"))
     (program / "script").write_text("exit 1")
     with pytest.raises(Internal):
         run(runner)
@@ -82,7 +83,7 @@ def test_cancel_ends_the_process(program: Path, runner: LocalRunner) -> None:
     pid = program / "pid"
     (program / "script").write_text(f"echo $$ > {pid}.new; mv {pid}.new {pid}; exec sleep 60")
     with pytest.raises(Cancelled):
-        run(runner, until=lambda: not pid.exists())
+        run(runner, is_active=lambda: not pid.exists())
     with pytest.raises(ProcessLookupError):
         os.kill(int(pid.read_text()), 0)
 

@@ -5,22 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from tests.run_files import dataset_of
 
-from genaug.orchestrator.spec import complete, complete_evaluation
+from genaug.schema.evaluation import EvaluationSpec
+from genaug.schema.run import RunSpec, complete, complete_evaluation
 from genaug.schema.runfile import load_yaml, parse_spec
-from genaug.shared.protojson import to_dict
+from genaug.schema.wire import from_proto
 from genaug.v1 import evaluation_pb2, run_pb2
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
-ODIR = {
-    "name": "datasets/odir",
-    "digest": "d",
-    "median_side": 256,
-    "channels": 3,
-    "folds": 5,
-    "training": [{"class_name": name, "count": 60} for name in "ACDGHMNO"],
-}
-DIGITS = ODIR | {"median_side": 8, "training": [{"class_name": name, "count": 60} for name in "0123456789"]}
+ODIR = dataset_of("ACDGHMNO")
+DIGITS = dataset_of("0123456789", median_side=8)
 
 
 RUN_FILES = sorted(set(EXAMPLES.glob("*.yaml")) - {EXAMPLES / "evaluation.yaml"})
@@ -28,14 +23,14 @@ RUN_FILES = sorted(set(EXAMPLES.glob("*.yaml")) - {EXAMPLES / "evaluation.yaml"}
 
 @pytest.mark.parametrize("file", RUN_FILES, ids=lambda path: path.name)
 def test_examples_are_complete(file: Path) -> None:
-    spec = to_dict(parse_spec(load_yaml(file.read_text()), run_pb2.RunSpec))
-    source = spec.pop("import")
-    assert complete(spec, DIGITS if source["format"] == "digits" else ODIR)["name"] == file.stem
+    message = parse_spec(load_yaml(file.read_text()), run_pb2.RunSpec)
+    dataset = DIGITS if getattr(message, "import").format == "digits" else ODIR
+    assert complete(from_proto(RunSpec, message), dataset).name == file.stem
 
 
 def test_the_evaluation_file_is_complete() -> None:
     spec = parse_spec(load_yaml((EXAMPLES / "evaluation.yaml").read_text()), evaluation_pb2.EvaluationSpec)
-    assert complete_evaluation(to_dict(spec)["evaluation"], DIGITS)["seeds"] == 3
+    assert complete_evaluation(from_proto(EvaluationSpec, spec).evaluation, DIGITS).seeds == 3
 
 
 @pytest.mark.parametrize("classes", ["5", "7"])
