@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import grpc
 
-from genaug.client.embedded import SERVICE, fingerprints, lock_file, try_lock, write_stage
+from genaug.client.embedded import SERVICE, SERVING, fingerprints, lock_file, try_lock, write_stage
 from genaug.shared.server import Register, Room, Server
 from genaug.shared.settings import Settings
 from genaug.shared.threads import set_up_threads
@@ -117,10 +117,8 @@ class EmbeddedRoom:
     def opening(self, service: str) -> None:
         """Tell clients that wait which service is being opened."""
         name = service.rsplit(".", 1)[1].removesuffix("Service").lower()
-        write_stage(
-            self._settings.home,
-            {"orchestrator": "opening the database", "embedded": "serving"}.get(name, f"opening the store ({name})"),
-        )
+        stage = {"orchestrator": "opening the database", "embedded": SERVING}.get(name, f"opening the store ({name})")
+        write_stage(self._settings.home, stage)
 
     def warm_up(self) -> None:
         """Nothing to open."""

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import re
-import signal
 import time
 from pathlib import Path
 
@@ -303,8 +301,7 @@ def test_a_killed_run_finishes_with_the_same_results(home: Home, run: dict, run_
     killed = Home(tmp_path)
     process = killed.start("run", "create", "-f", run_file, "--wait")
     time.sleep(12)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    killed.kill(process)
     finished = objects(killed)
     found = killed.json("run", "create", "-f", run_file, "--wait")
     assert found["evaluation"] == run["evaluation"], "a result is named by its inputs"

@@ -80,9 +80,7 @@ class Client:
     ) -> None:
         settings = settings or load_settings()
         self._exit = ExitStack()
-        self.endpoint = endpoint or settings.endpoint or self._exit.enter_context(
-            embedded(settings, notify=notify)
-        )
+        self.endpoint = endpoint or settings.endpoint or self._exit.enter_context(embedded(settings, notify=notify))
         """Where the server is."""
         channel = connect(
             self.endpoint, token=token or settings.auth.token.get_secret_value(), authority=settings.tls.authority

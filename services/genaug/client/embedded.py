@@ -34,6 +34,8 @@ from genaug.shared.settings import Settings, environment_of
 
 SERVICE = "genaug.Embedded"
 """Service that only an embedded server has: `Describe` and `Stop`, JSON both ways."""
+SERVING = "serving"
+"""Stage of a server that answers; those before and after it are words for people."""
 
 # Longest path that a unix socket may have, on all systems.
 _SOCKET_PATH = 100
@@ -42,10 +44,10 @@ _QUIET = 1.5
 _REPEAT = 30.0
 # Deadline of one question. A socket without a server refuses at once; a server that is starting may be slow to answer.
 _DEADLINE = 5.0
-# Settings whose value is of no account: the address is ours, and this client has no endpoint.
-_OWN = frozenset({"GENAUG_SERVER__ADDRESS", "GENAUG_ENDPOINT"})
+# Settings that do not matter: every client over the home has the same address, and no endpoint.
+_OWN = frozenset({"server.address", "endpoint"})
 # Settings without which a command would read and write other data.
-_PLACES = ("GENAUG_STORE__", "GENAUG_DATABASE__")
+_PLACES = ("store.", "database.")
 # Variables that libraries in the server read.
 _LIBRARIES = ("ATEN_", "AWS_", "CUDA_", "HF_", "HIP_", "MKL_", "NVIDIA_", "OMP_", "OTEL_", "PYTORCH_", "ROCR_", "TORCH")
 
@@ -84,11 +86,17 @@ def fingerprints(settings: Settings) -> dict[str, str]:
 
     Digests, so that the comparison names a setting without showing a secret.
     """
-    values = {name: value for name, value in environment_of(settings).items() if name not in _OWN}
+    named = {_setting(name): value for name, value in environment_of(settings).items()}
+    values = {name: value for name, value in named.items() if name not in _OWN}
     values |= {name: value for name, value in os.environ.items() if name.startswith(_LIBRARIES)}
     # Relative paths in a run file, such as a base's folder, are the server's.
     values |= {"code": _code(), "working folder": os.getcwd()}
     return {name: hashlib.sha256(value.encode()).hexdigest()[:16] for name, value in values.items()}
+
+
+def _setting(variable: str) -> str:
+    """ "jobs.runs" of GENAUG_JOBS__RUNS."""
+    return variable.removeprefix("GENAUG_").lower().replace("__", ".")
 
 
 def _code() -> str:
@@ -177,7 +185,7 @@ class _Waiting:
         elif self._notify and self._said and now - self._said_at > _REPEAT:
             self._notify(f"{text}… ({now - self._start:.0f} s; log: {self._log})")
             self._said_at = now
-        time.sleep(0.05)
+        time.sleep(0.2 if now - self._start > _QUIET else 0.05)
 
 
 class _EmbeddedServer:
@@ -197,12 +205,11 @@ class _EmbeddedServer:
         token = self._settings.auth.token.get_secret_value()
         metadata = (("authorization", f"Bearer {token}"),) if token else ()
         with bare_channel(self.address, ours=False) as channel:
-            call = channel.unary_unary(f"/{SERVICE}/{method}")
+            call = channel.unary_unary(f"/{SERVICE}/{method}", None, None)
             try:
                 answer = call(json.dumps(request).encode(), timeout=_DEADLINE, metadata=metadata)
             except grpc.RpcError as error:
-                code = error.code()  # type: ignore[attr-defined]  # its stubs lack it
-                if code in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.UNIMPLEMENTED):
+                if error.code() in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.UNIMPLEMENTED):
                     # One that wants another token, or of a version before this service.
                     return {"pid": 0, "fingerprints": {}}
                 return None
@@ -220,7 +227,8 @@ class _EmbeddedServer:
         while True:
             while not try_lock(clients, fcntl.LOCK_SH):
                 self._waiting.wait("waiting for the last server to end")
-            server = self.ask("Describe")
+            # A server that is starting would refuse, and log each refusal.
+            server = self.ask("Describe") if _stage(self._home) in ("", SERVING) else None
             if server is None:
                 process = self._start(process)
                 continue
@@ -249,13 +257,14 @@ class _EmbeddedServer:
         finally:
             os.close(lock)
         stage = _stage(self._home)
-        self._waiting.wait(f"starting the server: {stage}" if stage else "starting the server")
+        self._waiting.wait("starting the server" if stage in ("", SERVING) else f"starting the server: {stage}")
         return process
 
     def _spawn(self, lock: int) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "genaug.cli", "serve", "all", "--address", self.address]
         with self._log.open("ab") as sink:
             return subprocess.Popen(
-                [sys.executable, "-m", "genaug.cli", "serve", "all", "--address", self.address, "--embedded", str(lock)],
+                [*command, "--embedded", str(lock)],
                 stdin=subprocess.DEVNULL,
                 stdout=sink,
                 stderr=sink,
