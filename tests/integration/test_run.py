@@ -115,10 +115,13 @@ def test_the_seal_holds(home: Home, run: dict, tmp_path: Path) -> None:
         }
 
 
-def test_the_report_opens_offline(home: Home, run: dict, tmp_path: Path) -> None:
-    path = tmp_path / "report.html"
+def test_the_report_opens_offline(home: Home, run: dict, run_file: Path, tmp_path: Path) -> None:
+    path, again = tmp_path / "report.html", tmp_path / "again.html"
     home.run("run", "report", run["name"], "-o", path)
     text = path.read_text()
+    home.run("run", "create", "-f", run_file, "--report", again)
+    assert again.read_text() == text
+    home.run("run", "create", "-f", run_file, "--report", tmp_path / "none" / "again.html", code=1)
     assert not re.findall(r"""(?:src|href)=["'](?!data:|#)[^"']+""", text)
     assert not re.findall(r"""url\((?!["']?data:)""", text)
     for scenario in SCENARIOS:

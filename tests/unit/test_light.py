@@ -75,6 +75,6 @@ def test_the_front_is_light(module: str, tmp_path: Path) -> None:
     assert not modules(IMPORT, module, tmp_path) & set(HEAVY)
 
 
-@pytest.mark.parametrize("service", ["orchestrator", "assembly"])
-def test_a_service_without_models_never_loads_torch(service: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("service", ["orchestrator", "assembly", "generation", "labeling", "selection"])
+def test_a_service_loads_torch_with_its_first_model_alone(service: str, tmp_path: Path) -> None:
     assert not modules(SERVE, service, tmp_path) & set(HEAVY)
