@@ -57,7 +57,7 @@ def objects(home: Path) -> dict[str, int]:
 
 
 def kill_at(home: Path, file: Path, seconds: float) -> tuple[float, list[str]]:
-    """Start the run, kill the command and the server with its Jobs, and return the seconds it had and the steps it was at."""
+    """Start the run, kill command, server and Jobs, and return the seconds it had and the steps it was at."""
     run, environment = command(home, file)
     start = time.monotonic()
     sink = subprocess.DEVNULL

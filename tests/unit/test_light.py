@@ -37,6 +37,8 @@ def modules(script: str, argument: str, home: Path) -> set[str]:
         check=True,
     )
     return set(json.loads(found.stdout.splitlines()[-1]))
+
+
 HELP = """
 import json, sys
 from genaug.cli import main
