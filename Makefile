@@ -52,6 +52,7 @@ bench: setup ## Measure each step beside its simplest alternative, and runs that
 	$(BIN)/python benchmarks/training_data.py
 	$(BIN)/python benchmarks/matching.py
 	$(BIN)/python benchmarks/assembly.py
+	$(BIN)/python benchmarks/comparison.py
 	$(BIN)/python benchmarks/kill_single.py examples/quickstart.yaml --kills 20
 	$(BIN)/python benchmarks/kill.py examples/quickstart.yaml --kills 10
 
@@ -83,7 +84,7 @@ up: images ## All services, MinIO and Postgres with Docker, at localhost:50051 (
 	TAG=$(TAG) $(DOCKER) compose -f docker/compose.yaml up --detach --wait
 
 .PHONY: chart
-chart: setup ## Write what follows from the chart: its README, k8s/genaug.yaml, k8s/examples (needs helm)
+chart: setup ## Write what follows from the chart and the settings: its schema, its README, k8s/genaug.yaml, k8s/examples (needs helm)
 	$(BIN)/python helm/document.py helm/genaug
 	helm template --kube-version 1.33.0 genaug helm/genaug --namespace genaug --values k8s/values.yaml > k8s/genaug.yaml
 	$(BIN)/python helm/evaluation_job.py k8s

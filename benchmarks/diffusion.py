@@ -48,6 +48,7 @@ from typing import Any
 import grpc
 import numpy as np
 import torch
+from genaug.orchestrator.generator_spec import generator_with_defaults
 from tests.shapes import VERSION, put_version, real_rows
 from tests.tiny_base import write_tokenizer
 
@@ -58,7 +59,6 @@ from genaug.generation.generators.stable_diffusion.generator import Pipeline
 from genaug.generation.sampling import sampling_server as drawing_server
 from genaug.generation.sampling.receipts import Drawn, Sampler, Wanted
 from genaug.generation.sampling.sampling_server import DrawingServer
-from genaug.orchestrator.generator_spec import generator_with_defaults
 from genaug.serve import make_server
 from genaug.shared.settings import GenerationSettings, ServerSettings, Settings, StoreSettings
 from genaug.shared.store import Store

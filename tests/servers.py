@@ -17,6 +17,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+HANG_S = 240
+"""Seconds after which a wait counts as a hang: far above what any needs under load, below pytest's own limit."""
 GENAUG = Path(sys.executable).with_name("genaug")
 
 
@@ -26,12 +28,14 @@ def free_port() -> int:
         return int(found.getsockname()[1])
 
 
-def wait_until(holds: Callable[[], bool], *, what: str, seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
+def wait_until(holds: Callable[[], bool], *, what: str, seconds: float = HANG_S) -> None:
+    """Wait for something that another thread or process does; how long it takes is not tested."""
+    deadline, pause = time.monotonic() + seconds, 0.001
     while not holds():
         if time.monotonic() > deadline:
             pytest.fail(f"{what}: not within {seconds} s")
-        time.sleep(0.1)
+        time.sleep(pause)
+        pause = min(2 * pause, 0.1)
 
 
 def missing(what: str) -> None:

@@ -70,6 +70,21 @@ def containers(template: Manifest) -> list[Manifest]:
     return [*template["spec"].get("initContainers", []), *template["spec"]["containers"]]
 
 
+def mounted_config(manifests: list[Manifest], container: Manifest) -> str:
+    """The text of the genaug.yaml that a container reads; "" for a program that is not genaug."""
+    path = environment(container).get("GENAUG_CONFIG")
+    if path is None:
+        return ""
+    (mount,) = [mount for mount in container["volumeMounts"] if mount["mountPath"] == path]
+    (config,) = [
+        manifest
+        for manifest in manifests
+        if manifest["kind"] == "ConfigMap" and manifest["metadata"]["name"] == "genaug-config"
+    ]
+    text: str = config["data"][mount["subPath"]]
+    return text
+
+
 def environment(container: Manifest) -> dict[str, Any]:
     """A container's environment: values, or where they come from."""
     return {one["name"]: one.get("value", one.get("valueFrom")) for one in container.get("env", [])}

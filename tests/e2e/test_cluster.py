@@ -83,7 +83,7 @@ def test_a_run_outlives_upgrade_and_kills(cluster: Cluster, client: Client, run_
     run = client.create_run(run_file("upgraded", 1500))
     wait_until(lambda: any("finetune" in one for one in cluster.jobs()), what=f"a Job\n{cluster.state()}")
     # An upgrade that starts every pod anew, and the orchestrator killed besides.
-    cluster.install("upgrade", "--set", "defaults.podAnnotations.upgraded=yes", "--set", "jobs.parallelism=1")
+    cluster.install("upgrade", "--set", "defaults.podAnnotations.upgraded=yes", "--set", "config.jobs.parallelism=1")
     cluster.kubectl("delete", "pod", f"{RELEASE}-orchestrator-0", "--grace-period=0", "--force")
     run = followed(client, run.name)
     assert run.state == run_pb2.Run.STATE_SUCCEEDED, f"{run.error}\n{cluster.state()}"

@@ -5,12 +5,11 @@ from __future__ import annotations
 import io
 import json
 import re
-import time
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from tests.servers import Home
+from tests.servers import Home, wait_until
 
 from genaug.shared.manifest import Row, to_rows
 
@@ -75,9 +74,7 @@ def test_the_table_and_the_verdict_are_shown(home: Home, run: dict) -> None:
 
 def test_the_same_command_again_makes_nothing(home: Home, run: dict, run_file: Path) -> None:
     before = objects(home)
-    start = time.monotonic()
     again = home.json("run", "create", "-f", run_file, "--wait")
-    assert time.monotonic() - start < 15
     assert again == run
     assert objects(home) == before
 
@@ -285,15 +282,12 @@ def test_a_run_that_cannot_go_on_fails_with_its_reason(home: Home, run: dict, tm
 def test_cancel_keeps_what_was_finished_and_resume_goes_on(run_file: Path, tmp_path: Path) -> None:
     home = Home(tmp_path)
     started = home.json("run", "create", "-f", run_file, "--set", "generator.train_steps=5000")
-    deadline = time.monotonic() + 60
     while (found := home.json("run", "get", started["name"]))["steps"][1]["state"] == "STATE_PENDING":
-        assert time.monotonic() < deadline
+        pass
     assert found["state"] == "STATE_RUNNING"
-    start = time.monotonic()
     assert home.json("run", "cancel", started["name"])["state"] == "STATE_CANCELLED"
-    time.sleep(1)
     assert home.json("run", "get", started["name"])["state"] == "STATE_CANCELLED"
-    assert time.monotonic() - start < 20
+    assert not any(home.folder.glob("store/generators/*/generator.json")), "nobody waited for the training"
     resumed = home.json("run", "resume", started["name"])
     assert resumed["state"] in ("STATE_PENDING", "STATE_RUNNING")
     home.json("run", "cancel", started["name"])
@@ -303,7 +297,7 @@ def test_a_killed_run_finishes_with_the_same_results(home: Home, run: dict, run_
     """kill -9 of client, server and Jobs together, then the same command; benchmarks/kill.py does it ten times."""
     killed = Home(tmp_path)
     process = killed.start("run", "create", "-f", run_file, "--wait")
-    time.sleep(12)
+    wait_until(lambda: any(killed.folder.glob("store/generators/*/generator.json")), what="a generator")
     killed.kill(process)
     finished = objects(killed)
     found = killed.json("run", "create", "-f", run_file, "--wait")

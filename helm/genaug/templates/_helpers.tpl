@@ -38,9 +38,107 @@ labels:
   app.kubernetes.io/component: {{ .component }}
 {{- end -}}
 
-{{/* What a component is set to: the defaults, and over them its own. dict root, own. */}}
+{{/* Values of a component: the defaults, overridden by its own. dict root, own. */}}
 {{- define "genaug.settings" -}}
 {{- mergeOverwrite (deepCopy .root.Values.defaults) (deepCopy .own) | toJson -}}
+{{- end -}}
+
+{{/* Whether callers need a token: "true", or nothing. */}}
+{{- define "genaug.tokens" -}}
+{{- if ne (dig "auth" "mode" "" .Values.config) "none" -}}true{{- end -}}
+{{- end -}}
+
+{{/* Settings that the chart computes, as YAML: dict root, settings, component. */}}
+{{- define "genaug.computedConfig" -}}
+{{- $root := .root -}}
+{{- $full := include "genaug.fullname" $root -}}
+home: /tmp/genaug
+endpoint: {{ include "genaug.endpoint" (dict "root" $root "service" "gateway") }}
+endpoints:
+  {{- range $service := list "generation" "labeling" "selection" "assembly" "orchestrator" }}
+  {{ $service }}: {{ include "genaug.endpoint" (dict "root" $root "service" $service) }}
+  {{- end }}
+{{- if $root.Values.minio.enabled }}
+store: {endpoint: "http://{{ $full }}-minio.{{ $root.Release.Namespace }}.svc:9000"}
+{{- end }}
+database:
+  executor_id: {{ $full }}-orchestrator-0
+  {{- if not $root.Values.database.existingSecret }}
+  url: sqlite:////var/lib/genaug/orchestrator.sqlite
+  {{- end }}
+auth: {tokens_file: /etc/genaug/auth/tokens.yaml}
+{{- if $root.Values.tls.existingSecret }}
+tls: {certificate: /etc/genaug/tls/tls.crt, key: /etc/genaug/tls/tls.key, authority: /etc/genaug/tls/ca.crt}
+{{- else }}
+tls: {certificate: "", key: ""}
+{{- end }}
+server:
+  address: 0.0.0.0:50051
+  health_address: 0.0.0.0:50052
+  metrics_address: 0.0.0.0:9464
+  grace_s: {{ max 1 (sub .settings.gracePeriodSeconds 5) }}
+jobs: {runner: kubernetes, template: {{ $full }}}
+{{- if and (eq .component "labeling") $root.Values.modelServer.enabled }}
+labeling:
+  predictor: open-inference
+  open_inference: {address: "{{ $full }}-model-server.{{ $root.Release.Namespace }}.svc:7070"}
+{{- end }}
+{{- end -}}
+
+{{/* Fail when a value contradicts a computed setting: dict path, given, computed. */}}
+{{- define "genaug.refuseComputed" -}}
+{{- range $key, $value := .computed -}}
+{{- if hasKey $.given $key -}}
+{{- $path := printf "%s.%s" $.path $key -}}
+{{- $given := index $.given $key -}}
+{{- if kindIs "map" $value -}}
+{{- include "genaug.refuseComputed" (dict "path" $path "given" $given "computed" $value) -}}
+{{- else if ne (toJson $given) (toJson $value) -}}
+{{- fail (printf "%s: the chart sets it to %s; leave it out" $path (toJson $value)) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The genaug.yaml of a component: `config`, overridden by its own, and the computed settings. dict root, settings, component. */}}
+{{- define "genaug.config" -}}
+{{- if hasKey .root.Values.defaults "config" -}}
+{{- fail "defaults.config: settings of all components go into config" -}}
+{{- end -}}
+{{- $own := default dict .settings.config -}}
+{{- range $section := list "auth" "store" -}}
+{{- if hasKey $own $section -}}
+{{- fail (printf "%s.config.%s: it must be the same for all components; set it in config.%s" $.component $section $section) -}}
+{{- end -}}
+{{- end -}}
+{{- $config := mergeOverwrite (deepCopy .root.Values.config) (deepCopy $own) -}}
+{{- $computed := include "genaug.computedConfig" . | fromYaml -}}
+{{- include "genaug.refuseComputed" (dict "path" "config" "given" $config "computed" $computed) -}}
+{{- $url := dig "store" "url" "" $config | default (ternary "s3://genaug" "" .root.Values.minio.enabled) -}}
+{{- if not (hasPrefix "s3://" $url) -}}
+{{- fail "config.store.url: name the object store as s3://bucket/prefix, or set minio.enabled for one in this release" -}}
+{{- end -}}
+{{- toYaml (mergeOverwrite $config $computed (dict "store" (dict "url" $url))) -}}
+{{- end -}}
+
+{{/* Values of every component that has a genaug.yaml of its own, as JSON. "genaug" has no overrides: the test and the provisioning of the store. */}}
+{{- define "genaug.components" -}}
+{{- $owns := merge (dict "genaug" dict "model-server" .Values.modelServer.pods) .Values.services (pick .Values.jobs "finetune" "train" "evaluate" "report") -}}
+{{- $components := dict -}}
+{{- range $component, $own := $owns -}}
+{{- $_ := set $components $component (include "genaug.settings" (dict "root" $ "own" (default dict $own)) | fromJson) -}}
+{{- end -}}
+{{- toJson $components -}}
+{{- end -}}
+
+{{- define "genaug.configVolume" -}}
+- name: config
+  configMap: {name: {{ include "genaug.fullname" . }}-config}
+{{- end -}}
+
+{{/* By subPath, which is never updated in place: settings are read at start, and the pods' annotation restarts them. dict component. */}}
+{{- define "genaug.configMount" -}}
+- {name: config, mountPath: /etc/genaug/genaug.yaml, subPath: {{ .component }}.yaml, readOnly: true}
 {{- end -}}
 
 {{/* An image: dict root, settings, component. */}}
@@ -79,23 +177,26 @@ runAsNonRoot: true
 capabilities: {drop: [ALL]}
 {{- end -}}
 
-{{/* Environment of every process: dict root, settings, role. */}}
+{{/* S3 keys from the store's Secret: dict root, keys (of the id and of the secret in it). */}}
+{{- define "genaug.storeKeys" -}}
+{{- $secret := include "genaug.storeSecret" .root -}}
+- name: GENAUG_STORE__ACCESS_KEY_ID
+  valueFrom: {secretKeyRef: {name: {{ $secret }}, key: {{ index .keys 0 }}}}
+- name: GENAUG_STORE__SECRET_ACCESS_KEY
+  valueFrom: {secretKeyRef: {name: {{ $secret }}, key: {{ index .keys 1 }}}}
+{{- end -}}
+
+{{/* Environment of every process: where its settings are, and its credentials, from Secrets. dict root, settings; role, the store identity; token, whether it needs the bearer token. */}}
 {{- define "genaug.env" -}}
 {{- $minio := .root.Values.minio.enabled -}}
-{{- $perRole := or $minio (eq .root.Values.store.identities "perRole") -}}
-- {name: GENAUG_DEVICE, value: {{ .settings.device | quote }}}
-- {name: GENAUG_THREADS, value: {{ .settings.threads | quote }}}
-- {name: GENAUG_LOG_LEVEL, value: {{ .settings.logLevel }}}
-{{- if .role }}
-- {name: GENAUG_STORE__URL, value: {{ default (ternary "s3://genaug" "" $minio) .root.Values.store.url | required "store.url: say where the object store is, or set minio.enabled for one of our own" | quote }}}
-- {name: GENAUG_STORE__ENDPOINT, value: {{ default (ternary (printf "http://%s-minio.%s.svc:9000" (include "genaug.fullname" .root) .root.Release.Namespace) "" $minio) .root.Values.store.endpoint | quote }}}
-- {name: GENAUG_STORE__REGION, value: {{ .root.Values.store.region | quote }}}
-{{- if or $minio .root.Values.store.existingSecret }}
-- name: GENAUG_STORE__ACCESS_KEY_ID
-  valueFrom: {secretKeyRef: {name: {{ include "genaug.storeSecret" .root }}, key: {{ ternary (printf "%s-" .role) "" $perRole }}access-key-id}}
-- name: GENAUG_STORE__SECRET_ACCESS_KEY
-  valueFrom: {secretKeyRef: {name: {{ include "genaug.storeSecret" .root }}, key: {{ ternary (printf "%s-" .role) "" $perRole }}secret-access-key}}
+- {name: GENAUG_CONFIG, value: /etc/genaug/genaug.yaml}
+{{- if and .role (or $minio .root.Values.store.existingSecret) }}
+{{- $prefix := ternary (printf "%s-" .role) "" (or $minio (eq .root.Values.store.identities "perRole")) }}
+{{ include "genaug.storeKeys" (dict "root" .root "keys" (list (printf "%saccess-key-id" $prefix) (printf "%ssecret-access-key" $prefix))) }}
 {{- end }}
+{{- if and .token (include "genaug.tokens" .root) }}
+- name: GENAUG_AUTH__TOKEN
+  valueFrom: {secretKeyRef: {name: {{ include "genaug.authSecret" .root }}, key: token}}
 {{- end }}
 {{- with .root.Values.otel.endpoint }}
 - {name: OTEL_EXPORTER_OTLP_ENDPOINT, value: {{ . | quote }}}

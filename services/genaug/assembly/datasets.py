@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from genaug.shared.digests import digest_of, sha256
+from genaug.shared.digests import sha256
 from genaug.shared.errors import FailedPrecondition, InvalidArgument, NotFound
 from genaug.shared.manifest import MultiDisease, Row, counts, encode, read_rows, rows_digest, to_table
 from genaug.shared.provenance import now
+from genaug.shared.seal_log import record_opening
 from genaug.shared.store import Store
 
 Json = dict[str, Any]
@@ -151,9 +152,8 @@ def export_manifest(store: Store, dataset: str, version: str, *, include_sealed:
         raise InvalidArgument(
             f"include_sealed: the sealed rows belong to the dataset; export datasets/{dataset}", reason="NOT_SEALED"
         )
-    sealed = read_rows(store, sealed_rows_key(dataset))
-    log_opening(store, dataset, purpose="ExportManifest", rows=len(sealed))
-    rows = [*read_rows(store, rows_key(dataset, version)), *sealed]
+    record_opening(store, f"datasets/{dataset}", purpose="ExportManifest")
+    rows = [*read_rows(store, rows_key(dataset, version)), *read_rows(store, sealed_rows_key(dataset))]
     return encode(to_table(sorted(rows, key=lambda row: row.image_id)))
 
 
@@ -174,12 +174,6 @@ def read_image(store: Store, row: Row) -> bytes:
             f"image {row.image_id} has other bytes than its row says; the store is damaged", reason="CONTENT_DAMAGED"
         )
     return data
-
-
-def log_opening(store: Store, dataset: str, *, purpose: str, rows: int) -> None:
-    """Record that the seal was opened."""
-    record = {"time": now(), "dataset": f"datasets/{dataset}", "role": store.role, "purpose": purpose, "rows": rows}
-    store.put_json(f"seal-openings/{record['time']}-{digest_of('seal-opening/1', record)}.json", record)
 
 
 def manifests(store: Store) -> Iterator[str]:

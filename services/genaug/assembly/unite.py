@@ -20,7 +20,6 @@ from genaug.assembly.datasets import (
     dataset_key,
     delete_dataset,
     get_dataset,
-    log_opening,
     origins_key,
     read_json_or_none,
     rows_key,
@@ -38,6 +37,7 @@ from genaug.shared.digests import digest_of
 from genaug.shared.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 from genaug.shared.manifest import Row, encode, read_rows, to_table
 from genaug.shared.names import check_id
+from genaug.shared.seal_log import record_opening
 from genaug.shared.store import Store
 from genaug.vision.images.pixels import decode
 
@@ -239,6 +239,7 @@ def _exists(dataset: str) -> AlreadyExists:
 
 
 def _read_members(store: Store, dataset: str) -> list[Member]:
+    record_opening(store, f"datasets/{dataset}", purpose="UniteDatasets")
     rows = [*read_rows(store, rows_key(dataset, REAL)), *read_rows(store, sealed_rows_key(dataset))]
     return [Member(dataset, row) for row in sorted(rows, key=lambda row: row.image_id)]
 
@@ -271,9 +272,6 @@ def _said(value: object) -> str:
 
 def _look(everyone: Sequence[Member], store: Store) -> Generator[Progress, None, dict[str, Picture]]:
     """Look at each image once; yield progress, and return what was seen by image id."""
-    for dataset in dict.fromkeys(member.dataset for member in everyone):
-        sealed = sum(member.dataset == dataset and member.row.split == "test" for member in everyone)
-        log_opening(store, dataset, purpose="UniteDatasets", rows=sealed)
     uris = {member.row.image_id: member.row.uri for member in everyone}
     found: dict[str, Picture] = {}
     with ThreadPoolExecutor(_READERS, thread_name_prefix="unite") as pool:

@@ -132,8 +132,8 @@ def sync(
     ready_port: Annotated[int, typer.Option(min=0, help="Port of /ready, for probes; 0 for none.")] = 0,
 ) -> None:
     """Keep a TorchServe's classifiers those that labeling asks for, until told to end."""
+    from genaug.labeling.model_requests import read_requests
     from genaug.labeling.model_store import Labelers, ModelStore, TorchServe
-    from genaug.labeling.wanted import read_wanted
     from genaug.vision.batching.dynamic_batcher import Model
 
     precision_named(precision)
@@ -150,7 +150,7 @@ def sync(
     while True:
         try:
             newest = known.newest(labelers, f"PRECISION_{precision}") if labelers else []
-            asked = read_wanted(store, within_s=max(linger, _ASKED_S))
+            asked = read_requests(store, within_s=max(linger, _ASKED_S))
             if kept.sync(list(dict.fromkeys([*fixed, *asked, *newest]))):
                 synced.set()
         except GenaugError as error:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ import numpy as np
 from genaug.evaluation.compare import Sealed
 from genaug.shared.errors import FailedPrecondition
 from genaug.shared.manifest import Row, read_rows, view_rows
-from genaug.shared.names import digest_id
+from genaug.shared.seal_log import record_opening
 from genaug.shared.store import Store
 
 
@@ -39,7 +38,7 @@ def hold_out(store: Store, inputs: Mapping[str, Any], *, folds: Sequence[int], w
         FailedPrecondition: reason BAD_SEAL; a row is made, or not where it belongs.
     """
     if list(folds) == [0]:
-        open_seal(store, inputs["dataset"], who=who)
+        record_opening(store, inputs["dataset"], purpose="score frozen classifiers", evaluation=who)
         rows = read_rows(store, f"sealed/{inputs['dataset']}/rows.parquet")
         _check(rows, splits=("test",))
         return [HeldOut(0, _viewed(rows, inputs))]
@@ -47,25 +46,6 @@ def hold_out(store: Store, inputs: Mapping[str, Any], *, folds: Sequence[int], w
     _check(rows, splits=("train", "validation"))
     viewed = _viewed(rows, inputs)
     return [HeldOut(fold, tuple(row for row in viewed if row.fold == fold - 1)) for fold in folds]
-
-
-def open_seal(store: Store, dataset: str, *, who: str) -> str:
-    """Record, before it happens, that `who` reads the sealed rows of `dataset`. Return the record's key."""
-    test = store.get_json(f"{dataset}/dataset.json").get("test", [])
-    moment = datetime.now(UTC)
-    key = f"seal-openings/{moment:%Y%m%dT%H%M%S%fZ}-{digest_id(who, 'evaluations')}.json"
-    record = {
-        "who": who,
-        "dataset": dataset,
-        "purpose": "score frozen classifiers",
-        "rows": sum(int(one.get("count", 0)) for one in test),
-        "time": f"{moment:%Y-%m-%dT%H:%M:%SZ}",
-    }
-    if not store.put_new_json(key, record):
-        raise FailedPrecondition(
-            f"{key}: this opening of the seal is recorded already; try again", reason="SEAL_RECORD"
-        )
-    return key
 
 
 def truth_of(rows: Sequence[Row], *, classes: Sequence[str]) -> Sealed:

@@ -1,4 +1,4 @@
-"""A classifier as the files that a model server loads."""
+"""Export of a classifier as the files that a model server loads."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import yaml
 from genaug.shared.digests import canonical_json, sha256
 from genaug.shared.store import Store
 from genaug.vision.batching.dynamic_batcher import Model
-from genaug.vision.models.classifiers import computes_in, read_record
+from genaug.vision.models.classifiers import read_config, read_record, supports_precision
 from genaug.vision.models.precision import not_quantized
 from genaug.vision.models.weights import key_of
 
 HEAD = "export.json"
-"""The first file: what is exported, and all that the handler has to know."""
+"""The first file: the exported classifier and its number format, for the handler."""
 SUMS = "SHA256SUMS"
 """The last file: the digest of every other, as `sha256sum --check` reads it."""
 
@@ -35,14 +35,14 @@ _CONFIG = {"minWorkers": 1, "maxWorkers": 1, "batchSize": 4, "maxBatchDelay": 5,
 def export_torchserve(store: Store, model: Model) -> Iterator[tuple[str, bytes]]:
     """Yield the files of a TorchServe model folder (its archiver's "no-archive"): `HEAD` first, `SUMS` last.
 
-    The classifier lies in it as in the store, with the frozen weights that it stands on unless a package brings them.
+    The classifier's files are those of the store; frozen backbone weights come along unless a package brings them.
 
     Raises:
-        NotFound: there is no such classifier, or its training has not finished.
+        NotFound: no such classifier, or its training has not finished.
         FailedPrecondition: reason NOT_QUANTIZED.
     """
     read_record(store, model.name)
-    if not computes_in(store, model.name, model.precision):
+    if not supports_precision(store, model.name, model.precision):
         raise not_quantized()
     sums: list[str] = []
     for path, data in _files(store, model):
@@ -68,12 +68,12 @@ def _files(store: Store, model: Model) -> Iterator[tuple[str, bytes]]:
     yield "handler.py", _HANDLER.encode()
     for part in ("config.json", "model.safetensors", "classifier.json"):
         yield f"{model.name}/{part}", store.get(f"{model.name}/{part}")
-    frozen = key_of(store.get_json(f"{model.name}/config.json")["backbone_weights_sha256"])
+    frozen = key_of(read_config(store, model.name).backbone_weights_sha256)
     if store.exists(frozen):
         yield frozen, store.get(frozen)
 
 
 def model_name(model: Model, template: str = "{digest}-{precision}") -> str:
-    """What a classifier is called on a model server: its digest pins it, and its number format."""
-    precision = model.precision.removeprefix("PRECISION_").lower()
+    """Name of a classifier on a model server, from its digest and its number format."""
+    precision = model.precision.name.lower()
     return template.format(digest=model.name.removeprefix("classifiers/"), precision=precision)

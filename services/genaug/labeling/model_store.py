@@ -1,7 +1,7 @@
-"""Keeps the classifiers of a TorchServe those of the store: new ones are loaded before anyone needs them to be.
+"""Synchronization of a TorchServe with the store: new classifiers are loaded before they are needed.
 
 Each classifier is a model of its own, named by digest and number format, so nothing is ever replaced under a call: a
-new one comes beside the others, and one that is wanted no more leaves after a while, when nobody waits for it.
+new one is loaded beside the others, and one without requests is unloaded after a while, when its queue is empty.
 """
 
 from __future__ import annotations
@@ -19,10 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from genaug.labeling.export import export_torchserve, model_name
+from genaug.schema.classifiers import Role
+from genaug.schema.common import Precision
 from genaug.shared.errors import GenaugError, NotFound, Unavailable
 from genaug.shared.store import Store
 from genaug.vision.batching.dynamic_batcher import Model
-from genaug.vision.models.classifiers import computes_in
+from genaug.vision.models.classifiers import read_record, supports_precision
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +32,7 @@ log = logging.getLogger(__name__)
 _LOADING = 300
 # Seconds that a request about models may take.
 _ASKING = 10
-# Seconds before a model that did not load is tried again, and after how many attempts nobody waits for it any more.
+# Seconds before a model that did not load is retried, and attempts after which readiness does not wait for it.
 _AGAIN, _GIVEN_UP = 15.0, 3
 
 
@@ -66,11 +68,11 @@ class TorchServe:
         return [int(worker["pid"]) for worker in self._call("GET", f"/models/{name}")[0]["workers"]]
 
     def waiting(self, name: str) -> int:
-        """Requests that wait for a model."""
+        """Number of requests in a model's queue."""
         return int(self._call("GET", f"/models/{name}")[0]["jobQueueStatus"]["pendingRequests"])
 
     def is_ready(self) -> bool:
-        """Whether it answers, and each of its models has a worker that can."""
+        """Whether it answers, and each of its models has a ready worker."""
         try:
             return all("READY" in self.workers(name) for name in self.models())
         except GenaugError:
@@ -108,13 +110,13 @@ class TorchServe:
 
 
 class ModelStore:
-    """A TorchServe's model store, and what it is brought in line with.
+    """The model store of a TorchServe, synchronized with the object store.
 
     Args:
         store: The object store, as the identity labeling.
         folder: TorchServe's model store.
         server: The server.
-        linger_s: Seconds for which a model that is wanted no more stays.
+        linger_s: Seconds that a model without requests stays loaded.
     """
 
     def __init__(self, store: Store, folder: Path, server: TorchServe, *, linger_s: float) -> None:
@@ -122,41 +124,41 @@ class ModelStore:
         self._folder = folder
         self._server = server
         self._linger = linger_s
-        self._unwanted: dict[str, float] = {}
+        self._unused: dict[str, float] = {}
         self._failed: dict[str, tuple[int, float]] = {}
         for part in folder.glob(".*.part"):
-            # Of one that was killed while it wrote.
+            # Left by a process that was killed while it wrote.
             shutil.rmtree(part, ignore_errors=True)
 
-    def sync(self, wanted: Sequence[Model]) -> bool:
-        """Load what is wanted and not there, and let go of what has not been wanted for long enough.
+    def sync(self, models: Sequence[Model]) -> bool:
+        """Load requested models that are missing, and unload models without requests for long enough.
 
-        One classifier that does not load does not keep others from loading; it is tried again after a while.
+        A classifier that does not load does not keep others from loading; it is retried later.
 
         Returns:
-            Whether all that is wanted is there, but for what has failed again and again.
+            Whether all requested models are loaded, except those that have failed repeatedly.
 
         Raises:
             Unavailable: the server cannot be reached.
         """
         there = self._server.models()
-        names = {model_name(model): model for model in wanted}
+        names = {model_name(model): model for model in models}
         for name, model in names.items():
-            self._unwanted.pop(name, None)
+            self._unused.pop(name, None)
             if name not in there and self._due(name):
                 self._load(name, model)
         for name in there - names.keys():
-            since = self._unwanted.setdefault(name, time.monotonic())
+            since = self._unused.setdefault(name, time.monotonic())
             # A model that leaves while calls wait for it hangs them.
             if time.monotonic() - since >= self._linger and self._server.waiting(name) == 0:
                 self._server.unload(name)
                 shutil.rmtree(self._folder / name, ignore_errors=True)
-                del self._unwanted[name]
+                del self._unused[name]
                 log.info("classifier unloaded", extra={"model": name})
         return all(self._failed.get(name, (_GIVEN_UP, 0.0))[0] >= _GIVEN_UP for name in names)
 
     def _due(self, name: str) -> bool:
-        """Whether a model was not tried, or long enough ago."""
+        """Whether a model has not been tried yet, or long enough ago."""
         return name not in self._failed or time.monotonic() - self._failed[name][1] >= _AGAIN
 
     def _load(self, name: str, model: Model) -> None:
@@ -189,7 +191,7 @@ def write_model(store: Store, model: Model, folder: Path) -> Path:
 
 
 class Labelers:
-    """The labelers of a store, whose records are read once: they do not change.
+    """The labelers of a store. Records are immutable, and read once.
 
     Args:
         store: As the identity labeling.
@@ -198,12 +200,12 @@ class Labelers:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._known: dict[str, str] = {}
-        """By digest when it was trained; empty for what is no labeler."""
+        """Time of training by digest; empty for other classifiers."""
         self._fits: dict[Model, bool] = {}
         """Whether a labeler can compute in a number format."""
 
-    def newest(self, count: int, precision: str) -> list[Model]:
-        """Those that were trained last and can compute in `precision`, at most `count`."""
+    def newest(self, count: int, precision: Precision) -> list[Model]:
+        """The labelers trained last that support `precision`, at most `count`."""
         for digest in self._store.children("classifiers/"):
             if digest not in self._known:
                 self._read(digest)
@@ -213,13 +215,13 @@ class Labelers:
 
     def _fit(self, model: Model) -> bool:
         if model not in self._fits:
-            self._fits[model] = computes_in(self._store, model.name, model.precision)
+            self._fits[model] = supports_precision(self._store, model.name, model.precision)
         return self._fits[model]
 
     def _read(self, digest: str) -> None:
         try:
-            record = self._store.get_json(f"classifiers/{digest}/classifier.json")
+            record = read_record(self._store, f"classifiers/{digest}")
         except NotFound:
             # Its training has not finished.
             return
-        self._known[digest] = record["create_time"] if record.get("role") == "ROLE_LABELER" else ""
+        self._known[digest] = record.create_time if record.role == Role.LABELER else ""

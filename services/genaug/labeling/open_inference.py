@@ -1,9 +1,10 @@
 """A classifier on a model server that speaks the Open Inference Protocol 2 over gRPC: TorchServe, Triton, KServe.
 
 Encoded images go as one BYTES tensor `images` [n, 1]; `scores` (FP32, [n, classes], calibrated probabilities) and
-`status` (INT64, [n], indices into `genaug.vision.batching.dynamic_batcher.STATUSES`; all OK where the server sends none) come back.
+`status` (INT64, [n], indices into `STATUSES` of `genaug.vision.batching.dynamic_batcher`; all OK where the server sends
+none) come back.
 
-What a status code of such a server means cannot be relied on: TorchServe says UNAVAILABLE for one bad image of a batch,
+The status codes of such servers are unreliable: TorchServe says UNAVAILABLE for one bad image of a batch,
 RESOURCE_EXHAUSTED for a worker that was killed, INTERNAL for a full queue. So a request that fails is asked again; then
 each of its images alone; one that keeps failing gets the server to itself, and if it fails again while another image is
 answered, it is at fault. Nothing is lost.
@@ -28,12 +29,13 @@ from numpy.typing import NDArray
 from genaug.client import bare_channel
 from genaug.labeling.export import model_name
 from genaug.labeling.predictor import CANARY
+from genaug.schema.classifiers import Classifier
 from genaug.shared.errors import FailedPrecondition, ResourceExhausted, Unavailable
 from genaug.shared.metrics import BATCH_IMAGES, QUEUE_DEPTH
 from genaug.shared.settings import OpenInferenceSettings
 from genaug.v1 import open_inference_pb2 as pb
 from genaug.vision.batching.dynamic_batcher import STATUSES, Model, Seen, Status
-from genaug.vision.features.image_encoder import OrderedResults, Until
+from genaug.vision.features.image_encoder import IsActive, OrderedResults
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +45,7 @@ _MOST_BYTES = 4_000_000
 _PAUSES = (0.2, 3.0)
 # Attempts after which the images of a request are asked for one by one, and after which one of them is judged.
 _TOGETHER, _ALONE = 2, 3
-# Codes that say what is wrong with every request alike.
+# Codes of errors that every request would meet.
 _FINAL = (grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
 
 
@@ -56,10 +58,10 @@ class _Item:
 
 
 class ModelServer:
-    """A model server, for all callers of this process: their images share requests, of which some are under way.
+    """Client of a model server for all callers of this process: their images share requests, several in flight.
 
     Args:
-        settings: Where it is, and how it is asked.
+        settings: Its address, and the limits of requests.
         queue: Images of all callers that may wait.
         authority: Certificates to trust, for an address that begins with https://.
     """
@@ -97,11 +99,11 @@ class ModelServer:
             thread.start()
 
     def submit(self, model: str, classes: int, data: bytes) -> Future[Seen]:
-        """Ask for one encoded image; cancelling the future takes back what has not been sent.
+        """Submit one encoded image; cancelling the future withdraws it unless it has been sent.
 
         Args:
             model: Its name on the server.
-            classes: How many scores are expected.
+            classes: Number of scores expected.
             data: The image.
 
         Raises:
@@ -269,11 +271,11 @@ class OnServer:
 
     Args:
         server: The server.
-        model: Which classifier.
+        model: The classifier.
         record: Its record.
         name: Its name there, with {digest} and {precision}.
-        window: Images of one call that are under way.
-        wanted: Told of the model with each image.
+        window: Images of one call in flight.
+        on_use: Called with the model at each image.
     """
 
     memory = None
@@ -282,33 +284,33 @@ class OnServer:
         self,
         server: ModelServer,
         model: Model,
-        record: Mapping[str, Any],
+        record: Classifier,
         *,
         name: str,
         window: int,
-        wanted: Callable[[Model], None] = lambda model: None,
+        on_use: Callable[[Model], None] = lambda model: None,
     ) -> None:
         self._server = server
         self._model = model
-        self._wanted = wanted
+        self._on_use = on_use
         self._name = model_name(model, name)
         self._window = window
-        self.classes: tuple[str, ...] = tuple(record["classes"])
-        self.thresholds: Mapping[str, float] = record.get("thresholds", {})
+        self.classes: tuple[str, ...] = record.classes
+        self.thresholds: Mapping[str, float] = record.thresholds
 
-    def predict(self, images: Iterator[bytes], *, until: Until = lambda: True) -> OrderedResults:
+    def predict(self, images: Iterator[bytes], *, is_active: IsActive = lambda: True) -> OrderedResults:
         def submit(data: bytes) -> Future[Seen]:
-            self._wanted(self._model)
+            self._on_use(self._model)
             return self._server.submit(self._name, len(self.classes), data)
 
-        return OrderedResults(images, submit, window=self._window, until=until)
+        return OrderedResults(images, submit, window=self._window, is_active=is_active)
 
 
 def to_seen(response: pb.ModelInferResponse, *, images: int, classes: int) -> list[Seen]:
-    """What a model server's answer says of each image.
+    """Convert the response of a model server to one result per image.
 
     Raises:
-        FailedPrecondition: reason WRONG_MODEL; it is not the answer of a classifier of so many classes.
+        FailedPrecondition: reason WRONG_MODEL; the response is not that of a classifier with this number of classes.
     """
     tensors = {
         tensor.name: values(tensor, response.raw_output_contents[index] if response.raw_output_contents else b"")
@@ -331,7 +333,7 @@ def to_seen(response: pb.ModelInferResponse, *, images: int, classes: int) -> li
 
 
 def values(tensor: pb.ModelInferResponse.InferOutputTensor, raw: bytes) -> NDArray[Any]:
-    """The numbers of an FP32 or INT64 tensor, flat.
+    """Values of an FP32 or INT64 tensor, flat.
 
     Raises:
         FailedPrecondition: reason WRONG_MODEL; it has another type.

@@ -9,21 +9,25 @@ from typing import TYPE_CHECKING
 
 import grpc
 
+from genaug.schema.classifiers import Classifier
+from genaug.schema.common import Precision
+from genaug.schema.model import read
+from genaug.schema.requests import LabelledBatch, LabelRequest
+from genaug.schema.wire import from_proto, precision_of, to_proto
 from genaug.shared.errors import InvalidArgument
-from genaug.shared.image_stream import InlineStream, precision_of
+from genaug.shared.image_stream import ImageStream
 from genaug.shared.names import digest_id
-from genaug.shared.protojson import from_dict
 from genaug.shared.server import frames, page
 from genaug.shared.settings import Settings
 from genaug.shared.store import Store
-from genaug.v1 import classifier_pb2, common_pb2, labeling_service_pb2_grpc, run_pb2
+from genaug.v1 import classifier_pb2, common_pb2, labeling_service_pb2_grpc
 from genaug.v1 import labeling_service_pb2 as pb
 
 if TYPE_CHECKING:
-    from genaug.labeling.label import Done, Labelled
+    from genaug.labeling.label import LabelingProgress
+    from genaug.labeling.model_requests import ModelRequests
     from genaug.labeling.open_inference import ModelServer
     from genaug.labeling.predictor import Predictor
-    from genaug.labeling.wanted import Wanted
     from genaug.vision.batching.dynamic_batcher import DynamicBatcher, Seen
 
 
@@ -39,9 +43,9 @@ class LabelingServicer(labeling_service_pb2_grpc.LabelingServiceServicer):
         self._settings = settings
         self._store = Store.open(settings.store, "labeling")
         self._lock = threading.Lock()
-        self._inference: DynamicBatcher | None = None
-        self._elsewhere: ModelServer | None = None
-        self._wanted: Wanted | None = None
+        self._batcher: DynamicBatcher | None = None
+        self._model_server: ModelServer | None = None
+        self._model_requests: ModelRequests | None = None
 
     def warm_up(self) -> None:
         """Check the store, and load the classifiers of `inference.preload`; others by the first call that needs them.
@@ -55,21 +59,21 @@ class LabelingServicer(labeling_service_pb2_grpc.LabelingServiceServicer):
             from genaug.labeling.predictor import CANARY
 
             digest_id(classifier, "classifiers")
-            predictor = self._open(classifier, f"PRECISION_{self._settings.inference.precision}")
+            predictor = self._open(classifier, Precision[self._settings.inference.precision])
             for _ in predictor.predict(iter([CANARY])):
                 log.info("classifier ready", extra={"classifier": classifier})
 
     def close(self) -> None:
         """Let the model's thread end."""
-        for one in (self._inference, self._elsewhere):
-            if one is not None:
-                one.close()
+        for resource in (self._batcher, self._model_server):
+            if resource is not None:
+                resource.close()
 
     def GetClassifier(
         self, request: pb.GetClassifierRequest, context: grpc.ServicerContext
     ) -> classifier_pb2.Classifier:
         digest_id(request.name, "classifiers")
-        return from_dict(classifier_pb2.Classifier, self._store.get_json(f"{request.name}/classifier.json"))
+        return to_proto(classifier_pb2.Classifier, read(self._store, f"{request.name}/classifier.json", Classifier))
 
     def ListClassifiers(
         self, request: pb.ListClassifiersRequest, context: grpc.ServicerContext
@@ -77,47 +81,45 @@ class LabelingServicer(labeling_service_pb2_grpc.LabelingServiceServicer):
         names = [f"classifiers/{digest}" for digest in self._store.children("classifiers/")]
         finished = [name for name in names if self._store.exists(f"{name}/classifier.json")]
         found, token = page(finished, page_size=request.page_size, page_token=request.page_token)
-        records = [self._store.get_json(f"{name}/classifier.json") for name in found]
+        records = [read(self._store, f"{name}/classifier.json", Classifier) for name in found]
         return pb.ListClassifiersResponse(
-            classifiers=[from_dict(classifier_pb2.Classifier, record) for record in records], next_page_token=token
+            classifiers=[to_proto(classifier_pb2.Classifier, record) for record in records], next_page_token=token
         )
 
     def LabelBatch(
         self, request: pb.LabelBatchRequest, context: grpc.ServicerContext
     ) -> Iterator[pb.LabelBatchResponse]:
-        from genaug.labeling.label import Labelling, label_batch, mode_of
+        from genaug.labeling.label import label_batch
         from genaug.labeling.predictor import check_labeler
 
         digest_id(request.classifier, "classifiers")
         digest_id(request.batch, "batches")
-        number = request.mode or run_pb2.LabelingSpec.MODE_AGREE
-        known = run_pb2.LabelingSpec.Mode
-        mode = mode_of(known.Name(number) if number in known.values() else str(number))
-        wanted = Labelling(request.classifier, request.batch, mode, precision_of(request.precision))
+        precision_of(request.precision)
+        label_request = from_proto(LabelRequest, request)
 
         def predictor() -> Predictor:
-            check_labeler(self._store, wanted.classifier)
-            return self._open(wanted.classifier, wanted.precision)
+            check_labeler(self._store, label_request.classifier)
+            return self._open(label_request.classifier, label_request.precision)
 
-        for event in label_batch(wanted, self._store, predictor, until=context.is_active):
+        for event in label_batch(label_request, self._store, predictor, is_active=context.is_active):
             yield to_response(event)
 
     def LabelImages(
         self, request_iterator: Iterator[pb.LabelImagesRequest], context: grpc.ServicerContext
     ) -> Iterator[pb.LabelImagesResponse]:
-        stream = InlineStream(request_iterator)
+        stream = ImageStream(request_iterator)
         config: pb.LabelImagesRequest.Config = stream.config
         digest_id(config.classifier, "classifiers")
         if config.top_k < 0:
             raise InvalidArgument(f"top_k: {config.top_k} is below 0", reason="BAD_TOP_K")
         predictor = self._open(config.classifier, precision_of(config.precision))
         ids, images = stream.source(self._store)
-        answers = predictor.predict(images, until=context.is_active)
+        results = predictor.predict(images, is_active=context.is_active)
         try:
-            for index, seen in enumerate(answers):
-                yield to_answer(next(ids), index, seen, predictor, top_k=config.top_k)
+            for index, result in enumerate(results):
+                yield to_label_response(next(ids), index, result, predictor, top_k=config.top_k)
         finally:
-            answers.close()
+            results.close()
 
     def ExportClassifier(
         self, request: pb.ExportClassifierRequest, context: grpc.ServicerContext
@@ -133,8 +135,8 @@ class LabelingServicer(labeling_service_pb2_grpc.LabelingServiceServicer):
             for part in frames(data):
                 yield pb.ExportClassifierResponse(path=path, data=part)
 
-    def _open(self, classifier: str, precision: str) -> Predictor:
-        """The classifier, where the configuration says that it computes."""
+    def _open(self, classifier: str, precision: Precision) -> Predictor:
+        """Open a predictor in this process or on the model server, as configured."""
         from genaug.labeling.open_inference import OnServer
         from genaug.labeling.predictor import InProcess
         from genaug.vision.batching.dynamic_batcher import Model
@@ -144,31 +146,31 @@ class LabelingServicer(labeling_service_pb2_grpc.LabelingServiceServicer):
         window, labeling = self._settings.inference.window, self._settings.labeling
         if labeling.predictor == "open-inference":
             name = labeling.open_inference.model
-            server, wanted = self._model_server()
-            return OnServer(server, model, record, name=name, window=window, wanted=wanted)
+            server, requests = self._open_model_server()
+            return OnServer(server, model, record, name=name, window=window, on_use=requests)
         return InProcess(self._server(), model, record, window=window)
 
-    def _model_server(self) -> tuple[ModelServer, Wanted]:
+    def _open_model_server(self) -> tuple[ModelServer, ModelRequests]:
+        from genaug.labeling.model_requests import ModelRequests
         from genaug.labeling.open_inference import ModelServer
-        from genaug.labeling.wanted import Wanted
 
         with self._lock:
-            if self._elsewhere is None or self._wanted is None:
-                self._wanted = Wanted(self._store)
-                self._elsewhere = ModelServer(
+            if self._model_server is None or self._model_requests is None:
+                self._model_requests = ModelRequests(self._store)
+                self._model_server = ModelServer(
                     self._settings.labeling.open_inference,
                     queue=self._settings.inference.queue,
                     authority=self._settings.tls.authority,
                 )
-            return self._elsewhere, self._wanted
+            return self._model_server, self._model_requests
 
     def _server(self) -> DynamicBatcher:
         from genaug.vision.batching.dynamic_batcher import serving
 
         with self._lock:
-            if self._inference is None:
-                self._inference = serving(self._store, self._settings, name="labeling")
-            return self._inference
+            if self._batcher is None:
+                self._batcher = serving(self._store, self._settings, name="labeling")
+            return self._batcher
 
 
 def register(server: grpc.Server, settings: Settings) -> LabelingServicer:
@@ -178,50 +180,27 @@ def register(server: grpc.Server, settings: Settings) -> LabelingServicer:
     return servicer
 
 
-def to_answer(image_id: str, index: int, seen: Seen, predictor: Predictor, *, top_k: int) -> pb.LabelImagesResponse:
-    """The answer for one image, with its `top_k` most probable classes (0: all)."""
-    answer = pb.LabelImagesResponse(
-        id=image_id, index=index, status=common_pb2.ItemStatus(reason=seen.status, message=seen.message)
+def to_label_response(
+    image_id: str, index: int, result: Seen, predictor: Predictor, *, top_k: int
+) -> pb.LabelImagesResponse:
+    """Convert the result of one image, with its `top_k` most probable classes (0: all)."""
+    response = pb.LabelImagesResponse(
+        id=image_id, index=index, status=common_pb2.ItemStatus(reason=result.status, message=result.message)
     )
-    if seen.probabilities is None:
-        return answer
-    order = (-seen.probabilities).argsort(kind="stable")[: top_k or None]
+    if result.probabilities is None:
+        return response
+    order = (-result.probabilities).argsort(kind="stable")[: top_k or None]
     for at in order:
-        answer.top.add(class_name=predictor.classes[at], probability=float(seen.probabilities[at]))
-    threshold = predictor.thresholds.get(answer.top[0].class_name)
-    answer.sure = seen.status == "OK" and threshold is not None and answer.top[0].probability >= threshold
-    return answer
+        response.top.add(class_name=predictor.classes[at], probability=float(result.probabilities[at]))
+    threshold = predictor.thresholds.get(response.top[0].class_name)
+    response.sure = result.status == "OK" and threshold is not None and response.top[0].probability >= threshold
+    return response
 
 
-def to_response(event: Done | Labelled) -> pb.LabelBatchResponse:
-    """Progress or result as the stream says it."""
-    from genaug.labeling.label import Done
-
-    if isinstance(event, Done):
-        return pb.LabelBatchResponse(
-            progress=common_pb2.Progress(step="labelling", done=event.done, total=event.total, unit="images")
-        )
-    acceptances = [
-        pb.Acceptance(
-            class_name=name,
-            accepted=counts["accepted"],
-            disagrees=counts["disagrees"],
-            unsure=counts["unsure"],
-            degenerate=counts["degenerate"],
-        )
-        for name, counts in event.acceptances.items()
-    ]
-    kept = [common_pb2.ClassCount(class_name=name, count=count) for name, count in event.kept.items()]
-    disagreements = [
-        pb.Disagreement(class_name=prompt, label=label, count=count)
-        for (prompt, label), count in event.disagreements.items()
-    ]
+def to_response(event: LabelingProgress | LabelledBatch) -> pb.LabelBatchResponse:
+    """Convert progress or the result to a message of the stream."""
+    if isinstance(event, LabelledBatch):
+        return pb.LabelBatchResponse(labelled_batch=to_proto(pb.LabelledBatch, event))
     return pb.LabelBatchResponse(
-        labelled_batch=pb.LabelledBatch(
-            name=event.name,
-            manifest=event.manifest,
-            acceptances=acceptances,
-            kept=kept,
-            disagreements=disagreements,
-        )
+        progress=common_pb2.Progress(step="labelling", done=event.done, total=event.total, unit="images")
     )

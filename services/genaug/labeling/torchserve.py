@@ -21,11 +21,12 @@ import numpy as np
 from obstore.store import LocalStore
 
 from genaug.labeling.export import HEAD
+from genaug.schema.common import Precision
 from genaug.shared.errors import InvalidArgument
 from genaug.shared.store import Store
 from genaug.vision.batching.dynamic_batcher import STATUSES, Status
 from genaug.vision.images.pixels import Pixels, decode, fitted, is_constant
-from genaug.vision.models.classifiers import Classifier, load
+from genaug.vision.models.classifiers import TrainedClassifier, load
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +35,7 @@ _DECODERS = 4
 
 @dataclass(frozen=True)
 class _Loaded:
-    classifier: Classifier
+    classifier: TrainedClassifier
     pool: ThreadPoolExecutor
 
 
@@ -55,10 +56,14 @@ def _open(folder: Path, gpu: object) -> _Loaded:
     head = json.loads((folder / HEAD).read_text())
     store = Store(LocalStore(folder), "labeling", url=f"file://{folder}")
     device = "auto" if gpu is None else f"cuda:{gpu}"
-    return _Loaded(load(store, head["name"], device=device, precision=head["precision"]), ThreadPoolExecutor(_DECODERS))
+    return _Loaded(
+        load(store, head["name"], device=device, precision=Precision(head["precision"])), ThreadPoolExecutor(_DECODERS)
+    )
 
 
-def answer(rows: Sequence[dict[str, Any]], classifier: Classifier, pool: ThreadPoolExecutor) -> list[dict[str, Any]]:
+def answer(
+    rows: Sequence[dict[str, Any]], classifier: TrainedClassifier, pool: ThreadPoolExecutor
+) -> list[dict[str, Any]]:
     """The answers to the requests of a batch, in the protocol's JSON."""
     requests = [images_of(row) for row in rows]
     found = _see([data for images in requests for data in images], classifier, pool)
@@ -98,7 +103,7 @@ def _id_of(row: dict[str, Any]) -> str:
         return ""
 
 
-def _see(images: Sequence[bytes], classifier: Classifier, pool: ThreadPoolExecutor) -> list[tuple[Status, Any]]:
+def _see(images: Sequence[bytes], classifier: TrainedClassifier, pool: ThreadPoolExecutor) -> list[tuple[Status, Any]]:
     """Status and probabilities of each image."""
     decoded = list(pool.map(lambda data: _decoded(data, classifier), images))
     good = [pixels for _, pixels in decoded if pixels is not None]
@@ -106,12 +111,14 @@ def _see(images: Sequence[bytes], classifier: Classifier, pool: ThreadPoolExecut
     return [(status, None if pixels is None else next(probabilities)) for status, pixels in decoded]
 
 
-def _decoded(data: bytes, classifier: Classifier) -> tuple[Status, Pixels | None]:
+def _decoded(data: bytes, classifier: TrainedClassifier) -> tuple[Status, Pixels | None]:
     try:
         pixels = decode(data)
     except InvalidArgument as error:
         return next((one for one in STATUSES if one == error.reason), "UNREADABLE"), None
-    size = fitted(pixels, image_size=classifier.image_size, channels=classifier.channels, detail=classifier.detail)
+    size = fitted(
+        pixels, image_size=classifier.image_size, channels=classifier.channels, pre_resize=classifier.pre_resize
+    )
     return "CONSTANT" if is_constant(pixels) else "OK", size
 
 

@@ -9,7 +9,7 @@ from genaug.schema.datasets import View
 from genaug.schema.generators import Batch
 from genaug.schema.model import Model
 from genaug.schema.run import LabelingMode, Scenario
-from genaug.schema.sampling import Sampler
+from genaug.schema.sampling import Profile, Sampler
 from genaug.schema.selection import SelectionSpec
 
 
@@ -29,7 +29,7 @@ class SamplerSettings(Model):
     negative_prompt: str = ""
     image_size: int = 0
     strength: float = 0.0
-    profile: str | None = None
+    profile: Profile | None = None
     precision: Precision | None = None
 
     @classmethod
@@ -59,8 +59,8 @@ class LabelRequest(Model):
 
     classifier: str
     batch: str
-    mode: LabelingMode
-    precision: Precision
+    mode: LabelingMode = LabelingMode.AGREE
+    precision: Precision = Precision.FLOAT32
 
 
 class Acceptance(Model):
@@ -112,7 +112,7 @@ class EmbedRequest(Model):
 
     dataset_version: str
     classifier: str
-    precision: Precision
+    precision: Precision = Precision.FLOAT32
 
 
 class SelectRequest(Model):
@@ -120,14 +120,14 @@ class SelectRequest(Model):
 
     dataset_version: str
     embedding: str
-    spec: SelectionSpec
+    spec: SelectionSpec = SelectionSpec()
 
 
 class MatchRequest(Model):
     """SelectionService.MatchImages."""
 
     embedding: str
-    labelled_manifests: tuple[str, ...]
+    labelled_manifests: tuple[str, ...] = ()
 
 
 class AssembleRequest(Model):

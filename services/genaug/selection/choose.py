@@ -1,4 +1,4 @@
-"""Choice of images of a class that stand for all: on its map, by its kernel mean, by its centres, or at random.
+"""Selection of representative images of a class: on its map, by its kernel mean, by its centres, or at random.
 
 Rows ascend by image id: among equals the first is taken, so that the order of a manifest changes nothing.
 """
@@ -6,17 +6,14 @@ Rows ascend by image id: among equals the first is taken, so that the order of a
 from __future__ import annotations
 
 import math
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from genaug.schema.selection import SelectionMethod
 from genaug.selection.kernel import Gaussian, Indices, Reals, squared_distances
 from genaug.selection.project import COMPONENTS, Plane, principal_components
 from genaug.shared.digests import seed_of
-
-Method = Literal["METHOD_TSNE_GRID", "METHOD_RANDOM", "METHOD_HERDING", "METHOD_K_CENTER"]
-METHODS: tuple[Method, ...] = ("METHOD_TSNE_GRID", "METHOD_RANDOM", "METHOD_HERDING", "METHOD_K_CENTER")
 
 
 def grid_cells(points: Plane, *, kept: int) -> Indices:
@@ -120,17 +117,17 @@ def choose_centres(space: Reals, *, kept: int, seed: int) -> Indices:
     return np.flatnonzero(taken)
 
 
-def choose(points: Plane, space: Reals, *, method: Method, kept: int, seed: int) -> Indices:
+def choose(points: Plane, space: Reals, *, method: SelectionMethod, kept: int, seed: int) -> Indices:
     """Indices of min(kept, n) images by `method`, ascending.
 
     Args:
         points: [n, 2], the images on the map.
         space: [n, d], the same images; see `feature_space`.
     """
-    if method == "METHOD_TSNE_GRID":
+    if method == SelectionMethod.TSNE_GRID:
         return choose_on_grid(points, kept=kept, seed=seed)
-    if method == "METHOD_HERDING":
+    if method == SelectionMethod.HERDING:
         return choose_by_herding(space, kept=kept, seed=seed)
-    if method == "METHOD_K_CENTER":
+    if method == SelectionMethod.K_CENTER:
         return choose_centres(space, kept=kept, seed=seed)
     return choose_at_random(len(points), kept=kept, seed=seed, purpose="choice")

@@ -1,4 +1,4 @@
-"""Embedding: penultimate features of a version's real training images, computed once and kept."""
+"""Embedding: penultimate features of the real training images of a dataset version, computed once."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ import numpy as np
 import safetensors.numpy
 from numpy.typing import NDArray
 
+from genaug.schema.common import Precision
 from genaug.shared.digests import digest_of
 from genaug.shared.errors import FailedPrecondition, NotFound
 from genaug.shared.manifest import Row, read_rows
 from genaug.shared.store import Store
 from genaug.shared.tensors import notes_of
 from genaug.vision.batching.dynamic_batcher import Model, Seen
-from genaug.vision.features.image_encoder import ImageEncoder, Until, see_all
+from genaug.vision.features.image_encoder import ImageEncoder, IsActive, see_all
 
 RECIPE = "embed/3"
 
@@ -31,23 +32,22 @@ class Embedding:
     name: str
     """Resource name, "embeddings/{digest}"."""
     dataset_version: str
-    """Whose training images they are."""
+    """Dataset version of the training images."""
     classifier: str
-    """Whose penultimate features they are."""
-    precision: str
-    """What it computed in."""
+    """Classifier of the penultimate features."""
+    precision: Precision
     image_ids: tuple[str, ...]
     features: Features
 
     @property
     def object(self) -> str:
-        """Where it lies in the store."""
+        """Its key in the store."""
         return object_of(self.name)
 
 
 @dataclass(frozen=True)
-class Doing:
-    """What is being done now, and how far it is, in images."""
+class SelectionProgress:
+    """Current stage, and images done so far."""
 
     step: str
     done: int
@@ -61,7 +61,7 @@ def embedding_name(dataset_version: str, model: Model) -> str:
 
 
 def object_of(name: str) -> str:
-    """Where the embedding `name` lies in the store."""
+    """Key of the embedding `name` in the store."""
     return f"{name}/features.safetensors"
 
 
@@ -69,7 +69,7 @@ def training_rows(store: Store, dataset_version: str) -> list[Row]:
     """The real training rows of a version, in the manifest's order.
 
     Raises:
-        NotFound: there is no such version.
+        NotFound: no such version.
         FailedPrecondition: it has no real training rows.
     """
     rows = read_rows(store, f"{dataset_version}/rows.parquet")
@@ -80,30 +80,35 @@ def training_rows(store: Store, dataset_version: str) -> list[Row]:
 
 
 def embed(
-    store: Store, dataset_version: str, model: Model, *, eye: Callable[[Model], ImageEncoder], until: Until = lambda: True
-) -> Iterator[Doing | Embedding]:
+    store: Store,
+    dataset_version: str,
+    model: Model,
+    *,
+    open_encoder: Callable[[Model], ImageEncoder],
+    is_active: IsActive = lambda: True,
+) -> Iterator[SelectionProgress | Embedding]:
     """Embed the real training rows of a version; yield progress, then the embedding.
 
-    One that is there already is not computed again. Features are kept in shards on the way: one that is cut short and
-    asked for again goes on where it was.
+    An existing embedding is returned as it is. Features are written to the feature index on the way, so that an
+    interrupted call continues where it stopped.
 
     Args:
-        eye: Gives the classifier, when it is needed.
-        until: Whether the caller is still there.
+        open_encoder: Opens the classifier's encoder; called when it is needed.
+        is_active: Whether the caller still waits.
 
     Raises:
         FailedPrecondition: reason UNREADABLE_IMAGE.
-        Cancelled: `until` said no; no embedding was written.
+        Cancelled: `is_active` turned False; no embedding was written.
     """
     name = embedding_name(dataset_version, model)
     if not store.exists(object_of(name)):
         rows = training_rows(store, dataset_version)
         parts: list[Features] = []
         done = 0
-        for seen in see_all(store, [row.uri for row in rows], eye(model), until=until):
-            parts.append(stacked(rows[done : done + len(seen)], seen))
-            done += len(seen)
-            yield Doing("embedding", done, len(rows))
+        for results in see_all(store, [row.uri for row in rows], open_encoder(model), is_active=is_active):
+            parts.append(stacked(rows[done : done + len(results)], results))
+            done += len(results)
+            yield SelectionProgress("embedding", done, len(rows))
         ids = tuple(row.image_id for row in rows)
         write_embedding(
             store, Embedding(name, dataset_version, model.name, model.precision, ids, np.concatenate(parts))
@@ -111,20 +116,20 @@ def embed(
     yield read_embedding(store, name)
 
 
-def stacked(rows: Sequence[Row], seen: Sequence[Seen]) -> Features:
-    """The penultimate features of `rows`, which were `seen`.
+def stacked(rows: Sequence[Row], results: Sequence[Seen]) -> Features:
+    """Stack the penultimate features of `rows`.
 
     Raises:
-        FailedPrecondition: reason UNREADABLE_IMAGE: it was imported or made, so something has changed it since.
+        FailedPrecondition: reason UNREADABLE_IMAGE: a stored image has changed since it was imported or drawn.
     """
-    for row, one in zip(rows, seen, strict=True):
-        if one.penultimate is None:
+    for row, result in zip(rows, results, strict=True):
+        if result.penultimate is None:
             raise FailedPrecondition(
-                f"image {row.image_id} ({row.uri}) cannot be seen: {one.message or one.status}; restore it",
+                f"image {row.image_id} ({row.uri}) cannot be seen: {result.message or result.status}; restore it",
                 reason="UNREADABLE_IMAGE",
                 image_id=row.image_id,
             )
-    return np.stack([one.penultimate for one in seen if one.penultimate is not None])
+    return np.stack([result.penultimate for result in results if result.penultimate is not None])
 
 
 def write_embedding(store: Store, embedding: Embedding) -> None:
@@ -142,7 +147,7 @@ def read_embedding(store: Store, name: str) -> Embedding:
     """Read the embedding `name`.
 
     Raises:
-        NotFound: there is none.
+        NotFound: no such embedding.
         FailedPrecondition: reason OLD_EMBEDDING; it was written before embeddings said how.
     """
     try:
@@ -159,7 +164,7 @@ def read_embedding(store: Store, name: str) -> Embedding:
         name,
         metadata["dataset_version"],
         metadata["classifier"],
-        metadata["precision"],
+        Precision(metadata["precision"]),
         tuple(json.loads(metadata["image_ids"])),
         safetensors.numpy.load(data)["features"],
     )

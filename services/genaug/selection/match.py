@@ -1,4 +1,4 @@
-"""Matching: the made images nearest to each real training image of their class, and the other way round.
+"""Matching: the made images nearest to each real training image of their class, and the reverse.
 
 Each image is embedded once; the distances of a class are then products of matrices, in blocks. A distance is 1 minus
 the cosine of two images' features, 0 to 2.
@@ -10,13 +10,15 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from genaug.schema.common import provenance
-from genaug.selection.embed import Doing, Embedding, Features, read_embedding, stacked, training_rows
+from genaug.schema.model import read
+from genaug.schema.requests import MatchRequest
+from genaug.schema.selection import Match, MatchCloseness
+from genaug.selection.embed import Embedding, Features, SelectionProgress, read_embedding, stacked, training_rows
 from genaug.selection.nearest import (
     Pairs,
     Reals,
@@ -33,7 +35,7 @@ from genaug.shared.provenance import now
 from genaug.shared.store import Store
 from genaug.vision.batching.dynamic_batcher import Model
 from genaug.vision.features.feature_index import SHARD
-from genaug.vision.features.image_encoder import ImageEncoder, Until
+from genaug.vision.features.image_encoder import ImageEncoder, IsActive
 
 RECIPE = "match/2"
 
@@ -58,28 +60,10 @@ NEAREST_REAL = pa.schema(
 )
 
 
-@dataclass(frozen=True)
-class Matching:
-    """A match to be made.
-
-    Raises:
-        InvalidArgument: no manifest is named.
-    """
-
-    embedding: str
-    """ "embeddings/{digest}" of the real training images; its classifier embeds the made ones too."""
-    labelled_manifests: tuple[str, ...]
-    """Store keys of labelled manifests; their accepted images are matched."""
-
-    def __post_init__(self) -> None:
-        if not self.labelled_manifests:
-            raise InvalidArgument("labelled_manifests: name one or more", reason="NO_MANIFEST")
-
-    @property
-    def name(self) -> str:
-        """Resource name of the result, "matches/{digest}"; the order of manifests changes nothing."""
-        manifests = sorted(set(self.labelled_manifests))
-        return f"matches/{digest_of(RECIPE, {'embedding': self.embedding, 'labelled_manifests': manifests})}"
+def result_name(request: MatchRequest) -> str:
+    """Name of the result, "matches/{digest}"; the order of manifests changes nothing."""
+    manifests = sorted(set(request.labelled_manifests))
+    return f"matches/{digest_of(RECIPE, {'embedding': request.embedding, 'labelled_manifests': manifests})}"
 
 
 @dataclass(frozen=True)
@@ -94,54 +78,60 @@ class Images:
 
 
 def match(
-    wanted: Matching, store: Store, *, eye: Callable[[Model], ImageEncoder], until: Until = lambda: True
-) -> Iterator[Doing | dict[str, Any]]:
-    """Make the match `wanted`; yield progress, then the record (`genaug.v1.Match` as plain JSON).
+    request: MatchRequest,
+    store: Store,
+    *,
+    open_encoder: Callable[[Model], ImageEncoder],
+    is_active: IsActive = lambda: True,
+) -> Iterator[SelectionProgress | Match]:
+    """Match accepted made images with real ones; yield progress, then the record.
 
-    A match that is there is not made again.
+    An existing match is returned as it is.
 
     Args:
-        eye: Gives the classifier, when it is needed.
-        until: Whether the caller is still there; looked at between chunks and blocks.
+        open_encoder: Opens the classifier's encoder; called when it is needed.
+        is_active: Whether the caller still waits; looked at between chunks and blocks.
 
     Raises:
         NotFound: the embedding or a manifest is not there.
         FailedPrecondition: reason EMBEDDING_MISMATCH, or CLASS_WITHOUT_IMAGES: made images of a class that the
             embedded version has no training images of.
-        Cancelled: `until` said no; nothing was written.
+        Cancelled: `is_active` turned False; nothing was written.
     """
-    if not store.exists(f"{wanted.name}/match.json"):
+    if not request.labelled_manifests:
+        raise InvalidArgument("labelled_manifests: name one or more", reason="NO_MANIFEST")
+    name = result_name(request)
+    if not store.exists(f"{name}/match.json"):
         start = time.monotonic()
-        embedding = read_embedding(store, wanted.embedding)
+        embedding = read_embedding(store, request.embedding)
         real = _real_images(store, embedding)
-        batches = [read_rows(store, key) for key in sorted(set(wanted.labelled_manifests))]
+        batches = [read_rows(store, key) for key in sorted(set(request.labelled_manifests))]
         rows = _accepted(batches)
         _check_classes(rows, real, embedding)
         made = yield from _made_images(
-            store, rows, batches, lambda: eye(Model(embedding.classifier, embedding.precision)), until
+            store, rows, batches, lambda: open_encoder(Model(embedding.classifier, embedding.precision)), is_active
         )
         pairs: dict[str, Pairs] = {}
         done = 0
-        for name in made:
-            pairs[name] = find_pairs(real[name].features, made[name].features, until=until)
-            done += len(made[name].ids)
-            yield Doing("matching", done, len(rows))
-        natural = _natural(real, list(made), until)
-        _write(store, wanted.name, real, made, pairs, natural, seconds=lambda: time.monotonic() - start)
-    yield read_match(store, wanted.name)
+        for class_name in made:
+            pairs[class_name] = find_pairs(real[class_name].features, made[class_name].features, is_active=is_active)
+            done += len(made[class_name].ids)
+            yield SelectionProgress("matching", done, len(rows))
+        natural = _natural(real, list(made), is_active)
+        _write(store, name, real, made, pairs, natural, seconds=lambda: time.monotonic() - start)
+    yield read_match(store, name)
 
 
-def read_match(store: Store, name: str) -> dict[str, Any]:
-    """The record of the match `name`.
+def read_match(store: Store, name: str) -> Match:
+    """Read the record of the match `name`.
 
     Raises:
-        NotFound: there is none, or it has not been finished.
+        NotFound: no such match, or it has not been finished.
     """
     try:
-        record: dict[str, Any] = store.get_json(f"{name}/match.json")
+        return read(store, f"{name}/match.json", Match)
     except NotFound:
         raise NotFound(f"{name}: there is no such match, or it has not been finished") from None
-    return record
 
 
 def _real_images(store: Store, embedding: Embedding) -> dict[str, Images]:
@@ -162,56 +152,61 @@ def _accepted(batches: Sequence[Sequence[Row]]) -> list[Row]:
 
 
 def _check_classes(rows: Sequence[Row], real: Mapping[str, Images], embedding: Embedding) -> None:
-    strange = sorted({row.class_name for row in rows} - real.keys())
-    if strange:
+    unknown = sorted({row.class_name for row in rows} - real.keys())
+    if unknown:
         raise FailedPrecondition(
-            f"{embedding.dataset_version} has no training images of {', '.join(strange)}, which the labelled manifests "
+            f"{embedding.dataset_version} has no training images of {', '.join(unknown)}, which the labelled manifests "
             "hold; embed the version that their generator was fine-tuned on",
             reason="CLASS_WITHOUT_IMAGES",
         )
 
 
 def _made_images(
-    store: Store, rows: Sequence[Row], batches: Sequence[Sequence[Row]], eye: Callable[[], ImageEncoder], until: Until
-) -> Generator[Doing, None, dict[str, Images]]:
-    """The accepted images `rows` of `batches` with their features: those that labelling kept, and others seen now."""
+    store: Store,
+    rows: Sequence[Row],
+    batches: Sequence[Sequence[Row]],
+    open_encoder: Callable[[], ImageEncoder],
+    is_active: IsActive,
+) -> Generator[SelectionProgress, None, dict[str, Images]]:
+    """Load or compute the features of the accepted images `rows` of `batches`; return them by class."""
     if not rows:
         return {}
     missing = {row.image_id for row in rows}
-    found: dict[str, Features] = {}
-    opened = eye()
-    memory = opened.memory
+    features: dict[str, Features] = {}
+    encoder = open_encoder()
+    cache = encoder.cache
     parts: list[_Part] = []
-    for part in (batch[start : start + SHARD] for batch in batches for start in range(0, len(batch), SHARD)):
-        if wanted := [index for index, row in enumerate(part) if row.image_id in missing]:
-            missing -= {part[index].image_id for index in wanted}
-            kept = memory is not None and memory.holds(store, [row.uri for row in part])
-            parts.append(_Part(part, wanted, kept))
-    # Another classifier labelled them, or another format; the shard would hold many that nobody asks for.
-    unseen = [one.part[index].uri for one in parts if not one.kept for index in one.wanted]
-    answers = opened.predict(store.read_ahead(unseen), until=until)
+    for shard in (batch[start : start + SHARD] for batch in batches for start in range(0, len(batch), SHARD)):
+        if positions := [at for at, row in enumerate(shard) if row.image_id in missing]:
+            missing -= {shard[at].image_id for at in positions}
+            cached = cache is not None and cache.holds(store, [row.uri for row in shard])
+            parts.append(_Part(shard, positions, cached))
+    # Labelled by another classifier, or in another number format: only the images needed are computed, since a whole
+    # shard would hold many that are not.
+    uncached = [part.shard[at].uri for part in parts if not part.cached for at in part.positions]
+    results = encoder.predict(store.read_ahead(uncached), is_active=is_active)
     try:
-        for one in parts:
-            stop_unless(until)
-            if memory and one.kept:
-                seen = memory.answers(store, [row.uri for row in one.part], one.wanted)
+        for part in parts:
+            stop_unless(is_active)
+            if cache and part.cached:
+                answers = cache.answers(store, [row.uri for row in part.shard], part.positions)
             else:
-                seen = list(islice(answers, len(one.wanted)))
-            chosen = [one.part[index] for index in one.wanted]
-            found |= {row.image_id: each for row, each in zip(chosen, stacked(chosen, seen), strict=True)}
-            yield Doing("embedding", len(found), len(rows))
+                answers = list(islice(results, len(part.positions)))
+            chosen = [part.shard[at] for at in part.positions]
+            features |= {row.image_id: each for row, each in zip(chosen, stacked(chosen, answers), strict=True)}
+            yield SelectionProgress("embedding", len(features), len(rows))
     finally:
-        answers.close()
-    return _by_class(rows, np.stack([found[row.image_id] for row in rows]))
+        results.close()
+    return _by_class(rows, np.stack([features[row.image_id] for row in rows]))
 
 
 @dataclass(frozen=True)
 class _Part:
-    """A shard's images, those of them that are wanted, and whether the shard is there."""
+    """A shard of a batch, the positions of the images needed from it, and whether its features are cached."""
 
-    part: Sequence[Row]
-    wanted: Sequence[int]
-    kept: bool
+    shard: Sequence[Row]
+    positions: Sequence[int]
+    cached: bool
 
 
 def _by_class(rows: Sequence[Row], features: Features) -> dict[str, Images]:
@@ -228,7 +223,7 @@ def _by_class(rows: Sequence[Row], features: Features) -> dict[str, Images]:
 
 
 def _group(row: Row) -> str:
-    """Who is shown; an image of nobody in particular is a group of its own."""
+    """Group of an image: its subjects; an image without a subject is a group of its own."""
     return row.group_id or row.subject_id or row.image_id
 
 
@@ -240,12 +235,12 @@ class _Natural:
     copy_distance: float
 
 
-def _natural(real: Mapping[str, Images], classes: Sequence[str], until: Until) -> dict[str, _Natural]:
+def _natural(real: Mapping[str, Images], classes: Sequence[str], is_active: IsActive) -> dict[str, _Natural]:
     known: dict[str, Reals] = {}
 
     def of_class(name: str) -> Reals:
         if name not in known:
-            known[name] = natural_distances(real[name].features, real[name].groups, until=until)
+            known[name] = natural_distances(real[name].features, real[name].groups, is_active=is_active)
         return known[name]
 
     def of_all() -> Reals:
@@ -254,9 +249,9 @@ def _natural(real: Mapping[str, Images], classes: Sequence[str], until: Until) -
     result = {}
     for name in classes:
         own = of_class(name)
-        # Of one subject alone nothing is known; all classes stand in, as they do for the percentile.
-        shown = own if len(own) else of_all()
-        median = float(np.median(shown)) if len(shown) else 0.0
+        # One subject alone has no natural distance; all classes stand in, as they do for the percentile.
+        distances = own if len(own) else of_all()
+        median = float(np.median(distances)) if len(distances) else 0.0
         result[name] = _Natural(median, copy_distance(own, of_all))
     return result
 
@@ -272,40 +267,40 @@ def _write(
     seconds: Callable[[], float],
 ) -> None:
     """Write both tables, then the record."""
-    keys = {table: f"{name}/{table}.parquet" for table in ("nearest_made", "nearest_real")}
-    store.put_new(keys["nearest_made"], encode(_nearest_made(real, made, pairs)))
-    store.put_new(keys["nearest_real"], encode(_nearest_real(real, made, pairs, natural)))
-    closenesses = [
-        {
-            "class_name": kind,
-            "made": len(made[kind].ids),
-            "made_median": float(np.median(pairs[kind].real_distances)),
-            "real_median": natural[kind].median,
-            "copy_distance": natural[kind].copy_distance,
-            "suspected_copies": int((pairs[kind].real_distances < natural[kind].copy_distance).sum()),
-        }
-        for kind in made
-    ]
-    record = {
-        "name": name,
-        **keys,
-        "closenesses": closenesses,
-        "create_time": now(),
-        "provenance": provenance(RECIPE, seconds=seconds()),
-    }
-    store.put_new_json(f"{name}/match.json", record)
+    nearest_made, nearest_real = f"{name}/nearest_made.parquet", f"{name}/nearest_real.parquet"
+    store.put_new(nearest_made, encode(_nearest_made(real, made, pairs)))
+    store.put_new(nearest_real, encode(_nearest_real(real, made, pairs, natural)))
+    record = Match(
+        name=name,
+        nearest_made=nearest_made,
+        nearest_real=nearest_real,
+        closenesses=tuple(
+            MatchCloseness(
+                class_name=kind,
+                made=len(made[kind].ids),
+                made_median=float(np.median(pairs[kind].real_distances)),
+                real_median=natural[kind].median,
+                copy_distance=natural[kind].copy_distance,
+                suspected_copies=int((pairs[kind].real_distances < natural[kind].copy_distance).sum()),
+            )
+            for kind in made
+        ),
+        create_time=now(),
+        provenance=provenance(RECIPE, seconds=seconds()),
+    )
+    store.put_new_json(f"{name}/match.json", record.json_value())
 
 
 def _nearest_made(real: Mapping[str, Images], made: Mapping[str, Images], pairs: Mapping[str, Pairs]) -> pa.Table:
     tables = [NEAREST_MADE.empty_table()]
-    for name, found in pairs.items():
-        images, ranks = found.made.shape
+    for name, nearest in pairs.items():
+        images, ranks = nearest.made.shape
         columns = [
-            [name] * found.made.size,
+            [name] * nearest.made.size,
             np.repeat(np.array(real[name].ids), ranks),
             np.tile(np.arange(1, ranks + 1, dtype=np.int32), images),
-            np.array(made[name].ids)[found.made.ravel()],
-            found.made_distances.ravel().astype(np.float32),
+            np.array(made[name].ids)[nearest.made.ravel()],
+            nearest.made_distances.ravel().astype(np.float32),
         ]
         tables.append(pa.table(columns, schema=NEAREST_MADE))
     return pa.concat_tables(tables).combine_chunks()
@@ -318,12 +313,12 @@ def _nearest_real(
     natural: Mapping[str, _Natural],
 ) -> pa.Table:
     tables = [NEAREST_REAL.empty_table()]
-    for name, found in pairs.items():
-        distances = found.real_distances[:, 0]
+    for name, nearest in pairs.items():
+        distances = nearest.real_distances[:, 0]
         columns = [
             list(made[name].ids),
             [name] * len(distances),
-            np.array(real[name].ids)[found.real[:, 0]],
+            np.array(real[name].ids)[nearest.real[:, 0]],
             distances.astype(np.float32),
             distances < natural[name].copy_distance,
         ]

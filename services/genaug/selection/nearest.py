@@ -1,4 +1,4 @@
-"""Which images are nearest to which, by the cosine of their features, and how near is suspicious."""
+"""Nearest images by the cosine of their features, and the distance below which a copy is suspected."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from genaug.selection.embed import Features
 from genaug.shared.errors import Cancelled
-from genaug.vision.features.image_encoder import Until
+from genaug.vision.features.image_encoder import IsActive
 
 NEAREST = 10
-"""Made images named for each real one, at most."""
+"""Most made images listed for each real one."""
 COPY_PERCENTILE = 1.0
 """Made images nearer than this percentile of natural closeness are suspected to be copies."""
 ENOUGH = 50
@@ -22,9 +22,9 @@ ENOUGH = 50
 Reals = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
-# Images whose distances to all others of their class are held at once.
+# Rows of a block of the distance matrix.
 _BLOCK = 512
-# Distances are rounded to so many digits, below what float32 features mean: equal images tie, and the first id wins.
+# Digits of a distance, below the precision of float32 features: equal images tie, and the first id wins.
 _DIGITS = 7
 
 
@@ -40,17 +40,17 @@ class Pairs:
     real_distances: Reals
 
 
-def find_pairs(real: Reals, made: Reals, *, until: Until = lambda: True) -> Pairs:
+def find_pairs(real: Reals, made: Reals, *, is_active: IsActive = lambda: True) -> Pairs:
     """The nearest images in both directions; among equally near ones the first.
 
     Args:
         real: [n, d], n ≥ 1, rows of length 1 (or 0).
         made: [m, d], m ≥ 1, likewise.
     """
-    return Pairs(*nearest(real, made, NEAREST, until=until), *nearest(made, real, 1, until=until))
+    return Pairs(*nearest(real, made, NEAREST, is_active=is_active), *nearest(made, real, 1, is_active=is_active))
 
 
-def nearest(queries: Reals, targets: Reals, count: int, *, until: Until = lambda: True) -> tuple[Indices, Reals]:
+def nearest(queries: Reals, targets: Reals, count: int, *, is_active: IsActive = lambda: True) -> tuple[Indices, Reals]:
     """The `count` targets nearest to each query, nearest first, the first among equals; and their distances.
 
     Args:
@@ -63,7 +63,7 @@ def nearest(queries: Reals, targets: Reals, count: int, *, until: Until = lambda
     found = np.empty((len(queries), min(count, len(targets))), np.int64)
     distances = np.empty(found.shape)
     for start in range(0, len(queries), _BLOCK):
-        stop_unless(until)
+        stop_unless(is_active)
         block = _distances(queries[start : start + _BLOCK], targets)
         order = np.argsort(block, axis=1, kind="stable")[:, :count]
         found[start : start + _BLOCK] = order
@@ -71,8 +71,8 @@ def nearest(queries: Reals, targets: Reals, count: int, *, until: Until = lambda
     return found, distances
 
 
-def natural_distances(features: Reals, groups: Sequence[str], *, until: Until = lambda: True) -> Reals:
-    """How near images of different subjects come: of each image, the distance to the nearest one of another group.
+def natural_distances(features: Reals, groups: Sequence[str], *, is_active: IsActive = lambda: True) -> Reals:
+    """Distance of each image to the nearest image of another group: the closeness of different subjects.
 
     Args:
         features: [n, d], rows of length 1 (or 0), of one class.
@@ -86,7 +86,7 @@ def natural_distances(features: Reals, groups: Sequence[str], *, until: Until = 
         return np.empty(0)
     result = np.empty(len(features))
     for start in range(0, len(features), _BLOCK):
-        stop_unless(until)
+        stop_unless(is_active)
         block = _distances(features[start : start + _BLOCK], features)
         block[group[start : start + _BLOCK, None] == group[None, :]] = np.inf
         result[start : start + _BLOCK] = block.min(axis=1)
@@ -120,6 +120,6 @@ def _distances(a: Reals, b: Reals) -> Reals:
     return result
 
 
-def stop_unless(until: Until) -> None:
-    if not until():
+def stop_unless(is_active: IsActive) -> None:
+    if not is_active():
         raise Cancelled("matching was cancelled; nothing was written")

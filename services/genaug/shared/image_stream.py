@@ -1,4 +1,4 @@
-"""Images that callers send in a stream, or name by a manifest: what to do with them first, then one in each message."""
+"""Client streams of images: a config first, then one image per message, or the images of a manifest."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ from typing import Any
 from genaug.shared.errors import InvalidArgument
 from genaug.shared.names import digest_id
 from genaug.shared.store import Store
-from genaug.v1 import common_pb2
 
 _LONGEST_ID = 256
 
 
-class InlineStream:
-    """A stream of messages with a part `config`, then parts `image`.
+class ImageStream:
+    """A client stream of one message with `config`, then messages with `image`.
 
     Raises:
         InvalidArgument: the first message is no config.
@@ -28,15 +27,15 @@ class InlineStream:
         self._requests = requests
         self._ids: deque[str] = deque()
         self.config: Any = first.config
-        """What to do."""
+        """The request's settings."""
 
     def source(self, store: Store) -> tuple[Iterator[str], Iterator[bytes]]:
         """Ids and encoded images, in order: of the config's manifest, or those that the caller sends.
 
-        An id is there once its image has been read.
+        An id is available once its image has been read.
 
         Raises:
-            InvalidArgument: the manifest's key is none of ours. Later: a message without an image, an id too long.
+            InvalidArgument: not a key of a manifest. Later: a message without an image, an id too long.
             NotFound: the manifest, or later an image, is not in the store.
         """
         if self.config.manifest:
@@ -54,7 +53,7 @@ class InlineStream:
 
 
 def _listed(store: Store, key: str) -> tuple[Iterator[str], Iterator[bytes]]:
-    # Only callers who name a manifest need its library.
+    # Imported late: only requests with a manifest need pyarrow.
     from genaug.shared.manifest import read_rows
 
     name, _, last = key.rpartition("/")
@@ -67,15 +66,3 @@ def _listed(store: Store, key: str) -> tuple[Iterator[str], Iterator[bytes]]:
     digest_id(name, kind)
     rows = read_rows(store, key)
     return (row.image_id for row in rows), store.read_ahead([row.uri for row in rows])
-
-
-def precision_of(number: int) -> str:
-    """The name of a `genaug.v1.Precision`, FLOAT32 where none is said.
-
-    Raises:
-        InvalidArgument: there is none of that number.
-    """
-    known = common_pb2.Precision
-    if number not in known.values():
-        raise InvalidArgument(f"precision: there is no number format {number}", reason="UNKNOWN_PRECISION")
-    return known.Name(known.PRECISION_FLOAT32 if not number else known.ValueType(number))

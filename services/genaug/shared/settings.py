@@ -8,10 +8,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
 
 from genaug.shared.errors import InvalidArgument
+
+# Marks a plain string that may hold a credential; a SecretStr's schema has the mark already. The chart takes such
+# settings from Secrets, not from its ConfigMap.
+_SECRET: dict[str, JsonValue] = {"writeOnly": True}
 
 
 class _Section(BaseModel):
@@ -21,76 +25,74 @@ class _Section(BaseModel):
 class StoreSettings(_Section):
     """The object store."""
 
-    url: str = ""
-    """file:///folder, memory:// or s3://bucket/prefix. Default: file://{home}/store."""
-    endpoint: str = ""
-    """Address of an S3 server other than AWS, such as http://minio:9000."""
-    region: str = "us-east-1"
-    """Region of an S3 store."""
-    access_key_id: str = ""
-    """S3 access key."""
-    secret_access_key: SecretStr = SecretStr("")
-    """S3 secret key."""
+    url: str = Field("", description="file:///folder, memory:// or s3://bucket/prefix; empty for file://{home}/store.")
+    endpoint: str = Field(
+        "", pattern="^(https?://.+)?$", description="Address of an S3 server other than AWS, such as http://minio:9000."
+    )
+    region: str = Field("us-east-1", description="Region of an S3 store.")
+    access_key_id: str = Field("", description="S3 access key.", json_schema_extra=_SECRET)
+    secret_access_key: SecretStr = Field(SecretStr(""), description="S3 secret key.")
 
 
 class DatabaseSettings(_Section):
     """The orchestrator's database."""
 
-    url: str = ""
-    """sqlite:///file or postgresql://…. Default: sqlite:///{home}/orchestrator.sqlite."""
-    executor_id: str = "local"
-    """Name of this orchestrator; one that restarts under the same name takes its work up again."""
+    url: str = Field(
+        "",
+        description="sqlite:///file or postgresql://…; empty for sqlite:///{home}/orchestrator.sqlite.",
+        json_schema_extra=_SECRET,
+    )
+    executor_id: str = Field(
+        "local", description="Name of this orchestrator; after a restart under the same name it resumes its runs."
+    )
 
 
 class AuthSettings(_Section):
-    """Who may call."""
+    """Authentication of callers."""
 
-    mode: Literal["auto", "none", "token"] = "auto"
-    """auto: no token on a unix socket or loopback, obligatory elsewhere. none: never. token: always."""
-    token: SecretStr = SecretStr("")
-    """The bearer token that this process sends, and takes from its callers without a quota."""
-    tokens_file: str = ""
-    """YAML file of further callers: name -> {token, requests_per_minute, at_once}; see `genaug.shared.access`."""
+    mode: Literal["auto", "none", "token"] = Field(
+        "auto", description="auto: a token is required except on a unix socket or loopback. none: never. token: always."
+    )
+    token: SecretStr = Field(
+        SecretStr(""), description="Bearer token that this process sends, and accepts without a quota."
+    )
+    tokens_file: str = Field(
+        "", description="YAML file of further callers: name -> {token, requests_per_minute, at_once}."
+    )
 
 
 class TlsSettings(_Section):
-    """Files (PEM) of transport security."""
+    """Transport security: PEM files."""
 
-    certificate: str = ""
-    """A server's certificate chain; with it, the server speaks TLS alone."""
-    key: str = ""
-    """Its private key."""
-    authority: str = ""
-    """Certificates that a caller trusts; the system's when empty."""
+    certificate: str = Field("", description="Certificate chain of a server, which then accepts TLS only.")
+    key: str = Field("", description="Private key of the certificate.")
+    authority: str = Field("", description="CA certificates that a client trusts; empty for the system's.")
 
 
 class EndpointSettings(_Section):
-    """Where the orchestrator and the gateway find the services; empty for their own address."""
+    """Addresses of the services, for the orchestrator and the gateway; empty for their own address."""
 
-    generation: str = ""
-    labeling: str = ""
-    selection: str = ""
-    assembly: str = ""
-    orchestrator: str = ""
+    generation: str = Field("", description="Address of generation.")
+    labeling: str = Field("", description="Address of labeling.")
+    selection: str = Field("", description="Address of selection.")
+    assembly: str = Field("", description="Address of assembly.")
+    orchestrator: str = Field("", description="Address of the orchestrator.")
 
 
 class ServerSettings(_Section):
-    """How a service listens."""
+    """The gRPC server of a service."""
 
-    address: str = "127.0.0.1:50051"
-    """host:port, or unix:/path."""
-    threads: int = Field(128, ge=2, le=512)
-    """Requests served at once; one more is refused."""
-    reflection: bool = True
-    """Whether grpcurl may list the services."""
-    health_address: str = ""
-    """host:port of a second, small server for health alone, in the clear: probes reach it however busy we are."""
-    metrics_address: str = ""
-    """host:port where Prometheus reads /metrics; empty for nowhere."""
-    connection_age_s: int = Field(0, ge=0)
-    """Seconds after which callers are asked to connect anew, so that they find new replicas; 0 for never."""
-    grace_s: float = Field(10.0, ge=0)
-    """Seconds that calls in flight have to finish when the process is told to end."""
+    address: str = Field("127.0.0.1:50051", description="host:port, or unix:/path.")
+    threads: int = Field(128, ge=2, le=512, description="Concurrent requests; further ones are refused.")
+    reflection: bool = Field(True, description="Serve gRPC reflection, which grpcurl lists services by.")
+    health_address: str = Field(
+        "", description="host:port of a separate plaintext health server, which probes reach under any load."
+    )
+    metrics_address: str = Field("", description="host:port of /metrics for Prometheus; empty for none.")
+    connection_age_s: int = Field(
+        0, ge=0, description="Seconds until clients must reconnect, so that they find new replicas; 0 for never."
+    )
+    grace_s: float = Field(10.0, ge=0, description="Seconds for calls in flight to finish at shutdown.")
 
 
 class EmbeddedSettings(_Section):
@@ -101,84 +103,93 @@ class EmbeddedSettings(_Section):
 
 
 class JobSettings(_Section):
-    """How Jobs run."""
+    """Jobs and their runner."""
 
-    runner: Literal["local", "kubernetes"] = "local"
-    """local: a subprocess of the orchestrator. kubernetes: copies of the CronJobs that the chart installs."""
-    template: str = "genaug"
-    """kubernetes: the CronJob of a step is `{template}-{step}`, in the orchestrator's namespace."""
-    attempts: int = Field(3, ge=1, le=20)
-    """Attempts before a Job has failed."""
-    runs: int = Field(1, ge=1, le=64)
-    """Runs that are at work at once; others wait for their turn."""
-    parallelism: int = Field(2, ge=1, le=64)
-    """Processes that share the trainings of a `train` Job, one thread each when there are several."""
-    finetune_processes: int = Field(1, ge=1, le=64)
-    """Processes that share one fine-tuning, one for each accelerator of its machine; torchrun starts them."""
+    runner: Literal["local", "kubernetes"] = Field(
+        "local", description="local: subprocesses of the orchestrator. kubernetes: copies of the chart's CronJobs."
+    )
+    template: str = Field(
+        "genaug", description="kubernetes: a step's CronJob is `{template}-{step}` in the orchestrator's namespace."
+    )
+    attempts: int = Field(3, ge=1, le=20, description="local: attempts before a Job has failed.")
+    runs: int = Field(1, ge=1, le=64, description="Concurrent runs; others are queued.")
+    parallelism: int = Field(
+        2, ge=1, le=64, description="Processes that share a `train` Job's trainings; pods in Kubernetes."
+    )
+    finetune_processes: int = Field(
+        1, ge=1, le=64, description="Processes of one fine-tuning, started by torchrun: one per accelerator."
+    )
 
 
 class InferenceSettings(_Section):
-    """How labeling and selection let classifiers see images."""
+    """Batched inference in labeling and selection."""
 
-    max_batch: int = Field(64, ge=1, le=1024)
-    """Most images in one pass; on a CPU a pass is smaller where that is faster."""
-    max_delay_s: float = Field(0.005, ge=0, le=10)
-    """Seconds that an image waits for others to share its pass."""
-    queue: int = Field(512, ge=1, le=100_000)
-    """Images of all callers that may wait; one more is refused."""
-    window: int = Field(128, ge=1, le=10_000)
-    """Images of one call that are under way."""
-    decoders: int = Field(default_factory=lambda: min(8, os.cpu_count() or 1), ge=1, le=256)
-    """Threads that decode images."""
-    memory_mb: int = Field(2048, ge=1)
-    """Memory of loaded classifiers, MiB; those that were not used longest leave."""
-    preload: list[str] = []
-    """Classifiers ("classifiers/{digest}") that are loaded before the service is ready."""
-    precision: Literal["FLOAT32", "BFLOAT16", "INT8"] = "FLOAT32"
-    """What preloaded classifiers compute in."""
+    max_batch: int = Field(64, ge=1, le=1024, description="Maximum batch size; smaller on a CPU where that is faster.")
+    max_delay_s: float = Field(0.005, ge=0, le=10, description="Maximum seconds an image waits for a fuller batch.")
+    queue: int = Field(512, ge=1, le=100_000, description="Maximum images queued by all callers; more are refused.")
+    window: int = Field(128, ge=1, le=10_000, description="Maximum images in flight per call.")
+    decoders: int = Field(
+        default_factory=lambda: min(8, os.cpu_count() or 1),
+        ge=1,
+        le=256,
+        description="Threads that decode images; by default one per CPU, at most 8.",
+    )
+    memory_mb: int = Field(2048, ge=1, description="MiB of loaded classifiers; the least recently used are unloaded.")
+    preload: list[str] = Field(
+        [], description='Classifiers ("classifiers/{digest}") loaded before the service is ready.'
+    )
+    precision: Literal["FLOAT32", "BFLOAT16", "INT8"] = Field(
+        "FLOAT32", description="Number format of preloaded classifiers."
+    )
 
 
 class GenerationSettings(_Section):
-    """How generation draws."""
+    """Sampling in generation."""
 
-    queue: int = Field(96, ge=1, le=100_000)
-    """Requests of all callers that may wait or be drawn; one more is refused, with the time to come back. Below
-    `server.threads`, else gRPC refuses it first, and says nothing."""
-    memory_mb: int = Field(16_384, ge=1)
-    """Memory of loaded bases and generators, MiB; those that were not used longest leave."""
+    # Below `server.threads`: gRPC itself would refuse first, without a time to retry.
+    queue: int = Field(
+        96,
+        ge=1,
+        le=100_000,
+        description="Maximum requests of all callers, queued or drawn; more are refused with a time to retry. "
+        "Keep it below `server.threads`.",
+    )
+    memory_mb: int = Field(
+        16_384, ge=1, description="MiB of loaded bases and generators; the least recently used are unloaded."
+    )
 
 
 class OpenInferenceSettings(_Section):
     """A model server that speaks the Open Inference Protocol 2 over gRPC, such as TorchServe."""
 
-    address: str = ""
-    """host:port."""
-    service_prefix: str = "org.pytorch.serve.grpc.openinference.GRPCInferenceService"
-    """Full name of its service; TorchServe's. Others say inference.GRPCInferenceService."""
-    model: str = "{digest}-{precision}"
-    """Name of a classifier there; {digest} and {precision} (float32, bfloat16, int8) are put in."""
-    version: str = ""
-    """The model's version there; empty for its default."""
-    deadline_s: float = Field(60.0, gt=0)
-    """Seconds that one request may take."""
-    patience_s: float = Field(120.0, ge=0)
-    """Seconds that a server which is away, full or without the model is asked again."""
-    images: int = Field(8, ge=1, le=256)
-    """Images in one request."""
-    requests: int = Field(8, ge=1, le=1024)
-    """Requests under way; below the server's own queue."""
+    address: str = Field("", description="host:port.")
+    service_prefix: str = Field(
+        "org.pytorch.serve.grpc.openinference.GRPCInferenceService",
+        description="Full name of its gRPC service: TorchServe's; others use inference.GRPCInferenceService.",
+    )
+    model: str = Field(
+        "{digest}-{precision}", description="Template of a classifier's model name; precision: float32, bfloat16, int8."
+    )
+    version: str = Field("", description="Model version; empty for the server's default.")
+    deadline_s: float = Field(60.0, gt=0, description="Deadline of a request, in seconds.")
+    patience_s: float = Field(
+        120.0, ge=0, description="Seconds of retries while the server is away, full or lacks the model."
+    )
+    images: int = Field(8, ge=1, le=256, description="Images per request.")
+    requests: int = Field(8, ge=1, le=1024, description="Concurrent requests; keep it below the server's own queue.")
 
 
 class LabelingSettings(_Section):
-    """Who computes labels."""
+    """The predictor of labels."""
 
-    predictor: Literal["in-process", "open-inference"] = "in-process"
-    """in-process: labeling itself. open-inference: a model server."""
+    predictor: Literal["in-process", "open-inference"] = Field(
+        "in-process", description="in-process: labeling itself. open-inference: a model server."
+    )
     open_inference: OpenInferenceSettings = OpenInferenceSettings()
 
 
 class Settings(BaseSettings):
-    """All of it."""
+    """All settings."""
 
     model_config = SettingsConfigDict(
         env_prefix="GENAUG_",
@@ -188,15 +199,18 @@ class Settings(BaseSettings):
         nested_model_default_partial_update=True,
     )
 
-    home: Path = Field(default_factory=lambda: Path(platformdirs.user_data_dir("genaug")))
-    """Folder of everything that is kept on this machine."""
-    endpoint: str = ""
-    """Server that the command line calls; empty to start one over `home`."""
-    device: str = "auto"
-    """torch device of models: auto, cpu, cuda, cuda:1, ..."""
-    threads: int = Field(0, ge=0)
-    """CPU threads of one model process; 0 for torch's default."""
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    home: Path = Field(
+        default_factory=lambda: Path(platformdirs.user_data_dir("genaug")),
+        description="Folder of all data on this machine; by default the user's data folder.",
+    )
+    endpoint: str = Field("", description="Server of the command line; empty to start one over `home`.")
+    device: str = Field(
+        "auto",
+        pattern="^(auto|(cpu|mps|cuda|xpu)(:[0-9]+)?)$",
+        description="torch device of models: auto, cpu, cuda, cuda:1, mps, xpu.",
+    )
+    threads: int = Field(0, ge=0, description="CPU threads of a model process; 0 for torch's default.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least severe messages logged.")
     store: StoreSettings = StoreSettings()
     database: DatabaseSettings = DatabaseSettings()
     auth: AuthSettings = AuthSettings()
@@ -222,15 +236,22 @@ class Settings(BaseSettings):
 
 
 def config_file() -> Path:
-    """The configuration file: GENAUG_CONFIG, or genaug.yaml in the working folder."""
-    return Path(os.environ.get("GENAUG_CONFIG", "genaug.yaml"))
+    """Return the configuration file: GENAUG_CONFIG, which must exist, or genaug.yaml in the working folder, if any.
+
+    Raises:
+        InvalidArgument: GENAUG_CONFIG names no file.
+    """
+    named = os.environ.get("GENAUG_CONFIG")
+    if named and not Path(named).is_file():
+        raise InvalidArgument(f"GENAUG_CONFIG: there is no file {named}", reason="BAD_CONFIGURATION")
+    return Path(named or "genaug.yaml")
 
 
 def load_settings(**flags: Any) -> Settings:
     """Read the configuration; `flags` win over everything.
 
     Raises:
-        InvalidArgument: a key is unknown or a value is out of range; all of them are named.
+        InvalidArgument: a key is unknown or a value is out of range (all are named), or GENAUG_CONFIG names no file.
     """
     _check_environment()
     try:
@@ -273,7 +294,7 @@ def environment_of(settings: Settings) -> dict[str, str]:
     return result
 
 
-# Variables that name no setting: the configuration file itself, and what an image's build is told.
+# Variables that are no settings: the configuration file, and the revision that an image was built from.
 _OTHER_VARIABLES = frozenset({"GENAUG_CONFIG", "GENAUG_REVISION"})
 
 

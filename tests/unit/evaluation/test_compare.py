@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -103,7 +101,7 @@ def test_four_lucky_subjects_are_no_gain() -> None:
     assert study.difference("made", "real", comparisons=1).outcome == "NO_EVIDENCE"
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(0, 10_000))
 def test_the_order_of_rows_does_not_matter(seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -148,7 +146,7 @@ def test_a_class_with_one_subject_leaves_no_interval() -> None:
     assert study.difference("t", "s", comparisons=1).difference == Estimate(0.0, -1.0, 1.0)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 10_000), st.integers(1, 4), st.integers(3, 40))
 def test_every_resample_holds_every_class_that_has_subjects_of_its_own(seed: int, classes: int, groups: int) -> None:
     rng = np.random.default_rng(seed)
@@ -227,13 +225,3 @@ def test_families_are_adjusted_each_for_its_own_comparisons() -> None:
 )
 def test_outcome_follows_the_interval(lower: float, upper: float, outcome: str) -> None:
     assert outcome_of(Estimate((lower + upper) / 2, lower, upper)) == outcome
-
-
-def test_a_thousand_images_ten_scenarios_five_seeds_take_seconds() -> None:
-    sealed, predictions = simulate(np.random.default_rng(0), sizes=[67] * 10, scenarios=10, seeds=5)
-    start = time.process_time()
-    study = Study(sealed, predictions, resamples=2000, seed=0)
-    assert len([study.score(p.scenario) for p in predictions]) == 10
-    assert len(compare(study, predictions, reference="s0")) == 9
-    # About 4 s of one core; the bound leaves room for slow ones.
-    assert time.process_time() - start < 20

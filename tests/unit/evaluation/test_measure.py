@@ -166,7 +166,7 @@ def test_the_opening_is_recorded_before_the_seal_is_read(stores: Stores) -> None
         run(stores, inputs())
     assert len(openings(stores)) == 1
     record = stores("assembly").get_json(openings(stores)[0])
-    assert (record["who"], record["dataset"], record["rows"]) == (evaluation_name(inputs()), "datasets/d", 39)
+    assert (record["evaluation"], record["dataset"], record["rows"]) == (evaluation_name(inputs()), "datasets/d", 39)
 
 
 def test_a_finished_evaluation_leaves_the_seal_shut(stores: Stores) -> None:

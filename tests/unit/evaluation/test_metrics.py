@@ -20,7 +20,7 @@ def predictions(seed: int) -> tuple[np.ndarray, np.ndarray]:
     return truth, probabilities / probabilities.sum(1, keepdims=True)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(SEEDS)
 def test_figures_are_those_of_scikit_learn(seed: int) -> None:
     truth, probabilities = predictions(seed)
@@ -38,7 +38,7 @@ def test_figures_are_those_of_scikit_learn(seed: int) -> None:
         assert mean(metrics.f1s(t)) == pytest.approx(f1)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(SEEDS)
 def test_areas_and_specificities_are_those_of_scikit_learn(seed: int) -> None:
     truth, probabilities = predictions(seed)
@@ -50,7 +50,7 @@ def test_areas_and_specificities_are_those_of_scikit_learn(seed: int) -> None:
         assert specificity[kind] == pytest.approx(reference.recall_score(truth != kind, labels != kind))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(SEEDS)
 def test_average_precisions_are_those_of_scikit_learn(seed: int) -> None:
     truth, probabilities = predictions(seed)
@@ -64,7 +64,7 @@ def test_average_precisions_are_those_of_scikit_learn(seed: int) -> None:
             assert found == pytest.approx(expected)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(SEEDS)
 def test_curves_are_those_of_scikit_learn(seed: int) -> None:
     truth, probabilities = predictions(seed)
@@ -77,7 +77,7 @@ def test_curves_are_those_of_scikit_learn(seed: int) -> None:
         assert (np.diff(curves[kind]) >= -1e-12).all()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(SEEDS)
 def test_reliability_bins_hold_every_image(seed: int) -> None:
     truth, probabilities = predictions(seed)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
+from genaug.orchestrator.generator_spec import generator_with_defaults
 from tests.conftest import Stores
 from tests.shapes import VERSION, put_version, real_rows
 from tests.tiny_base import write_tiny_base
@@ -20,7 +21,6 @@ from genaug.generation.generators import Loader
 from genaug.generation.generators.stable_diffusion.adapters import DOWN, expected_shapes
 from genaug.generation.generators.stable_diffusion.base_models import bring_base
 from genaug.generation.generators.stable_diffusion.generator import LATENTS, Config
-from genaug.orchestrator.generator_spec import generator_with_defaults
 from genaug.shared.digests import digest_of, sha256
 from genaug.shared.manifest import Row
 

@@ -40,7 +40,7 @@ def weights(network: nn.Module) -> dict[str, Tensor]:
     st.lists(st.tuples(st.integers(0, 3), st.sets(st.sampled_from(NAMES)), st.sampled_from([0.1, 1.0, 7.0]))),
     st.sampled_from([torch.float32, torch.bfloat16]),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_weights_are_those_of_the_last_adapter_alone_and_its_own_without_one(
     put: list[tuple[int, set[str], float]], dtype: torch.dtype
 ) -> None:
@@ -72,7 +72,7 @@ def test_a_merged_network_says_what_peft_says(rank: int) -> None:
     flat, image = torch.randn(5, 6), torch.randn(2, 3, 8, 8)
     with torch.inference_mode():
         for one, other in zip(ours(flat, image), theirs(flat, image), strict=True):
-            torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)  # float32 sums in another order
         assert not torch.allclose(ours(flat, image)[0], Network()(flat, image)[0], atol=0.1)
 
 

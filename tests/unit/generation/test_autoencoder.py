@@ -65,7 +65,9 @@ def test_the_kl_autoencoder_is_scaled_and_shifted_as_diffusers_pipelines_do(tmp_
         spread = theirs.encode(image).latent_dist
         torch.testing.assert_close(mean, (spread.mean - 0.1) * 0.2)
         torch.testing.assert_close(std, spread.std * 0.2)
-        torch.testing.assert_close(ours.decode(mean), theirs.decode(spread.mean).sample, atol=1e-5, rtol=0)
+        # Float32 through many layers, summed in another order: relative to the pixels' range.
+        decoded = theirs.decode(spread.mean).sample
+        torch.testing.assert_close(ours.decode(mean), decoded, atol=1e-4 * float(decoded.abs().max()), rtol=0)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -134,7 +134,7 @@ def test_errors_are_weighted_as_their_papers_say(prediction: str, gamma: float, 
 
 
 @given(st.lists(st.integers(0, 3), min_size=4, max_size=40).filter(lambda found: set(found) == {0, 1, 2, 3}))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_what_is_chosen_is_of_its_class_and_no_image_is_never_shown(labels: list[int]) -> None:
     classes, chosen = Choice(np.array(labels), classes=4).draw(2000, source=torch.Generator().manual_seed(0))
     assert torch.equal(torch.tensor(labels)[chosen], classes)

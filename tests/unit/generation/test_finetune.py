@@ -164,7 +164,7 @@ def row(number: int, name: str, group: str) -> Row:
     st.sampled_from([0.0, 0.05, 0.2, 0.5]),
     st.integers(0, 3),
 )
-@hypothesis_settings(max_examples=60, deadline=None)
+@hypothesis_settings(max_examples=60)
 def test_whole_subjects_are_held_out_and_never_too_many(classes, share, seed) -> None:
     rows = [
         row(number, name, f"g{group}")

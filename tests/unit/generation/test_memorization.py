@@ -44,7 +44,7 @@ def test_a_copy_of_another_classs_image_is_none() -> None:
 
 
 @given(st.floats(0.3, 1.0), st.integers(0, 60))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_brightness_and_contrast_hide_no_copy(contrast: float, brightness: int) -> None:
     changed = (noise(2).astype(float) * contrast + brightness).clip(0, 255).round().astype(np.uint8)
     assert closeness().of([drawn(changed, "a")], "ab")["remembered"] == 1

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -48,10 +48,21 @@ def equal(one: Tensors, other: Tensors) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
 
 
-def assert_close(one: Tensors, other: Tensors, *, atol: float = 1e-5) -> None:
+def assert_close(one: Tensors, other: Tensors) -> None:
+    """Two adapters differ by rounding alone: by less than a thousandth of how far they were learnt.
+
+    Sums in another order round otherwise on each instruction set, and Adam makes the least difference of a gradient
+    near zero one of a whole update, so single weights say little. Measured as a whole: 8e-6 with AVX2 and without; a
+    prior that counts for 1 % more makes 8e-3.
+    """
     assert one.keys() == other.keys()
-    for key in one:
-        torch.testing.assert_close(one[key], other[key], atol=atol, rtol=0)
+
+    def norm(tensors: Iterable[torch.Tensor]) -> float:
+        return float(torch.cat([tensor.flatten() for tensor in tensors]).norm())
+
+    # These begin at zero.
+    learnt = norm(other[key] for key in other if key.endswith("lora_B.weight"))
+    assert norm(one[key] - other[key] for key in one) < 1e-3 * learnt
 
 
 def drawn(world: World, name: str, wanted: list[Wanted], sampler: Sampler = SAMPLER) -> list[Drawn]:
@@ -161,7 +172,7 @@ def test_activations_that_are_computed_twice_change_nothing(world: World, base: 
         world.finetune_base(base, sample_grids=0, gradient_checkpointing=twice, **QUICK) for twice in (False, True)
     ]
     losses = [record(world, name)["losses"] for name in names]
-    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
     assert_close(*[tensors(world, name) for name in names])
 
 

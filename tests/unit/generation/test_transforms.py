@@ -31,7 +31,7 @@ def noise(side: int = 8, channels: int = 1, seed: int = 0) -> Pixels:
     colour=st.floats(0, 0.5),
     seed=st.integers(0, 2**63 - 1),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_transform_keeps_the_shape_and_is_never_the_identity(
     side: int, channels: int, flip: bool, degrees: float, shift: float, scale: float, colour: float, seed: int
 ) -> None:
@@ -105,7 +105,7 @@ def load(world: World) -> Transforms:
 
 
 @given(seed=st.integers(-(2**63), 2**63 - 1), first=st.integers(0, 10**9))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_as_many_draws_as_originals_use_each_original_once(generator: Transforms, seed: int, first: int) -> None:
     parents = [generator.make(Wanted("lies", seed, first + offset)).parent_ids[0] for offset in range(IMAGES)]
     assert len(set(parents)) == IMAGES

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from genaug.shared.errors import InvalidArgument
-from genaug.shared.settings import environment_names, environment_of, load_settings
+from genaug.shared.settings import Settings, environment_names, environment_of, load_settings
 
 
 @pytest.fixture(autouse=True)
@@ -71,3 +73,45 @@ def test_a_subprocess_gets_the_same_settings(tmp_path: Path, monkeypatch: pytest
 def test_a_full_queue_of_drawings_is_said_by_us_and_not_by_grpc(tmp_path: Path) -> None:
     settings = load_settings(home=str(tmp_path))
     assert settings.generation.queue < settings.server.threads
+
+
+def test_the_file_is_the_one_that_genaug_config_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "genaug.yaml").write_text("device: cuda")
+    named = tmp_path / "named.yaml"
+    named.write_text("device: cpu")
+    monkeypatch.setenv("GENAUG_CONFIG", str(named))
+    assert load_settings(home=str(tmp_path)).device == "cpu"
+    named.unlink()
+    with pytest.raises(InvalidArgument, match=r"GENAUG_CONFIG.*named\.yaml"):
+        load_settings(home=str(tmp_path))
+
+
+def test_every_setting_is_described_and_credentials_are_marked() -> None:
+    def leaves(schema: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+        for name, value in schema["properties"].items():
+            if "$ref" in value:
+                yield from leaves(definitions[value["$ref"].rpartition("/")[2]], f"{path}{name}.")
+            else:
+                yield f"{path}{name}", value
+
+    schema = Settings.model_json_schema()
+    definitions = schema["$defs"]
+    settings = dict(leaves(schema))
+    assert [name for name, value in settings.items() if not value.get("description")] == []
+    assert {name for name, value in settings.items() if value.get("writeOnly")} == {
+        "auth.token",
+        "database.url",
+        "store.access_key_id",
+        "store.secret_access_key",
+    }
+
+
+@pytest.mark.parametrize("device", ["auto", "cpu", "cuda", "cuda:1", "xpu:0"])
+def test_a_device_of_torch_is_accepted(device: str) -> None:
+    assert load_settings(device=device).device == device
+
+
+@pytest.mark.parametrize("setting", [{"device": "gpu"}, {"device": "cuda:"}, {"store": {"endpoint": "minio:9000"}}])
+def test_a_malformed_device_or_endpoint_is_named(setting: dict[str, Any]) -> None:
+    with pytest.raises(InvalidArgument, match=r"device|store\.endpoint"):
+        load_settings(**setting)

@@ -61,7 +61,7 @@ def test_a_quarter_turn_of_an_oblong_image_turns_pixels_not_shares(monkeypatch) 
     assert (abs(y - 10), x) == (6, 20)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.integers(0, 2**32), st.floats(0, 0.5))
 def test_values_stay_grey_levels(seed: int, most: float) -> None:
     found = augmented(pictures(2), Ranges(True, 180, most, most, most), seed=seed, update=1)

@@ -122,7 +122,7 @@ def test_other_backbone_weights_are_refused(stores) -> None:
 
 
 @given(count=st.integers(0, 130), seed=st.integers(0, 1000), temperature=st.floats(0.1, 10))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_probabilities_are_probabilities(count: int, seed: int, temperature: float) -> None:
     found = classifier(temperature=temperature).predict(images(count, seed=seed))
     assert found.shape == (count, 3)

@@ -20,7 +20,7 @@ def schedule(**changes: object) -> TrainingConfig:
     batch=st.integers(1, 40),
     seed=st.integers(0, 2**53),
 )
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_natural_order_takes_every_row_alike(counts: list[int], batch: int, seed: int) -> None:
     targets = np.repeat(np.arange(len(counts)), counts)
     found = list(batches(targets, schedule=schedule(updates=20, batch_size=batch, seed=seed)))
@@ -34,7 +34,7 @@ def test_natural_order_takes_every_row_alike(counts: list[int], batch: int, seed
     batch=st.integers(1, 40),
     seed=st.integers(0, 2**53),
 )
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_balanced_order_takes_every_class_alike(counts: list[int], batch: int, seed: int) -> None:
     targets = np.repeat(np.arange(len(counts)), counts)
     plan = schedule(updates=20, batch_size=batch, seed=seed, sampling=CLASS_BALANCED)

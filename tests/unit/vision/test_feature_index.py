@@ -71,7 +71,7 @@ def test_lists_are_cut_whole(count: int) -> None:
 
 
 @given(lists=st.lists(st.lists(st.integers(0, 30), max_size=70, unique=True), max_size=4), written=st.integers(0, 15))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_a_shelf_finds_what_was_written_and_nothing_else(lists: list[list[int]], written: int) -> None:
     store = Store(MemoryStore(), "train", url="memory://")
     named = [[f"images/{number}" for number in one] for one in lists]

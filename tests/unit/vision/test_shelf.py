@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.servers import HANG_S
 
 from genaug.shared.errors import NotFound
 from genaug.vision.shelf import Shelf
@@ -52,14 +52,21 @@ def test_what_is_kept_fits_unless_it_is_one(asked: list[tuple[str, int]], memory
 def test_it_is_loaded_once_however_many_ask() -> None:
     loaded: list[str] = []
 
+    asking = threading.Semaphore(0)
+
     def load(key: str) -> Book:
         loaded.append(key)
-        time.sleep(0.05)
+        for _ in range(8):
+            assert asking.acquire(timeout=HANG_S)
         return Book(key)
+
+    def ask(key: str) -> Book:
+        asking.release()
+        return shelf.get(key)
 
     shelf = Shelf(load, memory_bytes=1 << 30)
     with ThreadPoolExecutor(8) as callers:
-        found = list(callers.map(shelf.get, ["a"] * 8))
+        found = list(callers.map(ask, ["a"] * 8))
     assert len(loaded) == 1
     assert all(one is found[0] for one in found)
 
@@ -70,17 +77,17 @@ def test_others_are_answered_while_one_is_loaded() -> None:
     def load(key: str) -> Book:
         if key == "slow":
             loading.set()
-            assert go.wait(20)
+            assert go.wait(HANG_S)
         return Book(key)
 
     shelf = Shelf(load, memory_bytes=1 << 30)
     with ThreadPoolExecutor(1) as caller:
         slow = caller.submit(shelf.get, "slow")
-        assert loading.wait(20)
+        assert loading.wait(HANG_S)
         assert shelf.get("quick").key == "quick"
         assert not slow.done()
         go.set()
-        assert slow.result(20).key == "slow"
+        assert slow.result(HANG_S).key == "slow"
 
 
 def test_what_cannot_be_loaded_is_tried_again_when_asked_again() -> None:

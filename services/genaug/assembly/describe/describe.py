@@ -10,7 +10,6 @@ from genaug.assembly.datasets import (
     Json,
     dataset_key,
     get_dataset,
-    log_opening,
     read_image,
     read_json_or_none,
     rows_key,
@@ -21,6 +20,7 @@ from genaug.assembly.describe.numbers import attributes, images_per_subject, mea
 from genaug.assembly.describe.quality import Quality, quality
 from genaug.assembly.source import Progress
 from genaug.shared.manifest import Row, read_rows, read_table
+from genaug.shared.seal_log import record_opening
 from genaug.shared.store import Store
 from genaug.vision.images import pixels as images
 
@@ -87,8 +87,8 @@ def _sealed_pairs(store: Store, dataset: str) -> list[tuple[str, str]]:
     A split by image would have drawn from all rows, so that their subjects must be known; the originals in
     restricted/ would say as much, and who people are besides. Attributes and pixels of sealed rows stay unread.
     """
+    record_opening(store, f"datasets/{dataset}", purpose="DescribeDataset")
     table = read_table(store, sealed_rows_key(dataset)).select(["class", "subject_id"])
-    log_opening(store, dataset, purpose="DescribeDataset", rows=table.num_rows)
     return list(zip(table.column("class").to_pylist(), table.column("subject_id").to_pylist(), strict=True))
 
 

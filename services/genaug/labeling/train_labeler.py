@@ -1,4 +1,4 @@
-"""Training of a labeler: on training rows alone, calibrated on images it has not seen."""
+"""Training of a labeler: on training rows alone, calibrated out of fold."""
 
 from __future__ import annotations
 
@@ -6,86 +6,86 @@ import math
 import time
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from genaug.labeling.calibrate import calibrate
+from genaug.schema.classifiers import Classifier, Role
 from genaug.schema.common import provenance
-from genaug.schema.jobs import RECIPES, classifier_name
+from genaug.schema.jobs import RECIPES, TrainItem
 from genaug.shared.manifest import Row, read_rows, view_rows
 from genaug.shared.progress import ProgressCallback
 from genaug.shared.provenance import now
 from genaug.shared.store import Store
 from genaug.vision.devices import pick_device
-from genaug.vision.features.feature_index import Shelf
+from genaug.vision.features.feature_index import FeatureIndex
 from genaug.vision.images.load_images import load_pixels
 from genaug.vision.images.pixels import Pixels
 from genaug.vision.models import classifiers
-from genaug.vision.models.classifiers import Classifier
+from genaug.vision.models.classifiers import TrainedClassifier
 from genaug.vision.models.networks import Network, build_network
 from genaug.vision.training.config import TrainingConfig
 from genaug.vision.training.fit import Labelled, check_classes, fit, load_labelled, logits_of, macro_recall
 
-ROLE = "ROLE_LABELER"
-
 PARTS = 3
-"""Out-of-fold networks: each part of the training rows is judged by one that was trained on the others."""
+"""Out-of-fold networks: each part of the training rows is labelled by a network trained on the others."""
 
-# Images, at most, that the largest values of a backbone's maps are taken from.
+# Most images that the activation ranges of a backbone are measured on.
 _MEASURED = 64
 
 
 def train_labeler(
-    item: dict[str, Any], store: Store, report: ProgressCallback, *, device: str, shelf: Shelf | None = None
+    item: TrainItem, store: Store, report: ProgressCallback, *, device: str, features: FeatureIndex | None = None
 ) -> str:
     """Train and calibrate one labeler on the real training rows of a dataset version.
 
-    Neither validation rows nor made images are looked at. Three networks, each trained without one part of the rows,
-    judge that part; temperature, thresholds and macro recall come from these judgements. A fourth network, trained on
-    all rows, is kept, after its last update.
+    Validation rows and made images are not used. Three networks, each trained without one part of the rows, label that
+    part; temperature, thresholds and macro recall come from these out-of-fold labels. A fourth network, trained on all
+    rows, is kept, after its last update.
 
     Args:
-        item: One item of a `train` Job, as for an evaluator; with `quantized`, it can label in 8 bits afterwards.
-        report: Told of images, then of updates, of all four networks.
+        item: One item of a `train` Job; with `quantized`, the labeler can compute in INT8 afterwards.
+        report: Receives images, then updates, of all four networks.
         device: As in the settings.
-        shelf: Where features of a frozen backbone may lie, and are kept.
+        features: Feature index of frozen backbones; None to compute all features.
 
     Returns:
-        Its name, "classifiers/{digest}". One that is there already is not trained again.
+        "classifiers/{digest}"; an existing one is not trained again.
 
     Raises:
         InvalidArgument: a value is out of range.
         FailedPrecondition: a class has no training rows.
     """
-    name = classifier_name(item)
+    name = item.result
     if classifiers.exists(store, name):
         return name
     start = time.monotonic()
-    rows = view_rows(read_rows(store, f"{item['dataset_version']}/rows.parquet"), classes=item["classes"])
+    rows = view_rows(read_rows(store, f"{item.dataset_version}/rows.parquet"), classes=item.classes)
     rows = [row for row in rows if row.split == "train" and row.source == "real"]
-    check_classes(rows, classes=item["classes"])
+    check_classes(rows, classes=item.classes)
     training = _Training(item, store, report, device=device)
-    labelled = load_labelled(store, rows, training.new_network(), classes=item["classes"], report=report, shelf=shelf)
+    labelled = load_labelled(
+        store, rows, training.new_network(), classes=item.classes, report=report, features=features
+    )
     logits, judged = training.out_of_fold(labelled, parts_of(rows))
     targets = labelled.targets[judged]
-    calibration = calibrate(logits[judged], targets, classes=item["classes"])
+    calibration = calibrate(logits[judged], targets, classes=item.classes)
     network = training.run(labelled)
-    if item.get("quantized"):
+    if item.quantized:
         network.measure(_pixels_of(store, rows[:: math.ceil(len(rows) / _MEASURED)], network))
-    record = {
-        "dataset_version": item["dataset_version"],
-        "role": ROLE,
-        "seed": item["seed"],
-        "updates": item["updates"],
-        "best_update": item["updates"],
-        "macro_recall": macro_recall(targets, logits[judged].argmax(axis=1)) if len(targets) else 0.0,
-        "create_time": now(),
-        "provenance": provenance(RECIPES["train"], seconds=time.monotonic() - start),
-    }
-    trained = Classifier(
-        tuple(item["classes"]),
+    record = Classifier(
+        dataset_version=item.dataset_version,
+        role=Role.LABELER,
+        seed=item.seed,
+        updates=item.updates,
+        best_update=item.updates,
+        macro_recall=macro_recall(targets, logits[judged].argmax(axis=1)) if len(targets) else 0.0,
+        create_time=now(),
+        provenance=provenance(RECIPES["train"], seconds=time.monotonic() - start),
+    )
+    trained = TrainedClassifier(
+        item.classes,
         network,
         temperature=calibration.temperature,
         thresholds=calibration.thresholds,
@@ -95,7 +95,9 @@ def train_labeler(
 
 
 def _pixels_of(store: Store, rows: Sequence[Row], network: Network) -> Pixels:
-    return load_pixels(store, rows, image_size=network.image_size, channels=network.channels, detail=network.detail)
+    return load_pixels(
+        store, rows, image_size=network.image_size, channels=network.channels, pre_resize=network.pre_resize
+    )
 
 
 def parts_of(rows: Sequence[Row]) -> NDArray[np.int64]:
@@ -117,7 +119,7 @@ def parts_of(rows: Sequence[Row]) -> NDArray[np.int64]:
 class _Training:
     """Trains the networks of one labeler, all by the same schedule."""
 
-    def __init__(self, item: dict[str, Any], store: Store, report: ProgressCallback, *, device: str) -> None:
+    def __init__(self, item: TrainItem, store: Store, report: ProgressCallback, *, device: str) -> None:
         self._item = item
         self._store = store
         self._report = report
@@ -129,11 +131,7 @@ class _Training:
         """A network before its first update; the same each time."""
         item = self._item
         network = build_network(
-            **item["classifier"],
-            channels=item["channels"],
-            classes=len(item["classes"]),
-            seed=item["seed"],
-            store=self._store,
+            item.classifier, channels=item.channels, classes=len(item.classes), seed=item.seed, store=self._store
         )
         return network.to(self._device)
 
@@ -157,7 +155,7 @@ class _Training:
 
         A row has none when the other parts hold no image of its class: that network cannot know it.
         """
-        logits = np.zeros((len(parts), len(self._item["classes"])), np.float32)
+        logits = np.zeros((len(parts), len(self._item.classes)), np.float32)
         judged = np.zeros(len(parts), bool)
         for part in range(PARTS):
             own, others = parts == part, parts != part
