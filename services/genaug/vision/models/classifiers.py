@@ -42,8 +42,8 @@ _LAST = "classifier.json"
 _OLD_PREFIX = "BACKBONE_"
 
 
-class _Config(Model):
-    """The object config.json."""
+class ClassifierConfig(Model):
+    """The object config.json: facts that prediction needs beside the weights."""
 
     # Configurations of the first releases have none.
     spec: ClassifierSpec = ClassifierSpec()
@@ -58,7 +58,7 @@ class _Config(Model):
 class _About(Model):
     """Notes in the header of the weights."""
 
-    config: _Config
+    config: ClassifierConfig
     record: Classifier
 
 
@@ -181,7 +181,7 @@ def save(store: Store, trained: TrainedClassifier, *, name: str, record: Classif
     network = trained.network
     calibration = {"temperature": trained.temperature, "thresholds": dict(trained.thresholds)}
     about = _About(
-        config=_Config(
+        config=ClassifierConfig(
             spec=network.spec,
             backbone_weights_sha256=network.weights_sha256,
             classes=trained.classes,
@@ -220,9 +220,14 @@ def read_record(store: Store, name: str) -> Classifier:
         raise NotFound(f"{name}: there is no such classifier, or its training has not finished") from None
 
 
+def read_config(store: Store, name: str) -> ClassifierConfig:
+    """Read config.json of the existing classifier `name`."""
+    return read(store, f"{name}/config.json", ClassifierConfig)
+
+
 def supports_precision(store: Store, name: str, precision: Precision) -> bool:
     """Whether the existing classifier `name` can compute in a number format."""
-    return precision != Precision.INT8 or bool(read(store, f"{name}/config.json", _Config).ranges)
+    return precision != Precision.INT8 or bool(read_config(store, name).ranges)
 
 
 def load(
@@ -247,7 +252,7 @@ def load(
             (its weights do not fit its network), NOT_QUANTIZED (it has no INT8 calibration), NO_DEVICE.
     """
     read_record(store, name)
-    config = read(store, f"{name}/config.json", _Config)
+    config = read(store, f"{name}/config.json", ClassifierConfig)
     if classes is not None and tuple(classes) != config.classes:
         raise FailedPrecondition(
             f"{name} has the label map {list(config.classes)}, not {list(classes)}; train one for these classes",
@@ -285,7 +290,7 @@ def load(
     )
 
 
-def _check_weights(name: str, config: _Config, network: Network) -> None:
+def _check_weights(name: str, config: ClassifierConfig, network: Network) -> None:
     if config.backbone_weights_sha256 != network.weights_sha256:
         raise FailedPrecondition(
             f"{name} was trained on {config.spec.backbone} weights {config.backbone_weights_sha256[:12]}; "
