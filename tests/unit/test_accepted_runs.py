@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from genaug.generation.diffusion.schedulers import build_scheduler
 from genaug.generation.generators.class_conditional.generator import new_config
-from genaug.schema.classifiers import BACKBONES, ClassifierSpec, Role, TrainingOptions, Tuning
+from genaug.schema.classifiers import BACKBONES, ClassifierSpec, Role, TrainingOptions
 from genaug.schema.common import TransformSpec
 from genaug.schema.evaluation import EvaluationSettings
 from genaug.schema.generators import ClassConditionalSpec, DreamBoothSpec, LoraSpec, Prediction, StableDiffusionSpec
@@ -98,7 +98,7 @@ DATASETS = st.sampled_from([dataset_of("ab", median_side=side, channels=ch) for 
 
 
 @given(RUN_FILES, DATASETS)
-@settings(max_examples=300, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150, suppress_health_check=list(HealthCheck))
 def test_what_is_accepted_can_be_done(value: dict[str, Any], dataset) -> None:
     try:
         given_ = from_proto(RunSpec, parse_spec(value, run_pb2.RunSpec))
@@ -111,13 +111,7 @@ def test_what_is_accepted_can_be_done(value: dict[str, Any], dataset) -> None:
     size, scratch = spec.generator.image_size, spec.generator.class_conditional
     if scratch and not scratch.autoencoder:
         assert scratch.prediction in Prediction
-        new_config(
-            classes=["a", "b"],
-            image_size=size,
-            channels=dataset.channels,
-            base_channels=scratch.base_channels,
-            patch_size=scratch.patch_size,
-        )
+        new_config(scratch, classes=["a", "b"], image_size=size, channels=dataset.channels)
     for part, rate in (
         (spec.labeling, spec.labeling.learning_rate),
         *((evaluator, evaluator.learning_rate) for evaluator in spec.evaluation.evaluators),
@@ -135,11 +129,10 @@ def test_what_is_accepted_can_be_done(value: dict[str, Any], dataset) -> None:
             training=part.training,
             seed=0,
         )
-        config = TrainingConfig.of(item)
-        # Larger networks take a second each to build.
-        if part.classifier.backbone == "SMALL_CNN" and part.classifier.tuning == Tuning.FINE_TUNED:
-            network = build_network(part.classifier, channels=dataset.channels, classes=2, seed=0, store=None)
-            config.check(network)
+        TrainingConfig.of(item)
+        # Other networks take a second each to build.
+        if part.classifier.backbone == "SMALL_CNN":
+            build_network(part.classifier, channels=dataset.channels, classes=2, seed=0)
 
 
 @pytest.mark.parametrize("kind", [LoraSpec, DreamBoothSpec, TrainingOptions, ClassifierSpec])
