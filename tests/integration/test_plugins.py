@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,12 +25,12 @@ evaluation: {updates: 40, seeds: 2, resamples: 200, classifier: {backbone: GABOR
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
+def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
     """A home whose processes have the example distribution installed."""
     target = tmp_path_factory.mktemp("site")
     install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--no-build-isolation"]
     subprocess.run([*install, "--target", str(target), str(ROOT / "tests" / "plugins")], check=True)
-    yield Home(tmp_path_factory.mktemp("home"), {"PYTHONPATH": str(target), "GENAUG_EMBEDDED__IDLE_S": "120"})
+    return Home(tmp_path_factory.mktemp("home"), {"PYTHONPATH": str(target), "GENAUG_EMBEDDED__IDLE_S": "120"})
 
 
 def test_a_run_uses_one_of_each(home: Home, tmp_path: Path) -> None:
@@ -46,7 +45,7 @@ def test_a_run_uses_one_of_each(home: Home, tmp_path: Path) -> None:
         assert 0 <= worst["lower"] <= worst["value"] <= worst["upper"] <= 1
         assert worst["value"] <= score["macro_recall"]["value"]
     generator = next(step for step in run["steps"] if step["name"] == "finetune")["results"][0]
-    home.run("images", "generate", generator, "--class", "lies", "--count", "3", "-o", tmp_path / "images")
+    home.run("images", "generate", "--generator", generator, "--class", "lies", "--count", "3", "-o", tmp_path / "images")
     assert len(list((tmp_path / "images").rglob("*.png"))) == 3
     home.run("run", "report", run["name"], "-o", tmp_path / "report.html")
     assert "worst recall" in (tmp_path / "report.html").read_text()

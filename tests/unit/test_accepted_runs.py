@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
+from tests.run_files import completed, dataset_of
 
 from genaug.generation.diffusion.schedulers import build_scheduler
 from genaug.generation.generators.class_conditional.generator import new_config
@@ -27,7 +28,6 @@ from genaug.shared.errors import InvalidArgument
 from genaug.v1 import run_pb2
 from genaug.vision.models.networks import build_network
 from genaug.vision.training.config import TrainingConfig
-from tests.run_files import completed, dataset_of
 
 SCHEDULE = {"beta_schedule": "squaredcos_cap_v2", "prediction_type": "v_prediction", "num_train_timesteps": 1000}
 # Words of fields that a schema cannot list.

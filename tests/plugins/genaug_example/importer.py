@@ -6,9 +6,8 @@ import io
 from functools import partial
 
 import numpy as np
-from PIL import Image
-
 from genaug.client.importers import Importer, SourceImage
+from PIL import Image
 
 ENTRY = Importer("genaug_example.importer:read", frozenset({"keep"}))
 
