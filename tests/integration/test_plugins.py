@@ -45,7 +45,8 @@ def test_a_run_uses_one_of_each(home: Home, tmp_path: Path) -> None:
         assert 0 <= worst["lower"] <= worst["value"] <= worst["upper"] <= 1
         assert worst["value"] <= score["macro_recall"]["value"]
     generator = next(step for step in run["steps"] if step["name"] == "finetune")["results"][0]
-    home.run("images", "generate", "--generator", generator, "--class", "lies", "--count", "3", "-o", tmp_path / "images")
+    request = ("--generator", generator, "--class", "lies", "--count", "3")
+    home.run("images", "generate", *request, "-o", tmp_path / "images")
     assert len(list((tmp_path / "images").rglob("*.png"))) == 3
     home.run("run", "report", run["name"], "-o", tmp_path / "report.html")
     assert "worst recall" in (tmp_path / "report.html").read_text()

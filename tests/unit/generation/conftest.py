@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
-from genaug.orchestrator.generator_spec import generator_with_defaults
 from tests.conftest import Stores
 from tests.shapes import VERSION, put_version, real_rows
 from tests.tiny_base import write_tiny_base
