@@ -24,8 +24,8 @@ from genaug.shared.metrics import BATCH_IMAGES, QUEUE_DEPTH
 from genaug.shared.settings import InferenceSettings, Settings
 from genaug.shared.store import Store
 from genaug.vision.images.pixels import Pixels, decode, fitted, is_constant
+from genaug.vision.lru_cache import LoadingCache
 from genaug.vision.models.classifiers import TrainedClassifier, load
-from genaug.vision.shelf import Shelf
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +84,9 @@ class DynamicBatcher:
     def __init__(self, load: Callable[[ModelKey], TrainedClassifier], limits: InferenceSettings, *, name: str) -> None:
         self._limits = limits
         self._name = name
-        self._models: Shelf[ModelKey, TrainedClassifier] = Shelf(load, memory_bytes=limits.memory_mb << 20)
+        self._models: LoadingCache[ModelKey, TrainedClassifier] = LoadingCache(
+            load, memory_bytes=limits.memory_mb << 20
+        )
         self._changed = threading.Condition()
         self._ready: dict[ModelKey, deque[_QueuedImage]] = {}
         self._waiting = 0

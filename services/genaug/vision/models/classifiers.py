@@ -16,6 +16,7 @@ import safetensors.torch
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
+from scipy.special import softmax
 
 from genaug.schema.classifiers import Classifier, ClassifierSpec
 from genaug.schema.common import Precision
@@ -158,9 +159,7 @@ class TrainedClassifier:
         return self._calibrated(self._compute(inputs, len(self.classes), embed=False))
 
     def _calibrated(self, logits: NDArray[np.float32]) -> Probabilities:
-        scaled = logits.astype(np.float64) / self.temperature
-        powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-        probabilities: Probabilities = (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
+        probabilities: Probabilities = softmax(logits.astype(np.float64) / self.temperature, axis=1).astype(np.float32)
         return probabilities
 
     def _compute(self, inputs: NDArray[Any], width: int, *, embed: bool) -> NDArray[np.float32]:

@@ -22,10 +22,11 @@ from genaug.shared.digests import seed_of
 from genaug.shared.errors import InvalidArgument
 from genaug.shared.store import Store
 from genaug.vision.batching.minibatch import minibatches
-from genaug.vision.models.backbones import Backbone, BackboneKind, Vgg19, backbone_kind
+from genaug.vision.models import quantized
+from genaug.vision.models.backbones import Backbone, BackboneKind, backbone_kind
 from genaug.vision.models.heads import DROPOUT, GRID, build_head
 from genaug.vision.models.precision import format_words, in_precision, not_quantized
-from genaug.vision.models.quantized import Ranges, ranges_of
+from genaug.vision.models.quantized import Ranges
 from genaug.vision.models.weights import Weights
 
 
@@ -94,11 +95,8 @@ class Network(nn.Module, ABC):
         Raises:
             InvalidArgument: the backbone is not VGG19.
         """
-        backbone = self.float_backbone()
-        if not isinstance(backbone, Vgg19):
-            raise InvalidArgument("precision: INT8 is there for backbone VGG19 alone", reason="BAD_CLASSIFIER")
         images = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2)
-        self.ranges = ranges_of(backbone, images)
+        self.ranges = quantized.prepare(self.float_backbone(), images)
 
     @property
     def weights(self) -> Weights | None:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 import torch
 
 from genaug.schema.common import Precision
 from genaug.shared.digests import digest_of
 from genaug.shared.errors import FailedPrecondition
-from genaug.vision.models.backbones import Backbone, Vgg19
-from genaug.vision.models.quantized import QuantizedVgg19, Ranges
+from genaug.vision.models import quantized
+from genaug.vision.models.backbones import Backbone
+from genaug.vision.models.quantized import Ranges
 
 
 def not_quantized() -> FailedPrecondition:
@@ -25,7 +24,7 @@ def not_quantized() -> FailedPrecondition:
 def in_precision(backbone: Backbone, precision: Precision, ranges: Ranges) -> Backbone:
     """Return a backbone that computes in `precision`; for INT8 a new one."""
     if precision == Precision.INT8:
-        return QuantizedVgg19(cast(Vgg19, backbone), ranges).eval()
+        return quantized.convert(backbone, ranges)
     return backbone.to(torch.bfloat16 if precision == Precision.BFLOAT16 else torch.float32)
 
 
