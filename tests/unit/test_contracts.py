@@ -41,10 +41,14 @@ def test_the_contracts_hold(copy: Path) -> None:
         ("labeling/label.py", "import genaug.selection.choose", "Services meet on the wire"),
         ("selection/choose.py", "import grpc", "Domain modules"),
         ("assembly/seal.py", "import google.protobuf.message", "Domain modules"),
-        ("generation/draw.py", "import genaug.v1.run_pb2", "Domain modules"),
-        ("orchestrator/spec.py", "import torch", "Light rooms"),
-        ("cli/output.py", "import sklearn", "Light rooms"),
-        ("assembly/seal.py", "import torchvision", "Light rooms"),
+        ("generation/sampling/draw.py", "import genaug.v1.run_pb2", "Domain modules"),
+        ("generation/training/loop.py", "import genaug.generation.generators.transforms", "Generic generation code"),
+        ("schema/run.py", "import grpc", "The schema needs"),
+        ("schema/run.py", "import genaug.client", "Layers"),
+        ("shared/names.py", "import genaug.schema.model", "Layers"),
+        ("orchestrator/plan.py", "import torch", "Light services"),
+        ("cli/output.py", "import sklearn", "Light services"),
+        ("assembly/seal.py", "import torchvision", "Light services"),
     ],
 )
 def test_a_planted_breach_is_seen(copy: Path, module: str, line: str, contract: str) -> None:
