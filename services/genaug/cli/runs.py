@@ -90,7 +90,7 @@ def _import_first(server: Client, spec: run_pb2.RunSpec, *, base: Path, dry_run:
                 "leave out --dry-run, or import it first with `genaug dataset import`",
                 reason="DATASET_NOT_FOUND",
             ) from None
-        import_spec(server, spec.dataset, description)
+        import_spec(server, spec.dataset, from_proto(ImportSpec, description, path="import"))
     else:
         _check_same(dataset, description)
     spec.ClearField("import")
