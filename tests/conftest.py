@@ -5,10 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
+import hypothesis
 import pytest
 from obstore.store import MemoryStore
 
 from genaug.shared.store import Store
+
+# How fast a machine is decides nothing; and the same examples each time, so that a failure is one of the change at
+# hand. `--hypothesis-profile explore` looks for new ones.
+_CHECK = hypothesis.HealthCheck
+_ANYWHERE = {"deadline": None, "suppress_health_check": [_CHECK.too_slow, _CHECK.function_scoped_fixture]}
+hypothesis.settings.register_profile("anywhere", derandomize=True, **_ANYWHERE)
+hypothesis.settings.register_profile("explore", max_examples=1000, **_ANYWHERE)
+hypothesis.settings.load_profile("anywhere")
 
 Stores = Callable[[str], Store]
 

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import re
-import signal
-import time
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from tests.servers import Home
+from tests.servers import Home, wait_until
 
 from genaug.shared.manifest import Row, to_rows
 
@@ -77,9 +74,7 @@ def test_the_table_and_the_verdict_are_shown(home: Home, run: dict) -> None:
 
 def test_the_same_command_again_makes_nothing(home: Home, run: dict, run_file: Path) -> None:
     before = objects(home)
-    start = time.monotonic()
     again = home.json("run", "create", "-f", run_file, "--wait")
-    assert time.monotonic() - start < 15
     assert again == run
     assert objects(home) == before
 
@@ -117,10 +112,13 @@ def test_the_seal_holds(home: Home, run: dict, tmp_path: Path) -> None:
         }
 
 
-def test_the_report_opens_offline(home: Home, run: dict, tmp_path: Path) -> None:
-    path = tmp_path / "report.html"
+def test_the_report_opens_offline(home: Home, run: dict, run_file: Path, tmp_path: Path) -> None:
+    path, again = tmp_path / "report.html", tmp_path / "again.html"
     home.run("run", "report", run["name"], "-o", path)
     text = path.read_text()
+    home.run("run", "create", "-f", run_file, "--report", again)
+    assert again.read_text() == text
+    home.run("run", "create", "-f", run_file, "--report", tmp_path / "none" / "again.html", code=1)
     assert not re.findall(r"""(?:src|href)=["'](?!data:|#)[^"']+""", text)
     assert not re.findall(r"""url\((?!["']?data:)""", text)
     for scenario in SCENARIOS:
@@ -284,15 +282,12 @@ def test_a_run_that_cannot_go_on_fails_with_its_reason(home: Home, run: dict, tm
 def test_cancel_keeps_what_was_finished_and_resume_goes_on(run_file: Path, tmp_path: Path) -> None:
     home = Home(tmp_path)
     started = home.json("run", "create", "-f", run_file, "--set", "generator.train_steps=5000")
-    deadline = time.monotonic() + 60
     while (found := home.json("run", "get", started["name"]))["steps"][1]["state"] == "STATE_PENDING":
-        assert time.monotonic() < deadline
+        pass
     assert found["state"] == "STATE_RUNNING"
-    start = time.monotonic()
     assert home.json("run", "cancel", started["name"])["state"] == "STATE_CANCELLED"
-    time.sleep(1)
     assert home.json("run", "get", started["name"])["state"] == "STATE_CANCELLED"
-    assert time.monotonic() - start < 20
+    assert not any(home.folder.glob("store/generators/*/generator.json")), "nobody waited for the training"
     resumed = home.json("run", "resume", started["name"])
     assert resumed["state"] in ("STATE_PENDING", "STATE_RUNNING")
     home.json("run", "cancel", started["name"])
@@ -302,9 +297,8 @@ def test_a_killed_run_finishes_with_the_same_results(home: Home, run: dict, run_
     """kill -9 of client, server and Jobs together, then the same command; benchmarks/kill.py does it ten times."""
     killed = Home(tmp_path)
     process = killed.start("run", "create", "-f", run_file, "--wait")
-    time.sleep(12)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    wait_until(lambda: any(killed.folder.glob("store/generators/*/generator.json")), what="a generator")
+    killed.kill(process)
     finished = objects(killed)
     found = killed.json("run", "create", "-f", run_file, "--wait")
     assert found["evaluation"] == run["evaluation"], "a result is named by its inputs"

@@ -14,6 +14,8 @@ from genaug.cli.command import FormatOption, client, command, group, precision_n
 from genaug.cli.datasets import write_file
 from genaug.cli.output import DrawProgress, counts_text, make_table, show, show_list, stderr, titled
 from genaug.client import DrawnImage
+from genaug.schema.generators import GeneratorSpec
+from genaug.schema.wire import from_proto
 from genaug.shared.errors import FailedPrecondition, InvalidArgument
 from genaug.v1 import classifier_pb2, generation_service_pb2, generator_pb2, run_pb2
 
@@ -301,7 +303,7 @@ def _file_word(class_name: str) -> str:
 
 
 def _kind(generator: generator_pb2.Generator) -> str:
-    return run_pb2.GeneratorSpec.Kind.Name(generator.spec.kind).removeprefix("KIND_").lower().replace("_", "-")
+    return from_proto(GeneratorSpec, generator.spec).kind_name.replace("_", "-")
 
 
 def _role(classifier: classifier_pb2.Classifier) -> str:
@@ -309,5 +311,4 @@ def _role(classifier: classifier_pb2.Classifier) -> str:
 
 
 def _backbone(classifier: classifier_pb2.Classifier) -> str:
-    word = classifier_pb2.ClassifierSpec.Backbone.Name(classifier.spec.backbone)
-    return word.removeprefix("BACKBONE_").lower().replace("_", "-")
+    return classifier.spec.backbone.lower().replace("_", "-")

@@ -17,6 +17,7 @@ from typing import Annotated
 import typer
 
 from genaug.cli.command import command, group, precision_named, resource, settings
+from genaug.schema.common import Precision
 from genaug.shared.errors import FailedPrecondition, GenaugError
 from genaug.shared.names import digest_id
 from genaug.shared.store import Store
@@ -132,14 +133,14 @@ def sync(
     ready_port: Annotated[int, typer.Option(min=0, help="Port of /ready, for probes; 0 for none.")] = 0,
 ) -> None:
     """Keep a TorchServe's classifiers those that labeling asks for, until told to end."""
-    from genaug.labeling.model_store import Labelers, ModelStore, TorchServe
     from genaug.labeling.model_requests import read_requests
-    from genaug.vision.batching.dynamic_batcher import Model
+    from genaug.labeling.model_store import Labelers, ModelStore, TorchServe
+    from genaug.vision.batching.dynamic_batcher import ModelKey
 
     precision_named(precision)
     found = settings()
     configure_logging(found.log_level)
-    fixed = [Model(resource(name, "classifiers"), f"PRECISION_{precision}") for name in classifier or ()]
+    fixed = [ModelKey(resource(name, "classifiers"), Precision[precision]) for name in classifier or ()]
     for model in fixed:
         digest_id(model.name, "classifiers")
     server, store = TorchServe(management), Store.open(found.store, "labeling")
@@ -149,7 +150,7 @@ def sync(
         _answer_probes(ready_port, lambda: synced.is_set() and server.is_ready())
     while True:
         try:
-            newest = known.newest(labelers, f"PRECISION_{precision}") if labelers else []
+            newest = known.newest(labelers, Precision[precision]) if labelers else []
             asked = read_requests(store, within_s=max(linger, _ASKED_S))
             if kept.sync(list(dict.fromkeys([*fixed, *asked, *newest]))):
                 synced.set()

@@ -123,9 +123,8 @@ def evaluation_table(evaluation: evaluation_pb2.Evaluation) -> RenderableType:
 def _network(evaluation: evaluation_pb2.Evaluation) -> str:
     """ "EFFICIENTNET_LITE0 (frozen)"."""
     classifier = evaluation.spec.evaluation.classifier
-    backbone = classifier_pb2.ClassifierSpec.Backbone.Name(classifier.backbone).removeprefix("BACKBONE_")
     tuning = classifier_pb2.ClassifierSpec.Tuning.Name(classifier.tuning).removeprefix("TUNING_")
-    return f"{backbone} ({tuning.lower().replace('_', '-')})"
+    return f"{classifier.backbone} ({tuning.lower().replace('_', '-')})"
 
 
 def _shortfall_line(evaluation: evaluation_pb2.Evaluation) -> str:

@@ -1,37 +1,83 @@
-"""What a fine-tuned generator is in the store: config.json, model.safetensors, and generator.json, written last."""
+"""A fine-tuned generator in the store: config.json, model.safetensors, and generator.json, written last."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Protocol, TypeVar
 
+from pydantic import JsonValue, ValidationError
+
+from genaug.schema.generators import Generator, GeneratorSpec
+from genaug.schema.model import Model, read
 from genaug.shared.errors import FailedPrecondition, InvalidArgument, NotFound
 from genaug.shared.store import Store
 
+C = TypeVar("C", bound="ArtifactConfig")
+
+
+class ArtifactConfig(Model):
+    """config.json: facts that drawing needs beside the weights. Each kind adds its own fields."""
+
+    kind: str
+    """As `kind_word` writes it."""
+    classes: tuple[str, ...]
+    image_size: int
+    """Height and width, pixels."""
+    channels: int
+
+    def stored(self) -> dict[str, JsonValue]:
+        """The JSON that is stored, with fields that are None."""
+        return self.model_dump(mode="json", by_alias=True)
+
 
 @dataclass(frozen=True)
-class Artefact:
+class Artifact:
     """The three objects of a generator."""
 
     name: str
-    """"generators/{digest}"."""
-    record: dict[str, Any]
-    """The message `Generator` as JSON."""
-    config: dict[str, Any]
-    """What the weights do not say."""
+    """ "generators/{digest}"."""
+    record: Generator
+    config: Mapping[str, JsonValue]
+    """JSON of the kind's `ArtifactConfig`."""
     weights: bytes
     """safetensors."""
 
+    def parse_config(self, kind: type[C]) -> C:
+        """The configuration as the model of its kind.
 
-def read_record(store: Store, name: str) -> dict[str, Any]:
-    """The message `Generator` of `name` as JSON.
+        Raises:
+            FailedPrecondition: reason BROKEN_GENERATOR; fields are missing or of another type.
+        """
+        try:
+            return kind.model_validate(self.config)
+        except ValidationError as error:
+            [first, *_] = error.errors(include_url=False)
+            path = ".".join(map(str, first["loc"]))
+            raise broken(self.name, f"config.json cannot be read ({path}: {first['msg']})") from None
+
+
+class HasShape(Protocol):
+    """A tensor or array."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Length of each dimension."""
+
+
+def kind_word(spec: GeneratorSpec) -> str:
+    """The kind as config.json spells it, such as "KIND_TRANSFORMS"."""
+    return f"KIND_{spec.kind_name.upper()}"
+
+
+def read_record(store: Store, name: str) -> Generator:
+    """Read the record of a generator.
 
     Raises:
-        NotFound: there is none, or it is not finished.
+        NotFound: it does not exist or is not finished.
     """
     try:
-        record: dict[str, Any] = store.get_json(f"{name}/generator.json")
+        return read(store, f"{name}/generator.json", Generator)
     except NotFound:
         raise NotFound(
             f"{name}: no such generator, or its fine-tuning has not finished; `genaug generator list` shows those "
@@ -39,75 +85,71 @@ def read_record(store: Store, name: str) -> dict[str, Any]:
             reason="GENERATOR_NOT_FOUND",
             generator=name,
         ) from None
-    return record
 
 
-def read_artefact(store: Store, name: str) -> Artefact:
+def read_artifact(store: Store, name: str) -> Artifact:
     """Read a generator.
 
     Raises:
-        NotFound: there is none, or it is not finished.
-        FailedPrecondition: its parts contradict each other.
+        NotFound: it does not exist or is not finished.
+        FailedPrecondition: reason BROKEN_GENERATOR; its parts contradict each other, or its kind is unknown.
     """
     record = read_record(store, name)
-    config = store.get_json(f"{name}/config.json")
+    artifact = Artifact(name, record, store.get_json(f"{name}/config.json"), store.get(f"{name}/model.safetensors"))
+    config = artifact.parse_config(ArtifactConfig)
+    # The record of a kind that this version does not know is read as the default kind's.
+    if config.kind != kind_word(record.spec):
+        raise broken(name, f"this version of genaug knows no generator of kind {config.kind!r}")
     for field in ("classes", "image_size", "channels"):
-        if config.get(field) != record.get(field):
+        if getattr(config, field) != getattr(record, field):
             raise broken(name, f"config.json and generator.json disagree on {field}")
-    return Artefact(name, record, config, store.get(f"{name}/model.safetensors"))
+    return artifact
 
 
-def samples(record: Mapping[str, Any]) -> bool:
-    """Whether the sampler's settings shape the images of this generator: transforms have none."""
-    return bool(record["spec"]["kind"] != "KIND_TRANSFORMS")
-
-
-def check_classes(record: Mapping[str, Any], asked: Iterable[str]) -> None:
+def check_classes(record: Generator, classes: Iterable[str]) -> None:
     """Refuse classes that the generator cannot draw.
 
     Raises:
         InvalidArgument: the message names the classes there are.
     """
-    for name in asked:
-        if name not in record["classes"]:
+    for name in classes:
+        if name not in record.classes:
             raise InvalidArgument(
-                f"class {name!r}: {record['name']} draws {', '.join(record['classes'])} and no other",
+                f"class {name!r}: {record.name} draws {', '.join(record.classes)} and no other",
                 reason="UNKNOWN_CLASS",
-                generator=record["name"],
+                generator=record.name,
             )
 
 
-def write_artefact(store: Store, artefact: Artefact) -> None:
-    """Write a generator; what is there stays."""
-    store.put_new(f"{artefact.name}/model.safetensors", artefact.weights)
-    store.put_new_json(f"{artefact.name}/config.json", artefact.config)
-    store.put_new_json(f"{artefact.name}/generator.json", artefact.record)
+def write_artifact(store: Store, artifact: Artifact) -> None:
+    """Write a generator; objects that exist are left as they are."""
+    store.put_new(f"{artifact.name}/model.safetensors", artifact.weights)
+    store.put_new_json(f"{artifact.name}/config.json", artifact.config)
+    store.put_new_json(f"{artifact.name}/generator.json", artifact.record.json_value())
 
 
-def check_tensors(name: str, *, found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+def check_tensors(name: str, *, actual: Mapping[str, HasShape], expected: Mapping[str, HasShape]) -> None:
     """Refuse weights whose names or shapes are not the network's.
 
     Raises:
         FailedPrecondition: reason BROKEN_GENERATOR; the message lists the tensors.
     """
-    missing = sorted(expected.keys() - found.keys())
-    strange = sorted(found.keys() - expected.keys())
-    shapes = sorted(
-        key for key in expected.keys() & found.keys() if tuple(expected[key].shape) != tuple(found[key].shape)
-    )
+    missing = sorted(expected.keys() - actual.keys())
+    unknown = sorted(actual.keys() - expected.keys())
+    shapes = sorted(key for key in expected.keys() & actual.keys() if expected[key].shape != actual[key].shape)
     problems = [
-        f"{what}: {', '.join(keys[:10])}{f' and {len(keys) - 10} more' if len(keys) > 10 else ''}"
-        for what, keys in (("missing", missing), ("unknown", strange), ("of another shape", shapes))
+        f"{problem}: {', '.join(keys[:10])}{f' and {len(keys) - 10} more' if len(keys) > 10 else ''}"
+        for problem, keys in (("missing", missing), ("unknown", unknown), ("of another shape", shapes))
         if keys
     ]
     if problems:
         raise broken(name, f"model.safetensors does not fit config.json; tensors {'; '.join(problems)}")
 
 
-def broken(name: str, what: str) -> FailedPrecondition:
-    """The error for an artefact that cannot be used."""
+def broken(name: str, problem: str) -> FailedPrecondition:
+    """The error for an artifact that cannot be used."""
     return FailedPrecondition(
-        f"{name}: {what}; delete its folder from the store and run again to fine-tune it anew",
+        f"{name}: {problem}; delete its folder from the store and run again to fine-tune it anew",
         reason="BROKEN_GENERATOR",
         generator=name,
     )

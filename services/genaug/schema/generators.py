@@ -429,6 +429,13 @@ class GridMemorization(Model):
     natural_median: float = 0.0
     memorized: float = 0.0
 
+    @model_validator(mode="before")
+    @classmethod
+    def _rename(cls, value: Any) -> Any:
+        """Read records of releases before 0.6, in which `memorized` is spelt "remembered"."""
+        renamed = isinstance(value, dict) and "remembered" in value
+        return {"memorized": value["remembered"], **value} if renamed else value
+
 
 class Generator(Model):
     """A fine-tuned generator."""

@@ -9,7 +9,7 @@ from genaug.schema.datasets import View
 from genaug.schema.generators import Batch
 from genaug.schema.model import Model
 from genaug.schema.run import LabelingMode, Scenario
-from genaug.schema.sampling import Sampler
+from genaug.schema.sampling import Profile, Sampler
 from genaug.schema.selection import SelectionSpec
 
 
@@ -29,7 +29,7 @@ class SamplerSettings(Model):
     negative_prompt: str = ""
     image_size: int = 0
     strength: float = 0.0
-    profile: str | None = None
+    profile: Profile | None = None
     precision: Precision | None = None
 
     @classmethod

@@ -151,7 +151,7 @@ def _refuse_flat_generator(value: dict[str, Any]) -> None:
     if isinstance(ranges, dict) and kind != "TRANSFORMS":
         form["transforms"] = ranges
     raise InvalidArgument(
-        f"generator.{moved[0]}: settings of a kind of generator have a block of their own, named like the kind; write:\n"
+        f"generator.{moved[0]}: the settings of a kind have a block of their own, named like the kind; write:\n"
         + yaml.safe_dump(form, sort_keys=False).rstrip(),
         reason="OLD_RUN_FILE",
         path=f"generator.{moved[0]}",

@@ -77,5 +77,7 @@ class Sampler(Model):
             yield "strength", f"{self.scheduler} cannot start in the middle; take another scheduler"
         if len(self.negative_prompt) > MAX_PROMPT:
             yield "negative_prompt", f"is longer than {MAX_PROMPT} characters"
+        if 0 < self.image_size < 8:
+            yield "image_size", f"{self.image_size} is not within 8 and {MAX_IMAGE_SIDE}"
         if self.precision == Precision.INT8:
             yield "precision", "8 bits are for labeling; there are FLOAT32 and BFLOAT16"

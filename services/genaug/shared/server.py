@@ -21,6 +21,8 @@ from grpc_status import rpc_status
 
 from genaug.shared.access import Callers, read_callers
 from genaug.shared.errors import (
+    Cancelled,
+    DeadlineExceeded,
     FailedPrecondition,
     GenaugError,
     Internal,
@@ -117,22 +119,24 @@ class _Interceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]  # not gen
 
     def _unary(self, behaviour: Any, method: str, metadata: dict[str, Any]) -> Any:
         def call(request: Any, context: grpc.ServicerContext) -> Any:
-            with _Guard(context, method, metadata), self._admitted(method, metadata):
+            with _Guard(context, method, metadata), self._admitted(context, method, metadata):
                 return behaviour(request, context)
 
         return call
 
     def _streaming(self, behaviour: Any, method: str, metadata: dict[str, Any]) -> Any:
         def call(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
-            with _Guard(context, method, metadata), self._admitted(method, metadata):
+            with _Guard(context, method, metadata), self._admitted(context, method, metadata):
                 yield from behaviour(request, context)
 
         return call
 
     @contextmanager
-    def _admitted(self, method: str, metadata: dict[str, Any]) -> Iterator[None]:
-        """Around the work of a call; one that is refused does none."""
+    def _admitted(self, context: grpc.ServicerContext, method: str, metadata: dict[str, Any]) -> Iterator[None]:
+        """Around the work of a call; one that is refused, or that nobody waits for any more, does none."""
         with ExitStack() as exits:
+            if _is_late(context):
+                raise _late()
             if self._callers and not method.startswith(_OPEN_METHODS):
                 exits.enter_context(self._callers.find(metadata).admitted())
             refusal = self._refusals.get(method.split("/")[1])
@@ -165,6 +169,13 @@ class _Guard:
         CALLS_AT_WORK.labels(self._method).dec()
         # Set by the gateway, whose services' errors are not exceptions of ours.
         given = self._context.code()  # type: ignore[attr-defined]  # its stubs lack it
+        known = isinstance(error, GenaugError | GeneratorExit | None)
+        if not known:
+            log.error("call failed", exc_info=error, extra={"method": self._method, "request_id": self._id})
+        # Work that stops because its caller's deadline has passed ends in a cancellation, or in an error of whatever
+        # was interrupted; gRPC tells the caller DEADLINE_EXCEEDED, and so do the status and the metrics.
+        if (isinstance(error, Cancelled) or not known) and _is_late(self._context):
+            error = _late()
         code = given.name if error is None and isinstance(given, grpc.StatusCode) else _code_of(error)
         CALL_SECONDS.labels(self._method, code).observe(time.monotonic() - self._start)
         if error is None or isinstance(error, GeneratorExit):
@@ -172,9 +183,19 @@ class _Guard:
         if isinstance(error, GenaugError):
             log.info("call refused", extra={"method": self._method, "code": error.code, "reason": error.reason})
             self._context.abort_with_status(rpc_status.to_status(to_status(error)))
-        log.error("call failed", exc_info=error, extra={"method": self._method, "request_id": self._id})
         hidden = Internal(f"an error of ours; the server's log has it under request id {self._id}", request_id=self._id)
         self._context.abort_with_status(rpc_status.to_status(to_status(hidden)))
+
+
+def _is_late(context: grpc.ServicerContext) -> bool:
+    """Whether the call's deadline has passed."""
+    # gRPC's stubs know None for "no deadline"; at run time that is a time far away.
+    remaining: float | None = context.time_remaining()
+    return remaining is not None and remaining <= 0
+
+
+def _late() -> DeadlineExceeded:
+    return DeadlineExceeded("the call's deadline has passed; ask again with a longer one", reason="DEADLINE_PASSED")
 
 
 def _code_of(error: BaseException | None) -> str:
@@ -235,6 +256,8 @@ class Server:
         bound = settings.model_copy(update={"server": settings.server.model_copy(update={"address": self.address})})
         self.rooms: list[Room] = [register(self._server, bound) for register in registers]
         """The services, in the order of `registers`; they learn the address that was taken."""
+        self.opening: Callable[[str], None] = lambda name: None
+        """Called with the full name of each service before it is opened."""
         self._health = health.HealthServicer(experimental_non_blocking=True)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         self._probed = self._health_server(settings.server.health_address)
@@ -276,6 +299,7 @@ class Server:
             self._health.set("", health_pb2.HealthCheckResponse.SERVING)
 
     def _warm_up(self, room: Room) -> None:
+        self.opening(room.service_name)
         try:
             room.warm_up()
         # Whatever keeps one room from working, the others open; health tells.

@@ -77,7 +77,7 @@ class GenerationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GenerateImages(self, request, context):
-        """Draws images. Cancelling stops within one denoising step; what was finished is kept.
+        """Draws images. Cancelling stops within one denoising step; finished images are kept.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -7,7 +7,7 @@ from collections import Counter
 
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genaug.assembly.assemble import assemble
@@ -104,7 +104,7 @@ def test_a_dose_is_exact(store, dose: float) -> None:
     assert all(row.label_verdict == "accepted" for row in rows_of(store, version) if row.source == "synthetic")
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25)
 @given(
     doses=st.lists(st.floats(0, 5).filter(bool), min_size=1, max_size=4),
     seed=st.integers(0, 2**31),
@@ -142,7 +142,7 @@ def put_match(stores, copies: dict[str, bool], *, name: str = MATCH) -> str:
     return name
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25)
 @given(data=st.data(), doses=st.lists(st.floats(0, 5).filter(bool), min_size=1, max_size=3), seed=st.integers(0, 2**31))
 def test_no_version_holds_a_suspected_copy_unless_asked(stores, store, data, doses, seed: int) -> None:
     training = Counter(row.class_name for row in real(store) if row.split == "train")

@@ -26,7 +26,7 @@ def row(number: int, name: str = "a", **facts: str) -> Row:
     return Row(f"{number:032x}", "", "", "", name, "train", attributes=facts)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.integers(0, 20), min_size=4, max_size=60), st.integers(0, 5))
 def test_a_split_by_image_leaks_what_it_can_and_no_more(subjects: list[int], seed: int) -> None:
     names = [f"s{number}" for number in subjects]

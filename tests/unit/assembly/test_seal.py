@@ -32,7 +32,7 @@ def as_images(groups: dict[str, dict[str, int]]) -> tuple[dict[str, str], dict[s
 
 
 @given(groups=one_class_groups, seed=st.integers(0, 2**40))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_a_class_in_three_groups_is_on_every_side(groups: dict[str, dict[str, int]], seed: int) -> None:
     side = allot(groups, SHARES, seed=seed)
     sides: dict[str, set[int]] = defaultdict(set)
@@ -47,7 +47,7 @@ def test_a_class_in_three_groups_is_on_every_side(groups: dict[str, dict[str, in
 
 
 @given(found=any_groups, seed=st.integers(0, 1000), folds=st.integers(2, 6))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_group_is_whole_and_the_order_of_rows_means_nothing(
     found: list[dict[str, int]], seed: int, folds: int
 ) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Iterator
 
 import pytest
 from tests.rooms import GENERATOR, DrawingRoom, serving
+from tests.servers import wait_until
 
 from genaug.client import Client, DrawnImage
 from genaug.shared.errors import FailedPrecondition, InvalidArgument
@@ -101,10 +101,7 @@ def test_leaving_the_loop_stops_the_drawing(client: Client, room: DrawingRoom, h
         images = client.generate(GENERATOR, "endless")
         next(images)
         images.close()
-    deadline = time.monotonic() + 10
-    while not room.left:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_until(lambda: room.left, what="the end of the drawing")
 
 
 def _fail(client: Client) -> None:

@@ -4,7 +4,6 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,76 +12,85 @@ from hypothesis import strategies as st
 from obstore.store import MemoryStore
 from tests.conftest import Stores
 
-from genaug.generation.sampling.batches import BatchRequest, Done, Filled, fill_batch, finished_batch
+from genaug.generation.sampling.batches import BatchProgress, BatchRequest, fill_batch, finished_batch
 from genaug.generation.sampling.receipts import (
-    Drawn,
-    Sampler,
-    Source,
-    Steps,
-    Wanted,
+    DrawnImage,
+    DrawProgress,
+    ImageRequest,
     draw_digest,
     draw_key,
     receipt_json,
+    receipt_of,
 )
+from genaug.schema.generators import Batch, Generator, RejectionReason
+from genaug.schema.sampling import Sampler
 from genaug.shared.digests import canonical_json, sha256
 from genaug.shared.errors import Cancelled, FailedPrecondition, ResourceExhausted
 from genaug.shared.manifest import Row, check_training, read_rows
 from genaug.shared.store import Store
+from genaug.vision.images import provenance_metadata
 from genaug.vision.images.pixels import Pixels, decode, encode_png, pixel_sha256
-from genaug.vision.images.provenance_metadata import encode_marked, receipt_of
 
-REQUEST = BatchRequest("generators/" + "0" * 32, {"b": 2, "a": 3}, 7, 10, Sampler(), "synthetic")
-
-
-SOURCE = Source(REQUEST.generator, captions={"a": "an a", "b": "a b"}, device="cpu")
+REQUEST = BatchRequest("generators/" + "0" * 32, {"b": 2, "a": 3}, 7, 10, Sampler())
+RECORD = Generator(name=REQUEST.generator, captions={"a": "an a", "b": "a b"})
 
 
-def painted(one: Wanted, *, tint: int = 0) -> Pixels:
-    """Noise that is the image's own."""
-    rng = np.random.default_rng([one.index, tint, *one.class_name.encode()])
+def noise(request: ImageRequest, *, tint: int = 0) -> Pixels:
+    """Noise that depends on the request."""
+    rng = np.random.default_rng([request.index, tint, *request.class_name.encode()])
     return rng.integers(0, 256, (8, 8, 1), dtype=np.uint8)
 
 
-class Painter:
-    """Paints noise, and remembers what it painted. Stops after `most` images; some are no images."""
+class FakeGenerator:
+    """Draws noise, and records the requests. Cancels after `most` images; `unusable` ones replace the noise."""
 
-    def __init__(self, *, most: int = 1000, tint: int = 0, faults: Mapping[Wanted, Drawn] | None = None) -> None:
-        self.painted: list[Wanted] = []
+    def __init__(
+        self, *, most: int = 1000, tint: int = 0, unusable: Mapping[ImageRequest, DrawnImage] | None = None
+    ) -> None:
+        self.drawn: list[ImageRequest] = []
         self._most = most
         self._tint = tint
-        self._faults = faults or {}
+        self._unusable = unusable or {}
 
-    def __call__(self, wanted: Sequence[Wanted]) -> Iterator[Drawn | Steps]:
-        for one in wanted:
-            if len(self.painted) == self._most:
+    def __call__(self, requests: Sequence[ImageRequest]) -> Iterator[DrawnImage | DrawProgress]:
+        for request in requests:
+            if len(self.drawn) == self._most:
                 raise Cancelled("stop")
-            self.painted.append(one)
-            yield Steps(len(self.painted), len(wanted), 0)
-            yield self._faults.get(one) or Drawn(one, painted(one, tint=self._tint), 4, (f"parent-{one.index}",))
+            self.drawn.append(request)
+            yield DrawProgress(len(self.drawn), len(requests))
+            yield self._unusable.get(request) or DrawnImage(
+                request, noise(request, tint=self._tint), 4, (f"parent-{request.index}",)
+            )
 
 
-def fill(store: Store, painter: Painter, request: BatchRequest = REQUEST) -> list[Done | Filled]:
-    return list(fill_batch(store, request, SOURCE, draw_missing=painter))
+def fill(store: Store, generator: FakeGenerator, request: BatchRequest = REQUEST) -> list[BatchProgress | Batch]:
+    return list(fill_batch(store, request, RECORD, device="cpu", draw_missing=generator))
 
 
-def filled(store: Store, painter: Painter, request: BatchRequest = REQUEST) -> dict[str, Any]:
-    """The batch's record."""
-    last = fill(store, painter, request)[-1]
-    assert isinstance(last, Filled)
-    return last.record
+def filled(store: Store, generator: FakeGenerator, request: BatchRequest = REQUEST) -> Batch:
+    batch = fill(store, generator, request)[-1]
+    assert isinstance(batch, Batch)
+    return batch
 
 
-def test_a_batch_holds_each_image_that_was_asked_for_by_class_and_index(stores: Stores) -> None:
+def counts(batch: Batch) -> dict[str, int]:
+    return {entry.class_name: entry.count for entry in batch.counts}
+
+
+def rejected(batch: Batch) -> list[tuple[str, RejectionReason, int]]:
+    return [(entry.class_name, entry.reason, entry.count) for entry in batch.rejected]
+
+
+def test_a_batch_holds_each_requested_image_by_class_and_index(stores: Stores) -> None:
     store = stores("generation")
-    events = fill(store, Painter())
-    assert events[0] == Done(0, 5, Steps(0, 0, 0))
-    assert events[-2] == Done(5, 5, Steps(5, 5, 0))
-    assert isinstance(events[-1], Filled)
-    record = store.get_json(REQUEST.record)
-    assert events[-1].record == {**record, "drawn": 5}
-    assert finished_batch(store, REQUEST) == {**record, "drawn": 0}
-    assert [(one["class_name"], one["count"]) for one in record["counts"]] == [("a", 3), ("b", 2)]
-    assert record["rejected"] == []
+    *progress, batch = fill(store, FakeGenerator())
+    assert progress[0] == BatchProgress(0, 5, DrawProgress())
+    assert progress[-1] == BatchProgress(5, 5, DrawProgress(5, 5))
+    assert isinstance(batch, Batch)
+    assert batch.drawn == 5
+    assert counts(batch) == {"a": 3, "b": 2}
+    assert batch.rejected == ()
+    assert finished_batch(store, REQUEST) == batch.replace(drawn=0)
     rows = read_rows(store, REQUEST.manifest)
     assert [(row.class_name, row.index) for row in rows] == [("a", 10), ("a", 11), ("a", 12), ("b", 10), ("b", 11)]
     check_training(rows)
@@ -92,64 +100,86 @@ def test_a_batch_holds_each_image_that_was_asked_for_by_class_and_index(stores: 
         assert (row.uri, row.fold, row.source, row.prompt) == (draw_key(row.image_id), -1, "synthetic", row.class_name)
         assert json.loads(row.receipt)["draw"] == row.image_id
         assert json.loads(row.receipt)["prompt"] == f"{'an' if row.class_name == 'a' else 'a'} {row.class_name}"
-        assert canonical_json(receipt_of(png)).decode() == row.receipt, "the image carries its receipt"
+        carried = provenance_metadata.receipt_of(png)
+        assert canonical_json(carried).decode() == row.receipt, "the image carries its receipt"
 
 
-def test_draws_in_the_store_are_not_made_again(stores: Stores) -> None:
-    store, first, second = stores("generation"), Painter(), Painter()
-    fill(store, first, replace(REQUEST, counts={"a": 2}))
-    events = fill(store, second)
-    assert second.painted == [Wanted("a", 7, 12), Wanted("b", 7, 10), Wanted("b", 7, 11)]
-    assert events[0] == Done(2, 5, Steps(0, 0, 0))
-    assert isinstance(events[-1], Filled)
-    assert events[-1].record["drawn"] == 3
+def test_a_record_has_the_form_of_earlier_releases(stores: Stores) -> None:
+    store = stores("generation")
+    fill(store, FakeGenerator())
+    assert store.get_json(REQUEST.record) == {
+        "name": REQUEST.name, "manifest": REQUEST.manifest, "rejected": [],
+        "counts": [{"class_name": "a", "count": 3}, {"class_name": "b", "count": 2}],
+    }  # fmt: skip
 
 
-def test_what_was_drawn_before_a_cancellation_is_kept_and_used(stores: Stores) -> None:
-    store, second = stores("generation"), Painter()
+def test_finished_is_none_before_the_manifest_is_written(stores: Stores) -> None:
+    store = stores("generation")
     with pytest.raises(Cancelled):
-        fill(store, Painter(most=3))
+        fill(store, FakeGenerator(most=1))
+    assert finished_batch(store, REQUEST) is None
+
+
+def test_stored_draws_are_not_made_again(stores: Stores) -> None:
+    store, second = stores("generation"), FakeGenerator()
+    fill(store, FakeGenerator(), replace(REQUEST, counts={"a": 2}))
+    *progress, batch = fill(store, second)
+    assert second.drawn == [ImageRequest("a", 7, 12), ImageRequest("b", 7, 10), ImageRequest("b", 7, 11)]
+    assert progress[0] == BatchProgress(2, 5, DrawProgress())
+    assert isinstance(batch, Batch)
+    assert batch.drawn == 3
+
+
+def test_draws_before_a_cancellation_are_kept_and_used(stores: Stores) -> None:
+    store, second = stores("generation"), FakeGenerator()
+    with pytest.raises(Cancelled):
+        fill(store, FakeGenerator(most=3))
     assert not store.exists(REQUEST.manifest)
     assert len(list(store.list("draws/"))) == 3
     fill(store, second)
-    assert len(second.painted) == 2
+    assert len(second.drawn) == 2
 
 
-def test_a_found_draw_has_the_row_of_a_made_one(stores: Stores) -> None:
+def test_a_stored_draw_has_the_row_of_a_new_one(stores: Stores) -> None:
     store = stores("generation")
-    [made] = row_of(store, Painter())
-    [found] = row_of(store, Painter(tint=1), first_index=9)[1:]
-    assert found == made
-    assert found.parent_ids == ("parent-10",)
+    [new] = rows_of_a(store, FakeGenerator())
+    [stored] = rows_of_a(store, FakeGenerator(tint=1), first_index=9)[1:]
+    assert stored == new
+    assert stored.parent_ids == ("parent-10",)
 
 
-def row_of(store: Store, painter: Painter, *, first_index: int = 10) -> list[Row]:
+def rows_of_a(store: Store, generator: FakeGenerator, *, first_index: int = 10) -> list[Row]:
     """The rows from `first_index` to 10 of class "a"."""
     request = replace(REQUEST, counts={"a": 11 - first_index}, first_index=first_index)
-    fill(store, painter, request)
+    fill(store, generator, request)
     return read_rows(store, request.manifest)
 
 
 def test_the_stored_object_wins_over_a_redraw_that_differs(stores: Stores) -> None:
-    """Another call stores its draw while this one paints."""
+    """Another request stores its draw while this one draws."""
     store = stores("generation")
-    wanted = REQUEST.wanted()[0]
-    digest = draw_digest(REQUEST.generator, wanted, REQUEST.sampler)
-    pixels = painted(wanted, tint=9)
-    other = receipt_json(SOURCE, Drawn(wanted, pixels, 4), sampler=REQUEST.sampler, pixel_sha256=pixel_sha256(pixels))
+    image = REQUEST.images()[0]
+    digest = draw_digest(REQUEST.generator, image, REQUEST.sampler)
+    pixels = noise(image, tint=9)
+    other = receipt_of(RECORD, DrawnImage(image, pixels, 4), sampler=REQUEST.sampler, device="cpu")
 
-    class Overtaken(Painter):
-        def __call__(self, wanted: Sequence[Wanted]) -> Iterator[Drawn | Steps]:
-            store.put_new(draw_key(digest), encode_marked(pixels, other))
-            return super().__call__(wanted)
+    class Overtaken(FakeGenerator):
+        def __call__(self, requests: Sequence[ImageRequest]) -> Iterator[DrawnImage | DrawProgress]:
+            store.put_new(draw_key(digest), provenance_metadata.encode_marked(pixels, receipt_json(other)))
+            return super().__call__(requests)
 
-    painter = Overtaken()
-    fill(store, painter)
+    generator = Overtaken()
+    fill(store, generator)
     row = read_rows(store, REQUEST.manifest)[0]
-    assert wanted in painter.painted
+    assert image in generator.drawn
     assert row.pixel_sha256 == pixel_sha256(pixels)
     assert row.content_sha256 == sha256(store.get(row.uri))
     assert json.loads(row.receipt)["pixel_sha256"] == row.pixel_sha256
+
+
+def test_names_are_those_of_stored_batches() -> None:
+    assert replace(REQUEST, sampler=Sampler(image_size=8)).name == "batches/ee8da682aa2b575024ad7b82e3817c15"
+    assert replace(REQUEST, sampler=None).name == "batches/f127c56656a30bf7fe06bf5d73fd7196"
 
 
 def test_the_name_follows_the_request_and_not_the_order_of_its_classes() -> None:
@@ -165,8 +195,8 @@ def test_the_name_follows_the_request_and_not_the_order_of_its_classes() -> None
     assert len({REQUEST.name, *(other.name for other in others)}) == 7
 
 
-class Refusing(Store):
-    """Full, or slow: what becomes of a put is `on_put`'s affair."""
+class SlowStore(Store):
+    """Calls `on_put` before each put, which may wait or fail."""
 
     on_put: Callable[[], None]
 
@@ -175,117 +205,118 @@ class Refusing(Store):
         return super().put_new(key, data)
 
 
-def refusing(stores: Stores, on_put: Callable[[], None]) -> Refusing:
+def slow_store(stores: Stores, on_put: Callable[[], None]) -> SlowStore:
     store = stores("generation").as_role("generation")
-    store.__class__ = Refusing
+    store.__class__ = SlowStore
     store.on_put = on_put  # type: ignore[attr-defined]
     return store  # type: ignore[return-value]
 
 
-def test_drawing_ends_soon_after_the_store_refuses(stores: Stores) -> None:
+def test_drawing_ends_soon_after_the_store_fails(stores: Stores) -> None:
     def full() -> None:
         raise ResourceExhausted("full", reason="STORE_FULL")
 
-    painter = Painter()
+    generator = FakeGenerator()
     with pytest.raises(ResourceExhausted):
-        fill(refusing(stores, full), painter, replace(REQUEST, counts={"a": 240}))
-    assert len(painter.painted) <= 70
+        fill(slow_store(stores, full), generator, replace(REQUEST, counts={"a": 240}))
+    assert len(generator.drawn) <= 70
     assert not stores("generation").exists(replace(REQUEST, counts={"a": 240}).manifest)
 
 
-def test_a_slow_store_slows_the_drawing_and_fills_no_memory(stores: Stores) -> None:
-    stored: list[int] = []
+def test_a_slow_store_slows_drawing_and_bounds_memory(stores: Stores) -> None:
+    uploads: list[int] = []
     waiting: list[int] = []
 
     def slow() -> None:
         time.sleep(0.004)
-        stored.append(1)
+        uploads.append(1)
 
-    class Watched(Painter):
-        def __call__(self, wanted: Sequence[Wanted]) -> Iterator[Drawn | Steps]:
-            for drawn in super().__call__(wanted):
-                waiting.append(len(self.painted) - len(stored))
-                yield drawn
+    class Watched(FakeGenerator):
+        def __call__(self, requests: Sequence[ImageRequest]) -> Iterator[DrawnImage | DrawProgress]:
+            for event in super().__call__(requests):
+                waiting.append(len(self.drawn) - len(uploads))
+                yield event
 
-    fill(refusing(stores, slow), Watched(), replace(REQUEST, counts={"a": 240}))
+    fill(slow_store(stores, slow), Watched(), replace(REQUEST, counts={"a": 240}))
     assert max(waiting) <= 75
 
 
-def no_image(one: Wanted, kind: str) -> Drawn:
-    """A draw that is none: black, one colour, not finite, or that of index 10."""
-    pixels = painted(replace(one, index=10))
+def unusable(request: ImageRequest, kind: str) -> DrawnImage:
+    """A draw to reject: black, constant, not finite, or the duplicate of index 10."""
+    pixels = noise(replace(request, index=10))
     if kind in ("black", "grey"):
         pixels = np.full((8, 8, 1), 0 if kind == "black" else 99, np.uint8)
-    return Drawn(one, pixels, 4, (f"parent-{one.index}",), finite=kind != "nan")
+    return DrawnImage(request, pixels, 4, (f"parent-{request.index}",), finite=kind != "nan")
 
 
-def test_draws_that_are_no_images_are_left_out_and_counted(stores: Stores) -> None:
+def test_unusable_draws_are_left_out_and_counted(stores: Stores) -> None:
     store = stores("generation")
-    faults = {
-        one: no_image(one, kind) for one, kind in zip(REQUEST.wanted()[1:4], ("nan", "same", "grey"), strict=True)
-    }
-    record = filled(store, Painter(faults=faults))
-    assert [one["count"] for one in record["counts"]] == [1, 1]
-    assert record["rejected"] == [
-        {"class_name": "a", "reason": "REASON_DUPLICATE", "count": 1},
-        {"class_name": "a", "reason": "REASON_NOT_FINITE", "count": 1},
-        {"class_name": "b", "reason": "REASON_CONSTANT", "count": 1},
+    kinds = zip(REQUEST.images()[1:4], ("nan", "same", "grey"), strict=True)
+    batch = filled(store, FakeGenerator(unusable={request: unusable(request, kind) for request, kind in kinds}))
+    assert counts(batch) == {"a": 1, "b": 1}
+    assert rejected(batch) == [
+        ("a", RejectionReason.DUPLICATE, 1),
+        ("a", RejectionReason.NOT_FINITE, 1),
+        ("b", RejectionReason.CONSTANT, 1),
     ]
-    assert record["drawn"] == 2
+    assert batch.drawn == 2
     assert [(row.class_name, row.index) for row in read_rows(store, REQUEST.manifest)] == [("a", 10), ("b", 11)]
     assert len(list(store.list("draws/"))) == 2
 
 
-def test_transforms_are_not_inspected(stores: Stores) -> None:
+def test_transforms_are_not_filtered(stores: Stores) -> None:
     request = replace(REQUEST, sampler=None)
-    record = filled(
-        stores("generation"), Painter(faults={one: no_image(one, "grey") for one in request.wanted()}), request
-    )
-    assert record["rejected"] == []
-    assert record["drawn"] == 5
+    generator = FakeGenerator(unusable={image: unusable(image, "grey") for image in request.images()})
+    batch = filled(stores("generation"), generator, request)
+    assert batch.rejected == ()
+    assert batch.drawn == 5
+    assert {row.source for row in read_rows(stores("generation"), request.manifest)} == {"transformed"}
 
 
 LONG = replace(REQUEST, counts={"a": 12, "b": 3})
 
 
 @given(
-    st.dictionaries(st.sampled_from(LONG.wanted()), st.sampled_from(["nan", "black", "grey", "same"])),
+    st.dictionaries(st.sampled_from(LONG.images()), st.sampled_from(["nan", "black", "grey", "same"])),
     st.lists(st.integers(0, 14), max_size=3),
     st.lists(st.tuples(st.integers(10, 21), st.integers(1, 6)), max_size=2),
 )
-@settings(max_examples=40, deadline=None)
-def test_a_request_has_one_manifest_however_often_it_was_interrupted_and_whatever_others_drew(
-    kinds: dict[Wanted, str], interruptions: list[int], others: list[tuple[int, int]]
+@settings(max_examples=40)
+def test_the_manifest_does_not_depend_on_interruptions_or_on_other_requests(
+    kinds: dict[ImageRequest, str], interruptions: list[int], others: list[tuple[int, int]]
 ) -> None:
-    faults = {one: no_image(one, kind) for one, kind in kinds.items()}
+    replaced = {request: unusable(request, kind) for request, kind in kinds.items()}
     manifests = []
     for troubled in (False, True):
         store = Store(MemoryStore(), "generation", url="memory://")
         if troubled:
             for first, count in others:
-                fill(store, Painter(faults=faults), replace(LONG, counts={"a": count}, first_index=first))
+                other = replace(LONG, counts={"a": count}, first_index=first)
+                fill(store, FakeGenerator(unusable=replaced), other)
             for most in interruptions:
                 try:
-                    fill(store, Painter(most=most, faults=faults), LONG)
+                    fill(store, FakeGenerator(most=most, unusable=replaced), LONG)
                 except Cancelled:
                     continue
-        record = filled(store, Painter(faults=faults), LONG)
-        manifests.append((read_rows(store, LONG.manifest), record["counts"], record["rejected"]))
+        batch = filled(store, FakeGenerator(unusable=replaced), LONG)
+        manifests.append((read_rows(store, LONG.manifest), batch.counts, batch.rejected))
     assert manifests[0] == manifests[1]
 
 
-@pytest.mark.parametrize("damage", ["cut", "other", "bare"])
-def test_a_draw_that_was_changed_in_the_store_is_named(stores: Stores, damage: str) -> None:
+@pytest.mark.parametrize("damage", ["cut", "other", "bare", "unreadable"])
+def test_a_damaged_draw_is_named(stores: Stores, damage: str) -> None:
     store = stores("generation")
-    fill(store, Painter())
+    fill(store, FakeGenerator())
     row, other = read_rows(store, REQUEST.manifest)[:2]
+    pixels = noise(ImageRequest("a", 7, 10))
     data = {
         "cut": store.get(row.uri)[:100],
         "other": store.get(other.uri),
-        "bare": encode_png(painted(Wanted("a", 7, 10))),
+        "bare": encode_png(pixels),
+        "unreadable": provenance_metadata.encode_marked(pixels, {**json.loads(row.receipt), "bucket": "many"}),
     }
-    stores("generation").delete(row.uri)
-    stores("generation").put_new(row.uri, data[damage])
+    store.delete(row.uri)
+    store.put_new(row.uri, data[damage])
     with pytest.raises(FailedPrecondition, match=row.uri) as caught:
-        fill(store, Painter(), replace(REQUEST, counts={"a": 3}))
+        fill(store, FakeGenerator(), replace(REQUEST, counts={"a": 3}))
     assert caught.value.reason == "DAMAGED_OBJECT"

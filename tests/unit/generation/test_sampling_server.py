@@ -1,8 +1,9 @@
 from __future__ import annotations
 
+import itertools
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,17 +12,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.conftest import Stores
+from tests.servers import HANG_S, wait_until
 from tests.unit.generation.conftest import World, put_adapter
-from tests.unit.generation.test_draw import Painter
+from tests.unit.generation.test_draw import FakeDenoiser
 
 from genaug.generation.diffusion.denoise import Rows
 from genaug.generation.generators.class_conditional.generator import ClassConditional, build_network, new_config
 from genaug.generation.sampling.draw import draw
-from genaug.generation.sampling.receipts import Drawn, Sampler, Steps, Wanted
-from genaug.generation.sampling.sampling_server import DrawingServer
+from genaug.generation.sampling.receipts import DrawnImage, DrawProgress, ImageRequest
+from genaug.generation.sampling.sampling_server import SamplingServer
+from genaug.schema.generators import ClassConditionalSpec, Generator
+from genaug.schema.sampling import Sampler
 from genaug.shared.errors import (
     Cancelled,
     FailedPrecondition,
@@ -36,8 +40,8 @@ from genaug.vision.images.pixels import Pixels
 FAST = Sampler(steps=2, guidance_scale=1)
 
 
-class Slow(Painter):
-    """A painter that waits in each of its steps until it is let go."""
+class Gated(FakeDenoiser):
+    """A denoiser that waits in each step until `open` is set."""
 
     def __init__(self, name: str = "0") -> None:
         super().__init__()
@@ -45,49 +49,55 @@ class Slow(Painter):
         self.open = threading.Event()
         self.entered = threading.Semaphore(0)
         self.log: list[str] = []
+        self.begun_at: list[int] = []
+        """Steps done before each cohort began."""
+
+    def begin(self, requests: Sequence[ImageRequest], sampler: Sampler) -> Any:
+        self.begun_at.append(len(self.batch_sizes))
+        return super().begin(requests, sampler)
 
     def predict(self, rows: Rows, sampler: Sampler) -> torch.Tensor:
         self.entered.release()
-        assert self.open.wait(20)
+        assert self.open.wait(HANG_S)
         self.log.append(self.name[-1])
         return super().predict(rows, sampler)
 
 
-Make = Callable[..., DrawingServer]
+Make = Callable[..., SamplingServer]
 
 
 @pytest.fixture
 def make(stores: Stores) -> Iterator[Make]:
-    made: list[DrawingServer] = []
+    servers: list[SamplingServer] = []
 
-    def build(**limits: Any) -> DrawingServer:
-        made.append(DrawingServer(stores("generation"), GenerationSettings(**limits), device="cpu", threads=1))
-        return made[-1]
+    def build(*, clock: Callable[[], float] = time.monotonic, **limits: Any) -> SamplingServer:
+        limited = GenerationSettings(**limits)
+        servers.append(SamplingServer(stores("generation"), limited, device="cpu", threads=1, clock=clock))
+        return servers[-1]
 
     yield build
-    for server in made:
+    for server in servers:
         server.close()
-        server._thread.join(20)
+        server._thread.join(HANG_S)
         assert not server._thread.is_alive()
 
 
-def wanted(count: int, *, name: str = "a", first: int = 0) -> list[Wanted]:
-    return [Wanted(name, 0, first + index) for index in range(count)]
+def requests(count: int, *, name: str = "a", first: int = 0) -> list[ImageRequest]:
+    return [ImageRequest(name, 0, first + index) for index in range(count)]
 
 
 @dataclass
 class Caller:
     """A request on a thread of its own."""
 
-    server: DrawingServer
+    server: SamplingServer
     generator: Any
-    wanted: Sequence[Wanted]
+    requests: Sequence[ImageRequest]
     client: str = "one"
     sampler: Sampler = FAST
-    active: Callable[[], bool] = lambda: True
-    images: list[Drawn] = field(default_factory=list)
-    steps: list[Steps] = field(default_factory=list)
-    ended: float = 0.0
+    is_active: Callable[[], bool] = lambda: True
+    images: list[DrawnImage] = field(default_factory=list)
+    progress: list[DrawProgress] = field(default_factory=list)
     error: Exception | None = None
 
     def __post_init__(self) -> None:
@@ -97,62 +107,55 @@ class Caller:
     def _run(self) -> None:
         try:
             for event in self.server.draw(
-                self.generator, self.wanted, sampler=self.sampler, client=self.client, active=self.active
+                self.generator, self.requests, sampler=self.sampler, client=self.client, is_active=self.is_active
             ):
-                (self.steps if isinstance(event, Steps) else self.images).append(event)  # type: ignore[arg-type]
+                (self.progress if isinstance(event, DrawProgress) else self.images).append(event)  # type: ignore[arg-type]
         except Exception as error:
             self.error = error
-        self.ended = time.monotonic()
 
-    def result(self) -> list[Drawn]:
-        self.thread.join(30)
+    def result(self) -> list[DrawnImage]:
+        self.thread.join(HANG_S)
         assert not self.thread.is_alive(), "it hangs"
         if self.error:
             raise self.error
         return self.images
 
 
-def waits(server: DrawingServer, requests: int) -> None:
-    """Until so many requests are there."""
-    until(lambda: sum(map(len, server._clients.values())) >= requests)
-
-
-def until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
+def wait_for_calls(server: SamplingServer, count: int) -> None:
+    """Wait until `count` calls are queued."""
+    wait_until(lambda: sum(map(len, server._clients.values())) >= count, what="requests")
 
 
 def test_images_come_in_order_with_steps_that_grow_to_their_total(make: Make) -> None:
     for count in (1, 4, 11):
         events = list(
-            make().draw(Painter(), wanted(count), sampler=Sampler(steps=3), client="one", active=lambda: True)
+            make().draw(FakeDenoiser(), requests(count), sampler=Sampler(steps=3), client="one", is_active=lambda: True)
         )
-        images = [one for one in events if isinstance(one, Drawn)]
-        told = [one for one in events if isinstance(one, Steps)]
-        assert [one.wanted for one in images] == wanted(count)
-        assert [one.done for one in told] == sorted(one.done for one in told)
-        assert (told[-1].done, told[-1].total, told[-1].position) == (3 * count, 3 * count, 0)
+        steps = [event.steps for event in events if isinstance(event, DrawProgress)]
+        assert [event.request for event in events if isinstance(event, DrawnImage)] == requests(count)
+        assert steps == sorted(steps)
+        last = [event for event in events if isinstance(event, DrawProgress)][-1]
+        assert last == DrawProgress(3 * count, 3 * count, 0)
 
 
 @pytest.mark.parametrize("scheduler", ["HeunDiscreteScheduler", "PNDMScheduler", "DPMSolverMultistepScheduler"])
-def test_steps_are_the_samplers_whatever_its_scheduler_makes_of_them(make: Make, scheduler: str) -> None:
+def test_progress_counts_the_samplers_steps_with_any_scheduler(make: Make, scheduler: str) -> None:
     sampler = Sampler(steps=5, scheduler=scheduler)
-    events = list(make().draw(Painter(), wanted(3), sampler=sampler, client="one", active=lambda: True))
-    told = [one.done for one in events if isinstance(one, Steps)]
-    assert told == sorted(told)
-    assert told[-1] == 15
+    events = list(make().draw(FakeDenoiser(), requests(3), sampler=sampler, client="one", is_active=lambda: True))
+    steps = [event.steps for event in events if isinstance(event, DrawProgress)]
+    assert steps == sorted(steps)
+    assert steps[-1] == 15
 
 
 @pytest.fixture(scope="module")
 def small() -> ClassConditional:
-    config = new_config(classes=["a", "b"], image_size=8, channels=1, base_channels=8)
+    settings = ClassConditionalSpec(base_channels=8).completed(8)
+    config = new_config(settings, classes=["a", "b"], image_size=8, channels=1)
     torch.manual_seed(0)
     return ClassConditional("generators/" + "1" * 32, config, build_network(config), device=torch.device("cpu"))
 
 
-REQUESTS = st.lists(
+CALLS = st.lists(
     st.tuples(
         st.sampled_from("xyz"),
         st.sampled_from("ab"),
@@ -167,78 +170,80 @@ REQUESTS = st.lists(
 )
 
 
-@given(REQUESTS)
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_images_drawn_among_others_are_those_drawn_alone(make: Make, small: ClassConditional, asked: Any) -> None:
+def assert_equal(images: Iterable[DrawnImage], expected: Iterable[DrawnImage]) -> None:
+    for image, other in zip(images, expected, strict=True):
+        assert image.request == other.request
+        assert np.array_equal(image.pixels, other.pixels)
+
+
+@given(CALLS)
+@settings(max_examples=8)
+def test_images_drawn_among_others_equal_those_drawn_alone(make: Make, small: ClassConditional, calls: Any) -> None:
     server, callers = make(), []
-    for client, name, first, count, steps, guidance, scheduler in asked:
+    for client, name, first, count, steps, guidance, scheduler in calls:
         sampler = Sampler(steps=steps, guidance_scale=guidance, scheduler=scheduler)
-        callers.append(Caller(server, small, wanted(count, name=name, first=first), client, sampler))
+        callers.append(Caller(server, small, requests(count, name=name, first=first), client, sampler))
     for caller in callers:
-        alone = draw(small, caller.wanted, sampler=caller.sampler, active=lambda: True)
-        for one, other in zip(caller.result(), alone, strict=True):
-            assert one.wanted == other.wanted
-            assert np.array_equal(one.pixels, other.pixels)
+        alone = draw(small, caller.requests, sampler=caller.sampler, is_active=lambda: True)
+        assert_equal(caller.result(), alone)
 
 
-def test_callers_of_two_adapters_on_one_base_get_what_they_would_alone(make: Make, stores: Stores, base: Path) -> None:
+def test_images_of_two_adapters_on_one_base_equal_those_drawn_alone(make: Make, stores: Stores, base: Path) -> None:
     server = make()
     generators = [server.load(put_adapter(stores, base, seed=seed)) for seed in (1, 2)]
     sampler = Sampler(steps=3, guidance_scale=3.0)
-    asked = [("lies", 5), ("stands", 3), ("lies", 9), ("stands", 1)]
+    calls = [("lies", 5), ("stands", 3), ("lies", 9), ("stands", 1)]
     callers = [
-        Caller(server, generators[number % 2], wanted(count, name=name, first=number), f"{number}", sampler)
-        for number, (name, count) in enumerate(asked)
+        Caller(server, generators[number % 2], requests(count, name=name, first=number), f"{number}", sampler)
+        for number, (name, count) in enumerate(calls)
     ]
-    found = [caller.result() for caller in callers]
-    for caller, images in zip(callers, found, strict=True):
-        alone = list(draw(caller.generator, caller.wanted, sampler=sampler, active=lambda: True))
-        assert len(images) == len(alone)
-        assert all(np.array_equal(one.pixels, other.pixels) for one, other in zip(images, alone, strict=True))
+    results = [caller.result() for caller in callers]
+    for caller, images in zip(callers, results, strict=True):
+        assert_equal(images, draw(caller.generator, caller.requests, sampler=sampler, is_active=lambda: True))
 
 
-def test_callers_share_rows(make: Make) -> None:
-    server, painter = make(), Slow()
-    first = Caller(server, painter, wanted(1))
-    painter.entered.acquire()
-    rest = [Caller(server, painter, wanted(1), client) for client in "abc"]
-    waits(server, 3)
-    painter.open.set()
+def test_callers_share_batches(make: Make) -> None:
+    server, denoiser = make(), Gated()
+    first = Caller(server, denoiser, requests(1))
+    denoiser.entered.acquire()
+    rest = [Caller(server, denoiser, requests(1), client) for client in "abc"]
+    wait_for_calls(server, 3)
+    denoiser.open.set()
     for caller in (first, *rest):
         assert len(caller.result()) == 1
-    assert painter.begun == [[0]] * 4
-    assert len(painter.asked) == 3, "the three begin beside the first one's last step, and need one more"
+    assert denoiser.begun == [[0]] * 4
+    assert len(denoiser.batch_sizes) == 3, "the three begin beside the first one's last step, and need one more"
 
 
-def test_who_comes_late_begins_beside_those_under_way(make: Make) -> None:
-    """Continuous: nobody waits until others have finished where there is room."""
-    server, painter = make(), Slow()
-    long = Caller(server, painter, wanted(2), sampler=Sampler(steps=50, guidance_scale=1))
-    painter.entered.acquire()
-    short = Caller(server, painter, wanted(1), "two")
-    waits(server, 1)
-    painter.open.set()
-    short.result()
-    long.result()
-    assert short.ended < long.ended
-    assert len(painter.asked) == 50
+def test_a_late_call_joins_the_active_batch(make: Make) -> None:
+    """Continuous batching: with room in the batch, no call waits until another has finished."""
+    server, denoiser = make(), Gated()
+    long = Caller(server, denoiser, requests(2), sampler=Sampler(steps=50, guidance_scale=1))
+    denoiser.entered.acquire()
+    short = Caller(server, denoiser, requests(1), "two")
+    wait_for_calls(server, 1)
+    denoiser.open.set()
+    assert len(short.result()) == 1
+    assert len(long.result()) == 2
+    assert len(denoiser.batch_sizes) == 50, "the short call shared steps of the long one"
+    assert denoiser.begun_at == [0, 1], "after the long one's first step"
 
 
 @pytest.mark.parametrize("how", ["inactive", "closed", "raises"])
-def test_a_caller_who_leaves_frees_the_device_within_a_step(make: Make, how: str) -> None:
-    server, painter = make(), Slow()
-    left = threading.Event()
+def test_a_caller_that_leaves_frees_the_device_within_a_step(make: Make, how: str) -> None:
+    server, denoiser = make(), Gated()
+    is_gone = threading.Event()
     events = server.draw(
-        painter,
-        wanted(100),
+        denoiser,
+        requests(100),
         sampler=Sampler(steps=1000, guidance_scale=1),
         client="one",
-        active=lambda: not left.is_set(),
+        is_active=lambda: not is_gone.is_set(),
     )
-    painter.open.set()
+    denoiser.open.set()
     next(events)
     if how == "inactive":
-        left.set()
+        is_gone.set()
         with pytest.raises(Cancelled):
             list(events)
     elif how == "closed":
@@ -246,125 +251,128 @@ def test_a_caller_who_leaves_frees_the_device_within_a_step(make: Make, how: str
     else:
         with pytest.raises(ZeroDivisionError):
             events.throw(ZeroDivisionError())  # type: ignore[attr-defined]
-    time.sleep(0.05)
-    taken = len(painter.asked)
-    time.sleep(0.05)
-    assert len(painter.asked) <= taken + 1, "nothing more is drawn"
-    assert len(Caller(server, painter, wanted(1), "two").result()) == 1
-    assert len(painter.asked) <= taken + 3
+    steps = len(denoiser.batch_sizes)
+    assert len(Caller(server, denoiser, requests(1), "two").result()) == 1
+    assert len(denoiser.batch_sizes) <= steps + 1 + FAST.steps, "one step was under way"
 
 
-def test_what_was_finished_reaches_a_caller_who_is_cancelled(make: Make) -> None:
-    server, painter = make(), Slow()
-    left = threading.Event()
-    events = server.draw(painter, wanted(40), sampler=FAST, client="one", active=lambda: not left.is_set())
-    painter.open.set()
-    images: list[Drawn] = []
+def test_finished_images_reach_a_caller_that_is_cancelled(make: Make) -> None:
+    server, denoiser = make(), Gated()
+    is_gone = threading.Event()
+    events = server.draw(denoiser, requests(40), sampler=FAST, client="one", is_active=lambda: not is_gone.is_set())
+    denoiser.open.set()
+    images: list[DrawnImage] = []
 
     def read() -> None:
         for event in events:
-            if isinstance(event, Drawn):
+            if isinstance(event, DrawnImage):
                 images.append(event)
-                left.set()
+                is_gone.set()
 
     with pytest.raises(Cancelled):
         read()
     assert len(images) >= 4, "its first bucket was finished together"
 
 
-def test_one_with_many_images_does_not_keep_out_those_with_one(make: Make) -> None:
-    server, painter = make(), Slow()
-    painter.bucket = 8
-    many = Caller(server, painter, wanted(200), "many")
-    painter.entered.acquire()
-    few = [Caller(server, painter, wanted(1, first=1000 + number), f"few {number}") for number in range(5)]
-    waits(server, 6)
-    painter.open.set()
+def test_a_call_of_many_images_does_not_keep_out_small_ones(make: Make) -> None:
+    server, denoiser = make(), Gated()
+    denoiser.bucket = 8
+    many = Caller(server, denoiser, requests(200), "many")
+    denoiser.entered.acquire()
+    few = [Caller(server, denoiser, requests(1, first=1000 + number), f"few {number}") for number in range(5)]
+    wait_for_calls(server, 6)
+    denoiser.open.set()
     for caller in few:
         assert len(caller.result()) == 1
     assert len(many.result()) == 200
-    begun = [index for some in painter.begun for index in some]
+    begun = [index for cohort in denoiser.begun for index in cohort]
     assert sorted(index for index in begun[8:16] if index >= 1000) == list(range(1000, 1005)), "in the next bucket"
 
 
-def test_clients_have_turns_not_requests(make: Make) -> None:
-    server, painter = make(), Slow()
-    first = Caller(server, painter, wanted(4), "greedy")
-    painter.entered.acquire()
+def test_turns_go_to_clients_not_to_requests(make: Make) -> None:
+    server, denoiser = make(), Gated()
+    first = Caller(server, denoiser, requests(4), "greedy")
+    denoiser.entered.acquire()
     greedy = []
     for _ in range(10):
-        greedy.append(Caller(server, painter, wanted(4), "greedy"))
-        waits(server, len(greedy))
-    modest = Caller(server, painter, wanted(4, first=100), "modest")
-    waits(server, 11)
-    painter.open.set()
+        greedy.append(Caller(server, denoiser, requests(4), "greedy"))
+        wait_for_calls(server, len(greedy))
+    modest = Caller(server, denoiser, requests(4, first=100), "modest")
+    wait_for_calls(server, 11)
+    denoiser.open.set()
     modest.result()
     for caller in (first, *greedy):
         caller.result()
-    order = [indices[0] >= 100 for indices in painter.begun]
-    drawn_before = sum(len(one) for one in painter.begun[: len(order) - 1 - order[::-1].index(True)])
-    assert drawn_before <= 4 + 8, "half of the room is the modest one's, however many requests stand before it"
+    order = [indices[0] >= 100 for indices in denoiser.begun]
+    drawn_before = sum(len(cohort) for cohort in denoiser.begun[: len(order) - 1 - order[::-1].index(True)])
+    assert drawn_before <= 4 + 8, "half of the room is the modest client's, however many requests came before its own"
 
 
-def test_a_slow_reader_holds_up_nobody_else_and_fills_no_memory(make: Make) -> None:
-    server, painter = make(), Slow()
-    painter.open.set()
-    slow = server.draw(painter, wanted(100), sampler=FAST, client="slow", active=lambda: True)
-    # The reader of the first call has gone for coffee.
+def test_a_slow_reader_delays_no_other_caller_and_fills_no_memory(make: Make) -> None:
+    server, denoiser = make(), Gated()
+    denoiser.open.set()
+    slow = server.draw(denoiser, requests(100), sampler=FAST, client="slow", is_active=lambda: True)
     next(slow)
-    assert len(Caller(server, painter, wanted(5), "quick").result()) == 5
-    time.sleep(0.3)
-    begun = sum(len(one) for one in painter.begun) - 5
-    assert begun <= 4 * painter.bucket
-    assert len(Caller(server, painter, wanted(5), "quick").result()) == 5
-    assert len([one for one in slow if isinstance(one, Drawn)]) == 100
+    for _ in range(20):
+        assert len(Caller(server, denoiser, requests(5), "quick").result()) == 5
+    begun = sum(map(len, denoiser.begun)) - 20 * 5
+    assert begun <= 4 * denoiser.bucket
+    assert sum(isinstance(event, DrawnImage) for event in slow) == 100
 
 
-def test_two_generators_take_turns(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("genaug.generation.sampling.sampling_server._TURN", 0.0)
-    server, one, other = make(), Slow("1"), Slow("2")
+@pytest.fixture
+def _unlimited_reading(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Turns do not depend on how fast callers read, which depends on the machine."""
+    monkeypatch.setattr("genaug.generation.sampling.sampling_server._MAX_UNREAD", 1000)
+
+
+def overdue() -> Callable[[], float]:
+    """A clock on which every turn is over at once."""
+    return itertools.count(0, 60).__next__
+
+
+@pytest.mark.usefixtures("_unlimited_reading")
+def test_two_generators_take_turns(make: Make) -> None:
+    server, one, other = make(clock=overdue()), Gated("1"), Gated("2")
     one.log = other.log = log = []
-    callers = [Caller(server, one, wanted(40), "one"), Caller(server, other, wanted(40), "two")]
-    waits(server, 2) if len(server._clients) < 2 else None
-    until(lambda: one.entered.acquire(blocking=False) or other.entered.acquire(blocking=False))
+    callers = [Caller(server, one, requests(40), "one"), Caller(server, other, requests(40), "two")]
+    wait_until(lambda: one.entered.acquire(blocking=False) or other.entered.acquire(blocking=False), what="a step")
+    wait_for_calls(server, 2)
     one.open.set()
     other.open.set()
     for caller in callers:
         assert len(caller.result()) == 40
-    turns = "".join(log)
-    assert turns.count("12") + turns.count("21") >= 15
-    assert abs(turns[:20].count("1") - 10) <= 4
+    assert "".join(log) in ("1122" * 10, "2211" * 10), "a bucket of two steps each"
 
 
-def test_a_third_generator_is_not_kept_waiting_by_two_with_many_images(
-    make: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("genaug.generation.sampling.sampling_server._TURN", 0.0)
-    server, painters = make(), [Slow(name) for name in "123"]
+@pytest.mark.usefixtures("_unlimited_reading")
+def test_a_third_generator_is_not_starved_by_two_with_many_images(make: Make) -> None:
+    server, denoisers = make(clock=overdue()), [Gated(name) for name in "123"]
     log: list[str] = []
-    for painter in painters:
-        painter.log = log
+    for denoiser in denoisers:
+        denoiser.log = log
     callers = [
-        Caller(server, painter, wanted(count), painter.name)
-        for painter, count in zip(painters, (80, 80, 1), strict=True)
+        Caller(server, denoiser, requests(images), denoiser.name)
+        # More than one bucket each: whichever begins first, some of its images wait with the others'.
+        for denoiser, images in zip(denoisers, (80, 80, 8), strict=True)
     ]
-    until(lambda: any(painter.entered.acquire(blocking=False) for painter in painters))
-    waits(server, 3) if len(server._clients) < 3 else None
-    for painter in painters:
-        painter.open.set()
-    for caller, count in zip(callers, (80, 80, 1), strict=True):
-        assert len(caller.result()) == count
-    assert "3" in "".join(log)[:20], "while the others have most of theirs before them"
+    wait_until(lambda: any(denoiser.entered.acquire(blocking=False) for denoiser in denoisers), what="a step")
+    wait_for_calls(server, 3)
+    for denoiser in denoisers:
+        denoiser.open.set()
+    assert [len(caller.result()) for caller in callers] == [80, 80, 8]
+    assert "3" in "".join(log)[:20], "while most images of the others wait"
 
 
+@pytest.mark.usefixtures("_unlimited_reading")
 def test_a_generator_keeps_the_device_for_its_turn(make: Make) -> None:
-    """Weights are not exchanged after each bucket."""
-    server, one, other = make(), Slow("1"), Slow("2")
+    """Weights are not changed after each bucket."""
+    server, one, other = make(clock=lambda: 0.0), Gated("1"), Gated("2")
     one.log = other.log = log = []
-    first = Caller(server, one, wanted(40), "one")
+    first = Caller(server, one, requests(40), "one")
     one.entered.acquire()
-    second = Caller(server, other, wanted(40), "two")
-    waits(server, 2)
+    second = Caller(server, other, requests(40), "two")
+    wait_for_calls(server, 2)
     one.open.set()
     other.open.set()
     first.result()
@@ -372,17 +380,17 @@ def test_a_generator_keeps_the_device_for_its_turn(make: Make) -> None:
     assert "".join(log) == "1" * 20 + "2" * 20
 
 
-class Failing(Slow):
-    """Fails where it is told to."""
+class Failing(Gated):
+    """Fails in one method, for index 99."""
 
     def __init__(self, where: str) -> None:
         super().__init__()
         self.open.set()
         self.where = where
 
-    def begin(self, wanted: Sequence[Wanted], sampler: Sampler) -> Any:
-        self._fail("begin", wanted[0].index)
-        return super().begin(wanted, sampler)
+    def begin(self, requests: Sequence[ImageRequest], sampler: Sampler) -> Any:
+        self._fail("begin", requests[0].index)
+        return super().begin(requests, sampler)
 
     def predict(self, rows: Rows, sampler: Sampler) -> torch.Tensor:
         self._fail("predict", 99)
@@ -401,20 +409,20 @@ class Failing(Slow):
 def test_an_error_reaches_its_caller_and_the_thread_lives_on(make: Make, where: str) -> None:
     server, failing = make(), Failing(where)
     with pytest.raises(FailedPrecondition, match="broken"):
-        Caller(server, failing, wanted(6, first=99)).result()
-    assert len(Caller(server, Painter(), wanted(3)).result()) == 3
+        Caller(server, failing, requests(6, first=99)).result()
+    assert len(Caller(server, FakeDenoiser(), requests(3)).result()) == 3
 
 
-def test_an_error_of_one_caller_touches_nobody_else(make: Make) -> None:
-    server, painter = make(), Failing("begin")
-    painter.open.clear()
-    first = Caller(server, painter, wanted(1), "first")
-    painter.entered.acquire()
-    bad = Caller(server, painter, wanted(2, first=99), "bad")
-    waits(server, 1)
-    good = Caller(server, painter, wanted(2), "good")
-    waits(server, 2)
-    painter.open.set()
+def test_an_error_of_one_caller_reaches_no_other(make: Make) -> None:
+    server, denoiser = make(), Failing("begin")
+    denoiser.open.clear()
+    first = Caller(server, denoiser, requests(1), "first")
+    denoiser.entered.acquire()
+    bad = Caller(server, denoiser, requests(2, first=99), "bad")
+    wait_for_calls(server, 1)
+    good = Caller(server, denoiser, requests(2), "good")
+    wait_for_calls(server, 2)
+    denoiser.open.set()
     with pytest.raises(FailedPrecondition):
         bad.result()
     assert len(good.result()) == 2
@@ -422,112 +430,113 @@ def test_an_error_of_one_caller_touches_nobody_else(make: Make) -> None:
 
 
 def test_too_little_memory_says_what_to_do(make: Make) -> None:
-    class Full(Painter):
+    class Full(FakeDenoiser):
         def predict(self, rows: Rows, sampler: Sampler) -> torch.Tensor:
             raise torch.OutOfMemoryError("CUDA out of memory")
 
     with pytest.raises(ResourceExhausted, match="smaller images") as caught:
-        Caller(make(), Full(), wanted(2)).result()
+        Caller(make(), Full(), requests(2)).result()
     assert caught.value.reason == "DEVICE_FULL"
 
 
 def test_a_full_queue_refuses_and_says_when_to_come_back(make: Make) -> None:
-    server, painter = make(queue=3), Slow()
-    first = Caller(server, painter, wanted(4))
-    painter.entered.acquire()
-    waiting = [Caller(server, painter, wanted(4), client) for client in "abc"]
-    waits(server, 3)
+    server, denoiser = make(queue=3), Gated()
+    first = Caller(server, denoiser, requests(4))
+    denoiser.entered.acquire()
+    waiting = [Caller(server, denoiser, requests(4), client) for client in "abc"]
+    wait_for_calls(server, 3)
     with pytest.raises(ResourceExhausted) as caught:
-        Caller(server, painter, wanted(1), "late").result()
+        Caller(server, denoiser, requests(1), "late").result()
     assert caught.value.reason == "BUSY"
     assert float(caught.value.metadata["retry_seconds"]) >= 1
-    painter.open.set()
+    denoiser.open.set()
     assert [len(caller.result()) for caller in (first, *waiting)] == [4] * 4
-    assert len(Caller(server, painter, wanted(1), "late").result()) == 1
+    assert len(Caller(server, denoiser, requests(1), "late").result()) == 1
 
 
-def test_those_who_wait_see_the_queue_shrink(make: Make) -> None:
-    server, painter = make(), Slow()
-    callers = [Caller(server, painter, wanted(4), "0")]
-    painter.entered.acquire()
+def test_waiting_callers_see_the_queue_shrink(make: Make) -> None:
+    server, denoiser = make(), Gated()
+    callers = [Caller(server, denoiser, requests(4), "0")]
+    denoiser.entered.acquire()
     for number in range(1, 4):
-        callers.append(Caller(server, painter, wanted(4), f"{number}"))
-        waits(server, number)
-    until(lambda: len(callers[3].steps) > 0)
-    assert callers[3].steps[0].position == 2
-    painter.open.set()
+        callers.append(Caller(server, denoiser, requests(4), f"{number}"))
+        wait_for_calls(server, number)
+    wait_until(lambda: len(callers[3].progress) > 0, what="progress")
+    assert callers[3].progress[0].queue_position == 2
+    denoiser.open.set()
     for caller in callers:
         caller.result()
-        positions = [one.position for one in caller.steps]
+        positions = [progress.queue_position for progress in caller.progress]
         assert positions == sorted(positions, reverse=True)
         assert positions[-1] == 0
 
 
-def test_closing_finishes_what_is_drawn_and_refuses_the_rest(make: Make) -> None:
-    server, painter = make(), Slow()
-    drawing = Caller(server, painter, wanted(4), "one")
-    painter.entered.acquire()
-    waiting = Caller(server, painter, wanted(4), "two")
-    waits(server, 1)
+def test_closing_finishes_active_images_and_refuses_waiting_ones(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("genaug.generation.sampling.sampling_server._CLOSE_TIMEOUT", 0)
+    server, denoiser = make(), Gated()
+    drawing = Caller(server, denoiser, requests(4), "one")
+    denoiser.entered.acquire()
+    waiting = Caller(server, denoiser, requests(4), "two")
+    wait_for_calls(server, 1)
     server.close()
     with pytest.raises(Unavailable):
-        Caller(server, painter, wanted(1), "three").result()
-    painter.open.set()
+        Caller(server, denoiser, requests(1), "three").result()
+    denoiser.open.set()
     assert len(drawing.result()) == 4
     with pytest.raises(Unavailable):
         waiting.result()
-    assert painter.begun == [[0, 1, 2, 3]]
+    assert denoiser.begun == [[0, 1, 2, 3]]
 
 
 def test_closing_an_idle_server_ends_its_thread(make: Make) -> None:
     server = make()
     server.close()
-    server._thread.join(5)
+    server._thread.join(HANG_S)
     assert not server._thread.is_alive()
 
 
 @pytest.mark.parametrize("bucket", [-1, 2000])
-def test_a_shape_that_is_none_of_ours_is_refused(make: Make, bucket: int) -> None:
-    events = make().draw(Painter(), wanted(1), sampler=FAST, client="one", active=lambda: True, bucket=bucket)
+def test_a_bucket_out_of_range_is_refused(make: Make, bucket: int) -> None:
+    events = make().draw(FakeDenoiser(), requests(1), sampler=FAST, client="one", is_active=lambda: True, bucket=bucket)
     with pytest.raises(InvalidArgument, match=r"receipt\.bucket"):
         next(events)
 
 
-def test_a_receipt_may_ask_for_its_own_shape(make: Make) -> None:
-    painter = Painter()
-    events = make().draw(painter, wanted(3), sampler=FAST, client="one", active=lambda: True, bucket=16)
-    assert {one.bucket for one in events if isinstance(one, Drawn)} == {16}
-    assert painter.asked == [16, 16]
+def test_a_receipts_bucket_replaces_the_generators(make: Make) -> None:
+    denoiser = FakeDenoiser()
+    events = make().draw(denoiser, requests(3), sampler=FAST, client="one", is_active=lambda: True, bucket=16)
+    assert {event.bucket for event in events if isinstance(event, DrawnImage)} == {16}
+    assert denoiser.batch_sizes == [16, 16]
 
 
-def test_a_generator_is_loaded_once_and_one_that_is_not_there_is_the_askers_error(make: Make, world: World) -> None:
-    server, name = make(), world.finetune(kind="KIND_TRANSFORMS")
+def test_a_generator_is_loaded_once_and_a_missing_one_is_refused(make: Make, world: World) -> None:
+    server, name = make(), world.finetune(kind="transforms")
     with pytest.raises(NotFound):
         server.load("generators/" + "0" * 32)
     with ThreadPoolExecutor(4) as callers:
-        assert len({id(one) for one in callers.map(server.load, [name] * 4)}) == 1
+        assert len({id(generator) for generator in callers.map(server.load, [name] * 4)}) == 1
 
 
 def test_an_unknown_kind_is_refused(make: Make, stores: Stores) -> None:
     store, name = stores("finetune"), "generators/" + "0" * 32
-    facts = {"classes": ["a"], "image_size": 8, "channels": 1}
+    config = {"kind": "KIND_OF_TOMORROW", "classes": ["a"], "image_size": 8, "channels": 1}
     store.put_new(f"{name}/model.safetensors", b"")
-    store.put_new_json(f"{name}/config.json", {**facts, "kind": "KIND_OF_TOMORROW"})
-    store.put_new_json(f"{name}/generator.json", facts)
+    store.put_new_json(f"{name}/config.json", config)
+    store.put_new_json(f"{name}/generator.json", Generator.model_validate(config | {"name": name}).json_value())
     with pytest.raises(FailedPrecondition, match="KIND_OF_TOMORROW"):
         make().load(name)
 
 
-def test_a_device_that_is_not_there_is_refused(stores: Stores) -> None:
+def test_a_missing_device_is_refused(stores: Stores) -> None:
     with pytest.raises(FailedPrecondition, match="device"):
-        DrawingServer(stores("generation"), GenerationSettings(), device="cuda:99")
+        SamplingServer(stores("generation"), GenerationSettings(), device="cuda:99")
 
 
 def test_transforms_do_not_wait_for_the_device(make: Make, world: World) -> None:
-    server, painter = make(), Slow()
-    drawing = Caller(server, painter, wanted(1))
-    painter.entered.acquire()
-    transforms = server.load(world.finetune(kind="KIND_TRANSFORMS"))
-    assert len(Caller(server, transforms, wanted(3, name="lies")).result()) == 3
-    painter.open.set()
+    server, denoiser = make(), Gated()
+    drawing = Caller(server, denoiser, requests(1))
+    denoiser.entered.acquire()
+    transforms = server.load(world.finetune(kind="transforms"))
+    assert len(Caller(server, transforms, requests(3, name="lies")).result()) == 3
+    denoiser.open.set()
     drawing.result()

@@ -1,4 +1,4 @@
-"""The servicer as its server calls it; the wire itself is tested with the servers."""
+"""The servicer as its server calls it; the wire itself is tested in the integration tests."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from genaug.v1 import generation_service_pb2 as wire
 from genaug.vision.images.pixels import decode, pixel_sha256
 from genaug.vision.images.provenance_metadata import receipt_of
 
-KINDS = ["KIND_CLASS_CONDITIONAL", "KIND_TRANSFORMS"]
+KINDS = ["class_conditional", "transforms"]
 STORE, INLINE = wire.GenerateImagesRequest.OUTPUT_STORE, wire.GenerateImagesRequest.OUTPUT_INLINE
 FAST = sampler_pb2.SamplerSettings(steps=2, guidance_scale=1.5)
 
 
 class Context:
-    """A call that goes on for as long as `active` says."""
+    """The context of a call that goes on while `is_active` returns True."""
 
-    def __init__(self, active: Callable[[], bool] = lambda: True, peer: str = "ipv4:1") -> None:
-        self.is_active = active
+    def __init__(self, is_active: Callable[[], bool] = lambda: True, peer: str = "ipv4:1") -> None:
+        self.is_active = is_active
         self._peer = peer
 
     def peer(self) -> str:
@@ -51,14 +51,14 @@ def service(world: World) -> Iterator[GenerationServicer]:
 
 
 def request(generator: str, counts: Mapping[str, int], **fields: Any) -> wire.GenerateImagesRequest:
-    listed = [common_pb2.ClassCount(class_name=name, count=count) for name, count in counts.items()]
-    return wire.GenerateImagesRequest(generator=generator, counts=listed, **{"sampler": FAST, **fields})
+    entries = [common_pb2.ClassCount(class_name=name, count=count) for name, count in counts.items()]
+    return wire.GenerateImagesRequest(generator=generator, counts=entries, **{"sampler": FAST, **fields})
 
 
 def generate(
-    service: GenerationServicer, asked: wire.GenerateImagesRequest, context: Any = None
+    service: GenerationServicer, call: wire.GenerateImagesRequest, context: Any = None
 ) -> list[wire.GenerateImagesResponse]:
-    return list(service.GenerateImages(asked, context or Context()))
+    return list(service.GenerateImages(call, context or Context()))
 
 
 def images(events: list[wire.GenerateImagesResponse]) -> list[wire.GeneratedImage]:
@@ -66,11 +66,9 @@ def images(events: list[wire.GenerateImagesResponse]) -> list[wire.GeneratedImag
 
 
 @pytest.mark.parametrize(("kind", "source"), list(zip(KINDS, ["synthetic", "transformed"], strict=True)))
-def test_a_batch_lies_in_the_store_and_is_found_again(
-    world: World, service: GenerationServicer, kind: str, source: str
-) -> None:
-    asked = request(world.finetune(kind=kind), {"stands": 3, "lies": 2}, seed=4, output=STORE)
-    events = generate(service, asked)
+def test_a_batch_is_stored_and_found_again(world: World, service: GenerationServicer, kind: str, source: str) -> None:
+    call = request(world.finetune(kind=kind), {"stands": 3, "lies": 2}, seed=4, output=STORE)
+    events = generate(service, call)
     assert [event.WhichOneof("event") for event in events][-2:] == ["progress", "batch"]
     assert (events[-2].progress.done, events[-2].progress.total, events[-2].progress.unit) == (5, 5, "images")
     batch = events[-1].batch
@@ -78,8 +76,8 @@ def test_a_batch_lies_in_the_store_and_is_found_again(
     assert batch.drawn == 5
     rows = read_rows(world.stores("assembly"), batch.manifest)
     assert {row.source for row in rows} == {source}
-    assert [bool(row.parent_ids) for row in rows] == [kind == "KIND_TRANSFORMS"] * 5
-    [again] = generate(service, asked)
+    assert [bool(row.parent_ids) for row in rows] == [kind == "transforms"] * 5
+    [again] = generate(service, call)
     assert (again.batch.name, again.batch.drawn) == (batch.name, 0)
 
 
@@ -98,11 +96,10 @@ def test_inline_images_equal_the_stored_ones_and_are_not_stored(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_image_is_drawn_again_from_the_receipt_in_its_manifest(
+def test_an_image_is_regenerated_from_the_receipt_in_its_manifest(
     world: World, service: GenerationServicer, kind: str
 ) -> None:
     batch = generate(service, request(world.finetune(kind=kind), {"lies": 3, "stands": 2}, seed=9))[-1].batch
-
     for row in read_rows(world.stores("assembly"), batch.manifest)[1:4:2]:
         receipt = from_dict(generator_pb2.Receipt, json.loads(row.receipt))
         answer = service.RegenerateImage(wire.RegenerateImageRequest(receipt=receipt), Context())
@@ -120,11 +117,9 @@ def test_an_altered_receipt_is_refused(world: World, service: GenerationServicer
         service.RegenerateImage(wire.RegenerateImageRequest(receipt=image.receipt), Context())
 
 
-def test_unset_sampler_settings_are_twenty_steps_and_a_guidance_of_one_and_a_half(
-    world: World, service: GenerationServicer
-) -> None:
-    asked = request(world.finetune(), {"lies": 1}, output=INLINE, sampler=sampler_pb2.SamplerSettings())
-    [image] = images(generate(service, asked))
+def test_unset_sampler_settings_take_the_defaults_of_the_kind(world: World, service: GenerationServicer) -> None:
+    call = request(world.finetune(), {"lies": 1}, output=INLINE, sampler=sampler_pb2.SamplerSettings())
+    [image] = images(generate(service, call))
     expected = sampler_pb2.SamplerSettings(
         steps=20, guidance_scale=1.5, scheduler="DPMSolverMultistepScheduler", image_size=8, profile="PROFILE_FULL",
         precision="PRECISION_FLOAT32",
@@ -133,7 +128,7 @@ def test_unset_sampler_settings_are_twenty_steps_and_a_guidance_of_one_and_a_hal
 
 
 def test_transforms_have_no_sampler_in_their_name(world: World, service: GenerationServicer) -> None:
-    name = world.finetune(kind="KIND_TRANSFORMS")
+    name = world.finetune(kind="transforms")
     batches = {
         generate(service, request(name, {"lies": 1}, sampler=sampler))[-1].batch.name for sampler in (FAST, None)
     }
@@ -141,7 +136,7 @@ def test_transforms_have_no_sampler_in_their_name(world: World, service: Generat
 
 
 def test_transforms_cover_their_originals_evenly(world: World, service: GenerationServicer) -> None:
-    name = world.finetune(kind="KIND_TRANSFORMS")
+    name = world.finetune(kind="transforms")
     drawn = images(generate(service, request(name, {"lies": 2 * IMAGES}, output=INLINE)))
     parents = [image.receipt.parent_ids[0] for image in drawn]
     assert {parents.count(parent) for parent in parents} == {2}
@@ -150,14 +145,14 @@ def test_transforms_cover_their_originals_evenly(world: World, service: Generati
 
 def test_cancelling_keeps_what_was_finished(world: World, service: GenerationServicer) -> None:
     name = world.finetune()
-    # Gone as soon as the first images are in the store; nothing after the bucket that is drawn then is begun.
-    drawn = lambda: len(list(world.stores("assembly").list("draws/")))  # noqa: E731
+    # The client is gone as soon as the first images are stored; no later bucket is started.
+    stored = lambda: len(list(world.stores("assembly").list("draws/")))  # noqa: E731
     with pytest.raises(Cancelled):
-        generate(service, request(name, {"lies": 400}), Context(active=lambda: not drawn()))
-    kept = drawn()
-    assert 32 <= kept < 400
+        generate(service, request(name, {"lies": 400}), Context(is_active=lambda: not stored()))
+    before = stored()
+    assert 32 <= before < 400
     batch = generate(service, request(name, {"lies": 400}))[-1].batch
-    assert batch.drawn + sum(one.count for one in batch.rejected) == 400 - kept
+    assert batch.drawn + sum(entry.count for entry in batch.rejected) == 400 - before
 
 
 @pytest.mark.parametrize(
@@ -179,23 +174,23 @@ def test_cancelling_keeps_what_was_finished(world: World, service: GenerationSer
         ({"output": 9}, InvalidArgument, "output"),
     ],
 )
-def test_a_request_that_makes_no_sense_is_refused_before_any_work(
+def test_an_invalid_request_is_refused_before_any_work(
     world: World, service: GenerationServicer, fields: dict[str, Any], error: type[GenaugError], words: str
 ) -> None:
-    asked = {"generator": world.finetune(kind="KIND_CLASS_CONDITIONAL", train_steps=1), "counts": {"lies": 1}}
+    valid = {"generator": world.finetune(train_steps=1), "counts": {"lies": 1}}
     with pytest.raises(error, match=words):
-        service.GenerateImages(request(**{**asked, **fields}), Context())  # type: ignore[arg-type]
+        service.GenerateImages(request(**{**valid, **fields}), Context())  # type: ignore[arg-type]
 
 
-def test_a_class_that_is_asked_for_twice_is_refused(world: World, service: GenerationServicer) -> None:
-    asked = request(world.finetune(train_steps=1), {"lies": 1})
-    asked.counts.add(class_name="lies", count=1)
+def test_a_class_that_is_requested_twice_is_refused(world: World, service: GenerationServicer) -> None:
+    call = request(world.finetune(train_steps=1), {"lies": 1})
+    call.counts.add(class_name="lies", count=1)
     with pytest.raises(InvalidArgument, match="twice"):
-        service.GenerateImages(asked, Context())
+        service.GenerateImages(call, Context())
 
 
 def test_generators_are_listed_by_pages_and_unfinished_ones_left_out(world: World, service: GenerationServicer) -> None:
-    names = sorted(world.finetune(kind="KIND_TRANSFORMS", seed=seed) for seed in range(3))
+    names = sorted(world.finetune(kind="transforms", seed=seed) for seed in range(3))
     world.stores("finetune").put_new("generators/" + "0" * 32 + "/model.safetensors", b"")
     first = service.ListGenerators(wire.ListGeneratorsRequest(page_size=2), Context())
     second = service.ListGenerators(wire.ListGeneratorsRequest(page_token=first.next_page_token), Context())
@@ -205,9 +200,10 @@ def test_generators_are_listed_by_pages_and_unfinished_ones_left_out(world: Worl
 
 def test_a_generator_is_returned_by_name(world: World, service: GenerationServicer) -> None:
     name = world.finetune()
-    found = service.GetGenerator(wire.GetGeneratorRequest(name=name), Context())
-    assert (found.name, list(found.classes), found.spec.train_steps) == (name, ["lies", "stands"], 3)
-    assert found.provenance.recipe == "finetune/3"
+    generator = service.GetGenerator(wire.GetGeneratorRequest(name=name), Context())
+    assert (generator.name, list(generator.classes)) == (name, ["lies", "stands"])
+    assert generator.spec.class_conditional.train_steps == 3
+    assert generator.provenance.recipe == "finetune/3"
 
 
 def test_the_service_starts_without_torch() -> None:
@@ -227,7 +223,7 @@ def same(receipt: generator_pb2.Receipt, service: GenerationServicer) -> bool:
         sampler_pb2.SamplerSettings(steps=4, strength=0.5, negative_prompt="a fundus"),
     ],
 )
-def test_a_stable_diffusion_image_is_drawn_again_from_the_receipt_that_it_carries(
+def test_a_stable_diffusion_image_is_regenerated_from_the_receipt_that_it_carries(
     world: World, service: GenerationServicer, base: Path, sampler: sampler_pb2.SamplerSettings
 ) -> None:
     name = put_adapter(world.stores, base, latents=True)
@@ -243,9 +239,7 @@ def test_a_stable_diffusion_image_is_drawn_again_from_the_receipt_that_it_carrie
         assert not same(receipt, service)
 
 
-def test_images_of_a_base_lie_in_the_store_with_their_captions(
-    world: World, service: GenerationServicer, base: Path
-) -> None:
+def test_images_of_a_base_are_stored_with_their_captions(world: World, service: GenerationServicer, base: Path) -> None:
     batch = generate(service, request(put_adapter(world.stores, base), {"lies": 2, "stands": 1}))[-1].batch
     rows = read_rows(world.stores("assembly"), batch.manifest)
     assert [row.prompt for row in rows] == ["lies", "lies", "stands"]
@@ -256,8 +250,8 @@ def test_images_of_a_base_lie_in_the_store_with_their_captions(
 
 
 def test_a_jpeg_carries_its_receipt_too(world: World, service: GenerationServicer, base: Path) -> None:
-    asked = request(put_adapter(world.stores, base), {"lies": 1}, output=INLINE, format="FORMAT_JPEG")
-    [image] = images(generate(service, asked))
+    call = request(put_adapter(world.stores, base), {"lies": 1}, output=INLINE, format="FORMAT_JPEG")
+    [image] = images(generate(service, call))
     assert image.data.startswith(b"\xff\xd8")
     assert same(from_dict(generator_pb2.Receipt, receipt_of(image.data)), service)
 
@@ -270,14 +264,14 @@ def test_a_jpeg_carries_its_receipt_too(world: World, service: GenerationService
     ],
 )
 @pytest.mark.parametrize("output", [STORE, INLINE])
-def test_what_a_generator_cannot_draw_with_is_refused_before_any_work(
+def test_settings_that_a_generator_cannot_draw_with_are_refused_before_any_work(
     world: World, service: GenerationServicer, base: Path, sampler: Any, words: str, output: Any
 ) -> None:
     with pytest.raises(InvalidArgument, match=words):
         generate(service, request(put_adapter(world.stores, base), {"lies": 1}, output=output, sampler=sampler))
 
 
-def test_draws_that_are_no_images_are_named_and_not_sent(
+def test_rejected_draws_are_named_and_not_sent(
     world: World, service: GenerationServicer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     black = np.zeros((8, 8, 1), np.uint8)
@@ -285,19 +279,19 @@ def test_draws_that_are_no_images_are_named_and_not_sent(
     name = world.finetune()
     events = generate(service, request(name, {"lies": 2}, output=INLINE))
     rejected = [event.rejected for event in events if event.HasField("rejected")]
-    assert [one.reason for one in rejected] == [generator_pb2.Rejection.REASON_BLACK] * 2
-    assert [one.receipt.index for one in rejected] == [0, 1]
+    assert [draw.reason for draw in rejected] == [generator_pb2.Rejection.REASON_BLACK] * 2
+    assert [draw.receipt.index for draw in rejected] == [0, 1]
     assert not images(events)
     batch = generate(service, request(name, {"lies": 2}))[-1].batch
-    assert [(one.class_name, one.count) for one in batch.rejected] == [("lies", 2)]
+    assert [(entry.class_name, entry.count) for entry in batch.rejected] == [("lies", 2)]
     assert batch.drawn == 0
 
 
 def test_progress_counts_steps_up_to_their_total(world: World, service: GenerationServicer) -> None:
     name = world.finetune()
     for output in (INLINE, STORE):
-        asked = request(name, {"lies": 40}, output=output, sampler=sampler_pb2.SamplerSettings(steps=3))
-        told = [event.progress for event in generate(service, asked) if event.HasField("progress")]
-        assert [one.steps for one in told] == sorted(one.steps for one in told)
-        assert (told[-1].steps, told[-1].steps_total, told[-1].queue_position) == (120, 120, 0)
-        assert (told[-1].total, told[-1].unit) == (40, "images")
+        call = request(name, {"lies": 40}, output=output, sampler=sampler_pb2.SamplerSettings(steps=3))
+        progress = [event.progress for event in generate(service, call) if event.HasField("progress")]
+        assert [event.steps for event in progress] == sorted(event.steps for event in progress)
+        assert (progress[-1].steps, progress[-1].steps_total, progress[-1].queue_position) == (120, 120, 0)
+        assert (progress[-1].total, progress[-1].unit) == (40, "images")

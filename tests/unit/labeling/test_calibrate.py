@@ -76,7 +76,7 @@ def test_few_images_say_nothing() -> None:
 
 
 @given(seed=st.integers(0, 10_000), count=st.integers(0, 60), accuracy=st.floats(0, 1))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_thresholds_are_in_range_and_keep_their_promise(seed: int, count: int, accuracy: float) -> None:
     rng = np.random.default_rng(seed)
     probabilities, correct = rng.uniform(0.3, 1, count).round(2), rng.random(count) < accuracy

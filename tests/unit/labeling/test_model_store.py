@@ -3,13 +3,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from genaug.labeling.wanted import Wanted, read_wanted
 from tests.unit.labeling.test_torchserve import classifier
 
 from genaug.cli.model_server import is_whole
 from genaug.labeling import model_store, wanted
 from genaug.labeling.export import model_name
 from genaug.labeling.model_store import Labelers, ModelStore
-from genaug.labeling.wanted import Wanted, read_wanted
 from genaug.shared.errors import Unavailable
 from genaug.vision.batching.dynamic_batcher import Model
 from genaug.vision.models.classifiers import save

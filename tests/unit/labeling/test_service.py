@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from genaug.labeling.train import train_labeler
 from tests.shapes import CLASSES, item, put_image, put_version, real_rows, shape
 
 from genaug.labeling.service import LabelingServicer
-from genaug.labeling.train import train_labeler
 from genaug.shared.errors import InvalidArgument, NotFound
 from genaug.shared.manifest import read_rows, write_rows
 from genaug.shared.settings import Settings, StoreSettings

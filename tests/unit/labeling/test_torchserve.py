@@ -83,7 +83,7 @@ def test_a_bad_image_spoils_no_neighbour() -> None:
         st.lists(st.integers(), max_size=3),
     )
 )
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_a_request_that_is_none_is_answered_well_formed_beside_a_good_one(body: object) -> None:
     bad, good = answer([{"body": body}, row(png(0))], classifier(), POOL)
     assert outputs(bad)["status"].size == 0

@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from genaug.labeling.train import PARTS, parts_of, train_labeler
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.shapes import CLASSES, item, put_image, put_version, real_rows, shape
 
-from genaug.labeling.train import PARTS, parts_of, train_labeler
 from genaug.shared.errors import FailedPrecondition
 from genaug.shared.manifest import Row
 from genaug.vision.models import classifiers
@@ -98,7 +98,7 @@ def row(image: int, *, fold: int, group: str) -> Row:
     groups=st.lists(st.integers(1, 4), min_size=1, max_size=60),
     folds=st.integers(0, 7),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_no_group_is_in_two_parts(groups: list[int], folds: int) -> None:
     rows = [
         row(next(number), fold=index % folds if folds else -1, group=f"g{index}")

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from dbos import DBOS
+from tests.servers import HANG_S, wait_until
 
 from genaug.orchestrator.engine import Engine, IsActive, Work
 from genaug.orchestrator.progress_tracker import ProgressTracker
@@ -89,10 +90,7 @@ def engine(tmp_path: Path, calls: Calls, monkeypatch) -> Iterator[Engine]:
 
 def finish(engine: Engine, kind: str, owner: str = "o") -> None:
     engine.start(kind, owner, f"{owner}.1")
-    deadline = time.monotonic() + 30
-    while engine.busy():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    wait_until(lambda: not engine.busy(), what=owner)
 
 
 def test_calls_and_chunks_come_back_in_order(engine: Engine, calls: Calls) -> None:
@@ -133,12 +131,9 @@ def test_a_service_that_is_away_is_asked_again(engine: Engine, calls: Calls) -> 
 
 def test_cancel_stops_the_call_at_work(engine: Engine, calls: Calls) -> None:
     engine.start("wait", "o", "o.1")
-    assert calls.hold.wait(10)
+    assert calls.hold.wait(HANG_S)
     engine.cancel("o.1")
-    deadline = time.monotonic() + 10
-    while engine.busy():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    wait_until(lambda: not engine.busy(), what="the end of the call")
     assert engine.status("o.1") == "CANCELLED"
 
 
@@ -176,11 +171,11 @@ def test_a_database_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
 
 def test_closing_leaves_work_to_be_taken_up(engine: Engine, calls: Calls) -> None:
     engine.start("wait", "o", "o.1")
-    assert calls.hold.wait(10)
+    assert calls.hold.wait(HANG_S)
     engine.close()
     calls.hold.clear()
     engine._closing.clear()
     engine.launch()
-    assert calls.hold.wait(10), "the call is done again"
+    assert calls.hold.wait(HANG_S), "the call is done again"
     assert engine.status("o.1") == "PENDING"
     engine.cancel("o.1")

@@ -34,7 +34,7 @@ def points(count: int, *, seed: int = 0) -> np.ndarray:
     seed=st.integers(0, 2**63 - 1),
     method=st.sampled_from(METHODS),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_exactly_as_many_as_wanted_each_once(count: int, kept: int, seed: int, method: Method) -> None:
     where = points(count)
     space = feature_space(where.astype(np.float32))
@@ -47,7 +47,7 @@ def test_exactly_as_many_as_wanted_each_once(count: int, kept: int, seed: int, m
 
 
 @given(count=st.integers(1, 120), kept=st.integers(1, 150), seed=st.integers(0, 1000))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_grid_covers_as_many_cells_as_can_be(count: int, kept: int, seed: int) -> None:
     where = points(count, seed=seed)
     occupied = len(np.unique(grid_cells(where, kept=kept)))
@@ -128,7 +128,7 @@ def radius(space: np.ndarray, chosen: np.ndarray) -> float:
 
 
 @given(count=st.integers(1, 9), kept=st.integers(1, 5), seed=st.integers(0, 10_000))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_centres_cover_within_twice_the_best_radius(count: int, kept: int, seed: int) -> None:
     space = np.random.default_rng(seed).normal(size=(count, 2))
     found = radius(space, choose_centres(space, kept=kept, seed=seed))

@@ -19,7 +19,7 @@ def discrepancy_by_definition(features: np.ndarray, chosen: np.ndarray) -> float
 
 
 @given(count=st.integers(2, 60), kept=st.integers(1, 60), seed=st.integers(0, 1000))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_discrepancy_is_what_its_definition_says(count: int, kept: int, seed: int) -> None:
     features = (np.random.default_rng(seed).normal(size=(count, 5)) + 100).astype(np.float32)
     chosen = choose_at_random(count, kept=kept, seed=seed, purpose="choice")

@@ -22,7 +22,7 @@ def by_definition(queries: np.ndarray, targets: np.ndarray) -> np.ndarray:
 
 
 @given(real=st.integers(1, 25), made=st.integers(1, 25), block=st.integers(1, 8), seed=st.integers(0, 1000))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_pairs_are_those_of_brute_force(real: int, made: int, block: int, seed: int) -> None:
     a, b = rows_of_unit_length(real, seed=seed), rows_of_unit_length(made, seed=seed + 1)
     expected = np.round(by_definition(a, b), 7)
@@ -37,7 +37,7 @@ def test_pairs_are_those_of_brute_force(real: int, made: int, block: int, seed: 
 
 
 @given(count=st.integers(1, 25), groups=st.integers(1, 6), block=st.integers(1, 8), seed=st.integers(0, 1000))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_natural_closeness_is_that_of_other_subjects(count: int, groups: int, block: int, seed: int) -> None:
     rows = rows_of_unit_length(count, seed=seed)
     group = [str(number) for number in np.random.default_rng(seed).integers(0, groups, count)]

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from google.protobuf import json_format
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.shapes import VERSION, put_version
 
@@ -76,7 +76,7 @@ def test_the_record_is_a_selection_message(stores, version) -> None:
 
 
 @given(kept=st.integers(1, 60), seed=st.integers(0, 2**53), method=st.sampled_from(METHODS))
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8)
 def test_exactly_as_many_as_there_can_be(stores, version, kept: int, seed: int, method: Any) -> None:
     _, rows = made(stores("selection"), wanted(kept=kept, seed=seed, method=method, classes=("many",)))
     for column in ("chosen", "random"):
@@ -93,7 +93,7 @@ def test_a_selection_is_made_once_and_alike(stores, version) -> None:
 
 
 @given(order=st.permutations(range(sum(COUNTS.values()))), method=st.sampled_from(METHODS))
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8)
 def test_the_order_of_rows_changes_nothing(stores, version, order: list[int], method: Any) -> None:
     rows = bare_rows()
     other, embedding = f"{VERSION}-{digest_of('order', {'order': order})}", f"embeddings/{digest_of('o', {'o': order})}"

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from genaug.labeling.train import train_labeler
 from tests.shapes import VERSION, item, put_image, put_version, real_rows, shape
 
-from genaug.labeling.train import train_labeler
 from genaug.selection.service import SelectionServicer
 from genaug.shared.errors import InvalidArgument, NotFound
 from genaug.shared.manifest import decode, write_rows

@@ -6,15 +6,18 @@ import logging
 import subprocess
 import threading
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from tests.servers import free_port, wait_until
+from tests.servers import HANG_S, free_port, wait_until
 
 from genaug.client import connect, translated
 from genaug.shared import server as server_module
+from genaug.shared.access import read_callers
 from genaug.shared.errors import (
+    Cancelled,
     FailedPrecondition,
     GenaugError,
     Internal,
@@ -81,13 +84,15 @@ def start(tmp_path, monkeypatch) -> Iterator:
 def call(address: str, name: str, token: str = ""):
     with connect(address, token=token) as channel, translated(address):
         stub = labeling_service_pb2_grpc.LabelingServiceStub(channel)
-        return stub.GetClassifier(labeling_service_pb2.GetClassifierRequest(name=name), timeout=10)
+        return stub.GetClassifier(labeling_service_pb2.GetClassifierRequest(name=name), timeout=HANG_S)
 
 
 def health(address: str, service: str = "") -> int:
     with grpc.insecure_channel(address) as channel:
         return (
-            health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service=service), timeout=10).status
+            health_pb2_grpc.HealthStub(channel)
+            .Check(health_pb2.HealthCheckRequest(service=service), timeout=HANG_S)
+            .status
         )
 
 
@@ -119,11 +124,71 @@ def test_an_unexpected_error_keeps_its_text_to_itself(start, caplog) -> None:
     assert caught.value.metadata["request_id"] in [getattr(record, "request_id", "") for record in caplog.records]
 
 
+class LateCall:
+    """A call's context whose deadline passes when `late` is set; keeps the status that the call ends with."""
+
+    def __init__(self, *, late: bool) -> None:
+        self.late = late
+        self.status: grpc.StatusCode | None = None
+
+    def time_remaining(self) -> float:
+        return 0.0 if self.late else 10.0
+
+    def code(self) -> None: ...
+    def set_trailing_metadata(self, metadata) -> None: ...
+
+    def abort_with_status(self, status) -> None:
+        self.status = status.code
+        raise RuntimeError("aborted")  # as gRPC does
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_deadline_that_passed_before_the_call_begins(streaming: bool) -> None:
+    context, calls = LateCall(late=True), []
+    finish(context, lambda request, context: calls.append(request) or iter(()), streaming=streaming)
+    assert context.status is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert not calls, "no work for a caller who has left"
+
+
+@pytest.mark.parametrize("error", [ValueError("interrupted"), Cancelled("the caller has left")])
+@pytest.mark.parametrize("late", [False, True])
+def test_an_error_after_the_deadline_is_the_deadline(late: bool, error: Exception, caplog) -> None:
+    def stop(request, context):
+        context.late = late
+        raise error
+
+    context = LateCall(late=False)
+    finish(context, stop, streaming=False)
+    own = "CANCELLED" if isinstance(error, Cancelled) else "INTERNAL"
+    assert context.status is grpc.StatusCode["DEADLINE_EXCEEDED" if late else own]
+    assert ("interrupted" in caplog.text) is isinstance(error, ValueError), "a fault of ours is logged in any case"
+
+
+def test_a_definite_answer_stands_after_the_deadline() -> None:
+    def refuse(request, context):
+        context.late = True
+        raise NotFound("classifiers/x does not exist")
+
+    context = LateCall(late=False)
+    finish(context, refuse, streaming=False)
+    assert context.status is grpc.StatusCode.NOT_FOUND
+
+
+def finish(context: LateCall, behaviour, *, streaming: bool) -> None:
+    """Let the server's interceptor answer one call with `behaviour`."""
+    make = grpc.unary_stream_rpc_method_handler if streaming else grpc.unary_unary_rpc_method_handler
+    interceptor = server_module._Interceptor(read_callers(load_settings().auth, local=True), {})
+    details = SimpleNamespace(method="/genaug.v1.LabelingService/Any", invocation_metadata=())
+    handler = interceptor.intercept_service(lambda details: make(behaviour), details)
+    with pytest.raises(RuntimeError, match="aborted"):
+        list(handler.unary_stream(None, context)) if streaming else handler.unary_unary(None, context)
+
+
 def test_a_stream_can_fail_halfway(start) -> None:
     address = start()
     with connect(address) as channel:
         stream = labeling_service_pb2_grpc.LabelingServiceStub(channel).LabelBatch(
-            labeling_service_pb2.LabelBatchRequest(), timeout=10
+            labeling_service_pb2.LabelBatchRequest(), timeout=HANG_S
         )
         next(stream)
         with pytest.raises(InvalidArgument, match="halfway"), translated(address):
@@ -261,7 +326,7 @@ def test_what_keeps_a_service_from_working_may_pass(tmp_path, monkeypatch) -> No
         assert call(server.address, "x").name == "x"
     finally:
         stop.set()
-        running.join(20)
+        running.join(HANG_S)
 
 
 def test_tls_is_spoken_alone(start, tmp_path) -> None:
@@ -273,7 +338,7 @@ def test_tls_is_spoken_alone(start, tmp_path) -> None:
     address = start(server={"address": "localhost:0"}, tls=tls)
     with connect(f"https://{address}", authority=str(certificate)) as channel:
         stub = labeling_service_pb2_grpc.LabelingServiceStub(channel)
-        assert stub.GetClassifier(labeling_service_pb2.GetClassifierRequest(name="x"), timeout=10).name == "x"
+        assert stub.GetClassifier(labeling_service_pb2.GetClassifierRequest(name="x"), timeout=HANG_S).name == "x"
     with pytest.raises(Unavailable):
         call(address, "x")
     with pytest.raises(FailedPrecondition, match=r"tls\.authority: /none"):

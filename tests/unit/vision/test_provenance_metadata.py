@@ -38,7 +38,7 @@ def noise(channels: int = 3) -> Pixels:
     prompt=TEXT,
     seed=st.integers(-(2**63), 2**63 - 1),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_receipt_comes_back_as_it_was_and_png_keeps_each_pixel(
     pixels: Pixels, format: Format, prompt: str, seed: int
 ) -> None:
@@ -129,7 +129,7 @@ def test_what_is_damaged_carries_none(data: bytes) -> None:
 
 
 @given(st.binary(max_size=300), st.integers(0, 2000))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_no_bytes_bring_it_down(junk: bytes, at: int) -> None:
     data = encode_marked(noise(1), RECEIPT)
     broken = data[:at] + junk + data[at + len(junk) :]

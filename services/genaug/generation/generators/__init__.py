@@ -1,66 +1,103 @@
-"""The kinds of generator, and how one is loaded."""
+"""Kinds of generator: each trains generators of its kind, and loads them."""
 
 from __future__ import annotations
 
-from typing import cast
+from collections.abc import Sequence
+from typing import Protocol, TypeVar, cast
 
 import torch
 
-from genaug.generation.artifacts import broken, read_artefact
-from genaug.generation.generators.class_conditional import generator as class_conditional
-from genaug.generation.generators.class_conditional.generator import ClassConditional
-from genaug.generation.generators.stable_diffusion import generator as stable_diffusion
-from genaug.generation.generators.stable_diffusion.base_models import open_base
-from genaug.generation.generators.stable_diffusion.generator import Pipeline, StableDiffusion
-from genaug.generation.generators.transforms import generator as transforms
-from genaug.generation.generators.transforms.generator import Transforms
+from genaug.generation.artifacts import Artifact, read_artifact
+from genaug.generation.diffusion.denoise import Denoiser
+from genaug.generation.sampling.draw import DirectGenerator
+from genaug.generation.training.diffusion_data import TrainingSet
+from genaug.generation.training.finetune_context import FinetuneContext, FinetuneResult
+from genaug.schema.generators import GeneratorKind, GeneratorSpec
+from genaug.schema.registry import load
 from genaug.shared.store import Store
-from genaug.vision.shelf import Shelf
+from genaug.vision.lru_cache import LoadingCache, Sized
 
-Generator = ClassConditional | StableDiffusion | Transforms
-"""What draws images of its classes."""
+Generator = Denoiser | DirectGenerator
+"""A loaded generator. It has `nbytes`, the bytes of memory that it holds."""
+V_co = TypeVar("V_co", bound=Sized, covariant=True)
+
+
+class Kind(Protocol):
+    """A kind of generator; `genaug.schema.generators.GENERATORS` names its implementation."""
+
+    def train(
+        self,
+        spec: GeneratorSpec,
+        classes: Sequence[str],
+        training: TrainingSet,
+        held_out: TrainingSet,
+        context: FinetuneContext,
+    ) -> FinetuneResult:
+        """Train a generator. Called again after a kill, it continues from the context's checkpoint.
+
+        Args:
+            spec: The specification, complete.
+            classes: The label map.
+            training: Images to train on.
+            held_out: Images of other subjects, for validation losses; empty for a kind that does not learn.
+            context: Store, progress and processes.
+
+        Raises:
+            InvalidArgument, FailedPrecondition: what the specification names cannot be used.
+            Cancelled: raised by the context's progress callback.
+        """
+
+    def load(self, artifact: Artifact, loader: Loader) -> Generator:
+        """Load a trained generator.
+
+        Raises:
+            FailedPrecondition: reason BROKEN_GENERATOR; the weights do not fit the configuration.
+        """
+
+
+class Resource(Protocol[V_co]):
+    """Hashable description of an object to load, such as a base model that several generators share."""
+
+    def load(self, loader: Loader) -> V_co:
+        """Load the object."""
+
+    def __hash__(self) -> int: ...
 
 
 class Loader:
-    """Generators and the bases that several of them stand on, loaded when they are needed.
+    """Loads generators and their shared resources, and caches them by last use.
 
     Args:
-        store: Where they lie.
-        device: Where they draw.
-        memory_bytes: What is kept of both; those that were not used longest leave.
+        store: Holds the generators.
+        device: Device of their networks.
+        memory_bytes: Budget of the cache.
     """
 
     def __init__(self, store: Store, *, device: torch.device, memory_bytes: int) -> None:
-        self._store = store
-        self._device = device
-        self._shelf: Shelf[tuple[str, torch.dtype | None], Generator | Pipeline] = Shelf(
-            self._load, memory_bytes=memory_bytes
-        )
+        self.store = store
+        self.device = device
+        self._cache: LoadingCache[Resource[Sized] | str, Sized] = LoadingCache(self._load, memory_bytes=memory_bytes)
 
     def generator(self, name: str) -> Generator:
         """The generator "generators/{digest}".
 
         Raises:
-            NotFound: there is none, or its fine-tuning has not finished; or its base is gone.
+            NotFound: it does not exist or is not finished; or its base model does not exist.
             FailedPrecondition: its weights do not fit its configuration, or this version does not know its kind.
         """
-        return cast(Generator, self._shelf.get((name, None)))
+        return cast(Generator, self._cache.get(name))
 
-    def pipeline(self, base: str, dtype: torch.dtype) -> Pipeline:
-        """The networks of "bases/{digest}"."""
-        return cast(Pipeline, self._shelf.get((base, dtype)))
+    def resource(self, resource: Resource[V_co]) -> V_co:
+        """The object of a resource, loaded on first use."""
+        return cast(V_co, self._cache.get(resource))
 
-    def _load(self, key: tuple[str, torch.dtype | None]) -> Generator | Pipeline:
-        name, dtype = key
-        if dtype is not None:
-            return Pipeline(open_base(self._store, name), dtype=dtype, device=self._device)
-        artefact = read_artefact(self._store, name)
-        kind = artefact.config.get("kind")
-        if kind == class_conditional.KIND:
-            return ClassConditional.load(artefact, device=self._device)
-        if kind == transforms.KIND:
-            return Transforms.load(artefact)
-        if kind == stable_diffusion.KIND:
-            base = open_base(self._store, artefact.config["base"])
-            return StableDiffusion(artefact, pipelines=self.pipeline, base=base, device=self._device)
-        raise broken(name, f"this version of genaug knows no generator of kind {kind!r}")
+    def _load(self, key: Resource[Sized] | str) -> Sized:
+        if not isinstance(key, str):
+            return key.load(self)
+        artifact = read_artifact(self.store, key)
+        return cast(Sized, load_kind(artifact.record.spec.kind).load(artifact, self))
+
+
+def load_kind(entry: GeneratorKind) -> Kind:
+    """The implementation of a registered kind, imported now."""
+    return cast(Kind, load(entry.implementation))

@@ -1,4 +1,4 @@
-"""A batch: a list of draws in the store. Draws that are there are not made again; the manifest comes last."""
+"""Batches: lists of draws in the store. Draws that are stored are not made again; the manifest is written last."""
 
 from __future__ import annotations
 
@@ -7,38 +7,40 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
-from genaug.generation.sampling.draw_quality import Inspector, Look, look
+from pydantic import ValidationError
+
+from genaug.generation.sampling.draw_quality import DrawFilter, DrawSummary, summarize
 from genaug.generation.sampling.receipts import (
-    Drawn,
-    Fault,
-    Sampler,
-    Source,
-    Steps,
-    Wanted,
+    DrawnImage,
+    DrawProgress,
+    ImageRequest,
     draw_digest,
     draw_key,
     receipt_json,
+    receipt_of,
     sampler_json,
 )
+from genaug.schema.common import class_counts
+from genaug.schema.generators import Batch, Generator, Receipt, Rejection, RejectionReason
+from genaug.schema.model import read
+from genaug.schema.sampling import Sampler
 from genaug.shared.digests import canonical_json, digest_of, sha256
 from genaug.shared.errors import InvalidArgument, NotFound
 from genaug.shared.manifest import Row, write_rows
-from genaug.shared.manifest import Source as RowSource
 from genaug.shared.metrics import DRAWS_REJECTED, IMAGES_GENERATED
 from genaug.shared.store import Store, damaged
+from genaug.vision.images import provenance_metadata
 from genaug.vision.images.pixels import decode, pixel_sha256
-from genaug.vision.images.provenance_metadata import encode_marked, receipt_of
 
 RECIPE = "batch/2"
 
-# The store answers and Pillow packs outside the interpreter's lock, beside the model's thread.
-_THREADS = 8
+# Store requests and PNG compression release the interpreter's lock, so these threads run beside the device's.
+_UPLOAD_THREADS = 8
 # Images that may wait for their upload.
-_WAITING = 64
+_MAX_PENDING_UPLOADS = 64
 # Seconds between two events of progress.
-_INTERVAL = 0.5
+_PROGRESS_INTERVAL = 0.5
 
 
 @dataclass(frozen=True)
@@ -53,11 +55,10 @@ class BatchRequest:
     first_index: int
     sampler: Sampler | None
     """None for a generator that does not sample."""
-    source: RowSource
 
     @property
     def name(self) -> str:
-        """ "batches/{digest}", whatever the order of the classes."""
+        """ "batches/{digest}", independent of the classes' order."""
         inputs = {
             "generator": self.generator,
             "counts": dict(self.counts),
@@ -69,208 +70,201 @@ class BatchRequest:
 
     @property
     def manifest(self) -> str:
-        """Where its manifest lies."""
+        """Store key of its manifest."""
         return f"{self.name}/manifest.parquet"
 
     @property
     def record(self) -> str:
-        """Where its record lies, written before the manifest."""
+        """Store key of its record, written before the manifest."""
         return f"{self.name}/batch.json"
 
-    def wanted(self) -> list[Wanted]:
+    def images(self) -> list[ImageRequest]:
         """Its images, by class, then by index."""
         return [
-            Wanted(name, self.seed, self.first_index + offset)
+            ImageRequest(name, self.seed, self.first_index + offset)
             for name in sorted(self.counts)
             for offset in range(self.counts[name])
         ]
 
 
 @dataclass(frozen=True)
-class Done:
-    """How far a batch is."""
+class BatchProgress:
+    """Progress of a batch."""
 
     done: int
     """Images in the store."""
     total: int
-    steps: Steps
+    drawing: DrawProgress
 
 
-@dataclass(frozen=True)
-class Filled:
-    """The batch is whole."""
-
-    record: dict[str, Any]
-    """The message `Batch` as JSON."""
-
-
-DrawMissing = Callable[[Sequence[Wanted]], Iterator[Drawn | Steps]]
+DrawMissing = Callable[[Sequence[ImageRequest]], Iterator[DrawnImage | DrawProgress]]
 
 
 def fill_batch(
-    store: Store, request: BatchRequest, source: Source, *, draw_missing: DrawMissing
-) -> Iterator[Done | Filled]:
-    """Have every image of `request` in the store, then write its manifest. Draws that are no images are left out.
+    store: Store, request: BatchRequest, record: Generator, *, device: str, draw_missing: DrawMissing
+) -> Iterator[BatchProgress | Batch]:
+    """Have every image of `request` in the store, then write its manifest, without rejected draws.
 
     Args:
-        source: What the receipts say of the generator.
+        store: The store.
+        request: The images.
+        record: The generator's record, for receipts.
+        device: Description of the device that draws, for receipts.
         draw_missing: Draws images, in order. Encoding and upload run on threads of their own meanwhile.
 
     Yields:
-        `Done` as steps are taken, twice a second at most; then `Filled`.
+        Progress, at most twice a second; then the batch.
 
     Raises:
-        What `draw_missing` raises, once the images that were drawn are in the store.
+        Errors of `draw_missing`, once the images drawn before are in the store.
     """
-    wanted = request.wanted()
-    with ThreadPoolExecutor(_THREADS, thread_name_prefix="upload") as pool:
-        stored = dict(zip(wanted, pool.map(lambda one: _stored(store, request, one), wanted), strict=True))
-        missing = [one for one in wanted if stored[one] is None]
-        found, steps, last = len(wanted) - len(missing), Steps(0, 0, 0), time.monotonic()
-        yield Done(found, len(wanted), steps)
-        sieve = _Sieve(stored, judges=request.sampler is not None)
-        uploads: dict[Wanted, Future[Row]] = {}
-        waiting: list[Future[Row]] = []
+    images = request.images()
+    with ThreadPoolExecutor(_UPLOAD_THREADS, thread_name_prefix="upload") as pool:
+        stored = dict(zip(images, pool.map(lambda image: _read_stored(store, request, image), images), strict=True))
+        missing = [image for image in images if stored[image] is None]
+        before, drawing, last = len(images) - len(missing), DrawProgress(), time.monotonic()
+        yield BatchProgress(before, len(images), drawing)
+        batch_filter = _BatchFilter(stored, enabled=request.sampler is not None)
+        uploads: dict[ImageRequest, Future[Row]] = {}
+        pending: list[Future[Row]] = []
         for event in draw_missing(missing) if missing else ():
-            if isinstance(event, Steps):
-                steps = event
-            elif sieve.is_image(event):
-                uploads[event.wanted] = pool.submit(_store, store, request, source, event)
-                waiting.append(uploads[event.wanted])
-            if len(waiting) > _WAITING:
-                # Neither draw on while the store refuses, nor let images pile up before one that is slow.
-                waiting.pop(0).result()
-            if time.monotonic() - last > _INTERVAL:
+            if isinstance(event, DrawProgress):
+                drawing = event
+            elif batch_filter.accept(event):
+                uploads[event.request] = pool.submit(_upload, store, request, record, event, device)
+                pending.append(uploads[event.request])
+            if len(pending) > _MAX_PENDING_UPLOADS:
+                # Waiting here ends drawing soon after the store fails, and bounds memory while the store is slow.
+                pending.pop(0).result()
+            if time.monotonic() - last > _PROGRESS_INTERVAL:
                 last = time.monotonic()
-                yield Done(found + sum(one.done() for one in uploads.values()), len(wanted), steps)
-        rows = sieve.stored_rows() | {one: upload.result() for one, upload in uploads.items()}
-    record = _record(request, rows, sieve.rejected)
-    store.put_new_json(request.record, record)
-    write_rows(store, request.manifest, (rows[one] for one in wanted if one in rows))
-    yield Done(len(rows), len(wanted), steps)
-    yield Filled({**record, "drawn": len(uploads)})
+                done = before + sum(upload.done() for upload in uploads.values())
+                yield BatchProgress(done, len(images), drawing)
+        rows = batch_filter.stored_rows() | {image: upload.result() for image, upload in uploads.items()}
+    batch = _batch(request, rows, batch_filter.rejected)
+    # The number of new draws is this request's, not the batch's.
+    store.put_new_json(request.record, batch.model_dump(mode="json", exclude={"drawn"}))
+    write_rows(store, request.manifest, (rows[image] for image in images if image in rows))
+    yield BatchProgress(len(rows), len(images), drawing)
+    yield batch.model_copy(update={"drawn": len(uploads)})
 
 
-class _Sieve:
-    """Tells images from draws that are none, in the order they were asked for, stored ones among those drawn now.
+class _BatchFilter:
+    """Filters new draws together with stored ones, all in the order of the request.
 
     Args:
-        stored: What the store has of each, in that order.
-        judges: Whether there is anything to judge: transforms are of real images.
+        stored: The stored draw of each image, in the order of the request.
+        enabled: Whether anything is rejected; transforms of real images are not.
     """
 
-    def __init__(self, stored: Mapping[Wanted, _Stored | None], *, judges: bool) -> None:
+    def __init__(self, stored: Mapping[ImageRequest, _StoredDraw | None], *, enabled: bool) -> None:
         self._stored = stored
-        self._judges = judges
-        self._inspector = Inspector()
-        self._left = iter(stored)
-        self._rows: dict[Wanted, Row] = {}
-        self.rejected: Counter[tuple[str, Fault]] = Counter()
+        self._enabled = enabled
+        self._filter = DrawFilter()
+        self._remaining = iter(stored)
+        self._rows: dict[ImageRequest, Row] = {}
+        self.rejected: Counter[tuple[str, RejectionReason]] = Counter()
 
-    def is_image(self, drawn: Drawn) -> bool:
-        """Whether a new draw is one; what was stored before it counts as seen before it."""
-        self._take_stored(before=drawn.wanted)
-        return self._passes(look(drawn))
+    def accept(self, image: DrawnImage) -> bool:
+        """Whether a new draw is accepted, after the stored ones that precede it in the request."""
+        self._take_stored(before=image.request)
+        return self._accept(summarize(image))
 
-    def stored_rows(self) -> dict[Wanted, Row]:
-        """The rows of all stored draws that are images, once no more are drawn."""
+    def stored_rows(self) -> dict[ImageRequest, Row]:
+        """Rows of all accepted stored draws; call it once every new draw has been filtered."""
         self._take_stored(before=None)
         return self._rows
 
-    def _take_stored(self, *, before: Wanted | None) -> None:
-        for one in self._left:
-            if one == before:
+    def _take_stored(self, *, before: ImageRequest | None) -> None:
+        for request in self._remaining:
+            if request == before:
                 return
-            known = self._stored[one]
-            if known is not None and self._passes(known.look):
-                self._rows[one] = known.row
+            draw = self._stored[request]
+            if draw is not None and self._accept(draw.summary):
+                self._rows[request] = draw.row
 
-    def _passes(self, one: Look) -> bool:
-        fault = self._inspector.classify(one) if self._judges else None
-        if fault:
-            self.rejected[one.class_name, fault] += 1
-            DRAWS_REJECTED.labels(fault.removeprefix("REASON_").lower()).inc()
-        return fault is None
-
-
-def _record(
-    request: BatchRequest, rows: Mapping[Wanted, Row], rejected: Mapping[tuple[str, Fault], int]
-) -> dict[str, Any]:
-    """The message `Batch` as JSON, but for what this request drew."""
-    made = Counter(one.class_name for one in rows)
-    return {
-        "name": request.name,
-        "manifest": request.manifest,
-        "counts": [{"class_name": name, "count": made[name]} for name in sorted(request.counts)],
-        "rejected": [
-            {"class_name": name, "reason": fault, "count": count} for (name, fault), count in sorted(rejected.items())
-        ],
-    }
+    def _accept(self, summary: DrawSummary) -> bool:
+        reason = self._filter.reject(summary) if self._enabled else None
+        if reason:
+            self.rejected[summary.class_name, reason] += 1
+            DRAWS_REJECTED.labels(reason.name.lower()).inc()
+        return reason is None
 
 
-def finished_batch(store: Store, request: BatchRequest) -> dict[str, Any] | None:
-    """The message `Batch` as JSON, drawn by others before; None when it is not whole."""
-    if not store.exists(request.manifest):
-        return None
-    return {**store.get_json(request.record), "drawn": 0}
+def _batch(
+    request: BatchRequest, rows: Mapping[ImageRequest, Row], rejected: Mapping[tuple[str, RejectionReason], int]
+) -> Batch:
+    accepted = Counter(image.class_name for image in rows)
+    return Batch(
+        name=request.name,
+        manifest=request.manifest,
+        counts=class_counts({name: accepted[name] for name in sorted(request.counts)}),
+        rejected=tuple(
+            Rejection(class_name=name, reason=reason, count=count) for (name, reason), count in sorted(rejected.items())
+        ),
+    )
+
+
+def finished_batch(store: Store, request: BatchRequest) -> Batch | None:
+    """Return the batch as an earlier request finished it; None if it is not finished."""
+    return read(store, request.record, Batch) if store.exists(request.manifest) else None
 
 
 @dataclass(frozen=True)
-class _Stored:
-    look: Look
+class _StoredDraw:
+    summary: DrawSummary
     row: Row
 
 
-def _stored(store: Store, request: BatchRequest, wanted: Wanted) -> _Stored | None:
-    """An image that the store has, with the receipt that it carries; None when it has not."""
-    digest = draw_digest(request.generator, wanted, request.sampler)
+def _read_stored(store: Store, request: BatchRequest, image: ImageRequest) -> _StoredDraw | None:
+    digest = draw_digest(request.generator, image, request.sampler)
     try:
         png = store.get(draw_key(digest))
     except NotFound:
         return None
-    return _known(request, wanted, png, digest=digest)
+    return _parse_stored(request, image, png, digest=digest)
 
 
-def _store(store: Store, request: BatchRequest, source: Source, drawn: Drawn) -> Row:
-    """Store an image and return its row. Where another has been stored meanwhile, that one counts."""
-    digest = draw_digest(request.generator, drawn.wanted, request.sampler)
-    receipt = receipt_json(source, drawn, sampler=request.sampler, pixel_sha256=pixel_sha256(drawn.pixels))
-    png = encode_marked(drawn.pixels, receipt)
-    if store.put_new(draw_key(digest), png):
-        IMAGES_GENERATED.labels(drawn.wanted.class_name).inc()
-        return _row(request, drawn.wanted, receipt, png=png)
-    return _known(request, drawn.wanted, store.get(draw_key(digest)), digest=digest).row
+def _upload(store: Store, request: BatchRequest, record: Generator, image: DrawnImage, device: str) -> Row:
+    """Store an image and return its row. If another request has stored its own draw meanwhile, that one counts."""
+    receipt = receipt_of(record, image, sampler=request.sampler, device=device)
+    png = provenance_metadata.encode_marked(image.pixels, receipt_json(receipt))
+    key = draw_key(receipt.draw)
+    if store.put_new(key, png):
+        IMAGES_GENERATED.labels(receipt.class_name).inc()
+        return _row(request, image.request, receipt, png=png)
+    return _parse_stored(request, image.request, store.get(key), digest=receipt.draw).row
 
 
-def _known(request: BatchRequest, wanted: Wanted, png: bytes, *, digest: str) -> _Stored:
+def _parse_stored(request: BatchRequest, image: ImageRequest, png: bytes, *, digest: str) -> _StoredDraw:
     key = draw_key(digest)
     try:
-        receipt = receipt_of(png)
+        receipt = Receipt.model_validate(provenance_metadata.receipt_of(png))
         pixels = decode(png)
     except InvalidArgument as error:
         raise damaged(key, error.message) from None
-    if receipt.get("draw") != digest or receipt.get("pixel_sha256") != pixel_sha256(pixels):
+    except ValidationError:
+        raise damaged(key, "its receipt cannot be read") from None
+    if receipt.draw != digest or receipt.pixel_sha256 != pixel_sha256(pixels):
         raise damaged(key, "its receipt is another image's")
-    drawn = Drawn(wanted, pixels, int(receipt["bucket"]), tuple(receipt.get("parent_ids", ())))
-    return _Stored(look(drawn), _row(request, wanted, receipt, png=png))
+    drawn = DrawnImage(image, pixels, receipt.bucket, receipt.parent_ids)
+    return _StoredDraw(summarize(drawn), _row(request, image, receipt, png=png))
 
 
-def _row(request: BatchRequest, wanted: Wanted, receipt: Mapping[str, object], *, png: bytes) -> Row:
-    digest = str(receipt["draw"])
-    parents = receipt.get("parent_ids", ())
+def _row(request: BatchRequest, image: ImageRequest, receipt: Receipt, *, png: bytes) -> Row:
     return Row(
-        image_id=digest,
-        uri=draw_key(digest),
+        image_id=receipt.draw,
+        uri=draw_key(receipt.draw),
         content_sha256=sha256(png),
-        pixel_sha256=str(receipt["pixel_sha256"]),
-        class_name=wanted.class_name,
+        pixel_sha256=receipt.pixel_sha256,
+        class_name=image.class_name,
         split="train",
-        source=request.source,
+        source="synthetic" if request.sampler else "transformed",
         generator=request.generator,
-        # The class that was asked for; its caption is in the receipt.
-        prompt=wanted.class_name,
-        seed=wanted.seed,
-        index=wanted.index,
-        parent_ids=tuple(map(str, parents)) if isinstance(parents, (list, tuple)) else (),
-        receipt=canonical_json(receipt).decode(),
+        # The requested class; the caption is in the receipt.
+        prompt=image.class_name,
+        seed=image.seed,
+        index=image.index,
+        parent_ids=receipt.parent_ids,
+        receipt=canonical_json(receipt_json(receipt)).decode(),
     )

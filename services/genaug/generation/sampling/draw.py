@@ -4,58 +4,74 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
+from typing import Protocol, runtime_checkable
 
-from genaug.generation.diffusion.denoise import draw_lot
-from genaug.generation.generators import Generator
-from genaug.generation.generators.transforms.generator import Transforms
-from genaug.generation.sampling.receipts import Drawn, Sampler, Wanted
+from genaug.generation.diffusion.denoise import Denoiser, draw_batch
+from genaug.generation.sampling.receipts import DrawnImage, ImageRequest
+from genaug.schema.sampling import Sampler
 from genaug.shared.errors import Cancelled, InvalidArgument
 
-# Larger shapes are no receipt of ours, and one image in them could take all memory.
-_LARGEST_BUCKET = 32
+# No generator has a larger one, and one image in a larger batch could take all memory.
+_MAX_BUCKET = 32
+
+
+@runtime_checkable
+class DirectGenerator(Protocol):
+    """A generator that makes each image at once, without denoising steps."""
+
+    def make(self, request: ImageRequest) -> DrawnImage:
+        """Make one image."""
 
 
 def draw(
-    generator: Generator, wanted: Sequence[Wanted], *, sampler: Sampler, active: Callable[[], bool], bucket: int = 0
-) -> Iterator[Drawn]:
-    """Yield the images of `wanted`, in order, a bucket at a time, with nobody else at work on the device.
+    generator: Denoiser | DirectGenerator,
+    requests: Sequence[ImageRequest],
+    *,
+    sampler: Sampler,
+    is_active: Callable[[], bool],
+    bucket: int = 0,
+) -> Iterator[DrawnImage]:
+    """Yield the requested images, in order, a bucket at a time. The device must be idle otherwise.
 
     Args:
-        wanted: Images of classes that are the generator's.
-        active: Asked between denoising steps; once false, drawing stops.
-        bucket: Another bucket than the generator's, from a receipt.
+        generator: The generator.
+        requests: Images of the generator's classes.
+        sampler: Sampler settings; a `DirectGenerator` ignores them.
+        is_active: Called between denoising steps; drawing stops once it returns False.
+        bucket: Bucket from a receipt, instead of the generator's.
 
     Raises:
         InvalidArgument: the bucket is out of range.
-        Cancelled: `active()` turned false; the images yielded so far are whole.
+        Cancelled: `is_active()` turned False; the images yielded so far are whole.
     """
-    if isinstance(generator, Transforms):
-        for one in wanted:
-            if not active():
+    if isinstance(generator, DirectGenerator):
+        for request in requests:
+            if not is_active():
                 raise cancelled()
-            yield generator.make(one)
+            yield generator.make(request)
         return
     size = checked_bucket(bucket or generator.bucket_at(sampler.image_size))
-    for _, found in groupby(wanted, key=lambda one: generator.variant(one.class_name, sampler)):
-        of_variant = list(found)
-        for start in range(0, len(of_variant), size):
-            lot = draw_lot(generator, of_variant[start : start + size], sampler, bucket=size, active=active)
-            if lot is None:
+    for _, group in groupby(requests, key=lambda request: generator.variant(request.class_name, sampler)):
+        same_variant = list(group)
+        for start in range(0, len(same_variant), size):
+            part = same_variant[start : start + size]
+            images = draw_batch(generator, part, sampler, bucket=size, is_active=is_active)
+            if images is None:
                 raise cancelled()
-            yield from lot
+            yield from images
 
 
 def checked_bucket(bucket: int) -> int:
-    """A bucket that may come from a receipt.
+    """Return a bucket that may come from a receipt.
 
     Raises:
         InvalidArgument: it is out of range.
     """
-    if not 1 <= bucket <= _LARGEST_BUCKET:
-        raise InvalidArgument(f"receipt.bucket: {bucket} is not within 1 and {_LARGEST_BUCKET}", reason="BAD_RECEIPT")
+    if not 1 <= bucket <= _MAX_BUCKET:
+        raise InvalidArgument(f"receipt.bucket: {bucket} is not within 1 and {_MAX_BUCKET}", reason="BAD_RECEIPT")
     return bucket
 
 
 def cancelled() -> Cancelled:
-    """The error for a caller who has left."""
+    """The error for a caller that is gone."""
     return Cancelled("drawing was cancelled; what was finished is kept", reason="CANCELLED_BY_CALLER")

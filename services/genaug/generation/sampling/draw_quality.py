@@ -1,4 +1,4 @@
-"""Draws that are no images: not finite, one colour, black, or what was drawn already."""
+"""Filter of unusable draws: not finite, constant, black, or a near-duplicate."""
 
 from __future__ import annotations
 
@@ -8,65 +8,63 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from genaug.generation.sampling.receipts import Drawn, Fault
+from genaug.generation.sampling.receipts import DrawnImage
+from genaug.schema.generators import RejectionReason
 from genaug.vision.images.pixels import Pixels, is_constant, resize
 
-# An image whose brightest pixels (all but the top thousandth) are below this shows nothing.
+# Grey level of 255: an image is black if 99.9 % of its values are below it.
 _BLACK = 12
-# Two images are one if their 16×16 thumbnails differ by less than this (root mean square, grey levels of 255).
-_SAME = 2.0
+# Largest root-mean-square difference, grey levels of 255, between the thumbnails of duplicates.
+_DUPLICATE_RMS = 2.0
+# Side of a thumbnail, pixels.
 _THUMBNAIL = 16
-# Images of a class that a new one is compared with.
-_REMEMBERED = 4096
+# Latest accepted images of a class that a new one is compared with: bounds time and memory of large requests.
+_COMPARED = 4096
 
 
 @dataclass(frozen=True)
-class Look:
-    """What is looked at of a draw; small, so that many can be kept."""
+class DrawSummary:
+    """The part of a draw that filtering needs; small, so that many can be kept."""
 
     class_name: str
-    fault: Fault | None
-    """What is wrong with it by itself."""
+    reason: RejectionReason | None
+    """Why the image by itself is unusable."""
     thumbnail: NDArray[np.float32]
 
 
-class Inspector:
-    """Judges the images of one request, in their order.
+class DrawFilter:
+    """Filter of one request's images, passed in the order of the request.
 
-    An image is a duplicate where an accepted one of its class came before it, so the same draws are rejected whether
-    the request was interrupted or not, and whatever of it others had drawn before.
+    An image is a duplicate if an accepted one of its class came before it. Rejections therefore do not depend on
+    whether the request was interrupted, or on how many of its draws an earlier request had stored.
     """
 
     def __init__(self) -> None:
-        self._seen: dict[str, deque[NDArray[np.float32]]] = defaultdict(lambda: deque(maxlen=_REMEMBERED))
+        self._accepted: dict[str, deque[NDArray[np.float32]]] = defaultdict(lambda: deque(maxlen=_COMPARED))
 
-    def fault(self, drawn: Drawn) -> Fault | None:
-        """Why a draw is no image; None, and remembered, where it is one."""
-        return self.classify(look(drawn))
-
-    def classify(self, one: Look) -> Fault | None:
-        """The same, of what was looked at before."""
-        if one.fault:
-            return one.fault
-        seen = self._seen[one.class_name]
-        if seen:
-            differences = np.stack(seen) - one.thumbnail
-            if float(np.sqrt((differences**2).mean(axis=1)).min()) < _SAME:
-                return "REASON_DUPLICATE"
-        seen.append(one.thumbnail)
+    def reject(self, summary: DrawSummary) -> RejectionReason | None:
+        """Return why a draw is rejected; None, and compare later ones with it, if it is accepted."""
+        if summary.reason:
+            return summary.reason
+        accepted = self._accepted[summary.class_name]
+        if accepted:
+            differences = np.stack(accepted) - summary.thumbnail
+            if float(np.sqrt((differences**2).mean(axis=1)).min()) < _DUPLICATE_RMS:
+                return RejectionReason.DUPLICATE
+        accepted.append(summary.thumbnail)
         return None
 
 
-def look(drawn: Drawn) -> Look:
-    """Look at a draw by itself."""
-    fault: Fault | None = None
-    if not drawn.finite:
-        fault = "REASON_NOT_FINITE"
-    elif np.quantile(drawn.pixels, 0.999) < _BLACK:
-        fault = "REASON_BLACK"
-    elif is_constant(drawn.pixels):
-        fault = "REASON_CONSTANT"
-    return Look(drawn.wanted.class_name, fault, _thumbnail(drawn.pixels))
+def summarize(image: DrawnImage) -> DrawSummary:
+    """Examine a draw by itself."""
+    reason: RejectionReason | None = None
+    if not image.finite:
+        reason = RejectionReason.NOT_FINITE
+    elif np.quantile(image.pixels, 0.999) < _BLACK:
+        reason = RejectionReason.BLACK
+    elif is_constant(image.pixels):
+        reason = RejectionReason.CONSTANT
+    return DrawSummary(image.request.class_name, reason, _thumbnail(image.pixels))
 
 
 def _thumbnail(pixels: Pixels) -> NDArray[np.float32]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import fcntl
+import itertools
 import os
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
+from tests.servers import HANG_S, wait_until
 
 from genaug.orchestrator.runners.local import LocalRunner
 from genaug.schema.jobs import BAD_INPUT, JobRequest, TrainInputs
@@ -52,12 +53,14 @@ def test_it_starts_a_process_per_shard(program: Path, runner: LocalRunner) -> No
 
 
 def test_bad_input_is_not_tried_again(program: Path, runner: LocalRunner, stores) -> None:
-    (program / "script").write_text(f"sleep 0.5; exit {BAD_INPUT}")
-    told = threading.Timer(
-        0.2,
-        lambda: ProgressWriter(stores("train"), REQUEST.progress_key(0)).fail(NotFound("no such row", reason="ROW")),
-    )
-    told.start()
+    (program / "script").write_text(f"until [ -e {program}/told ]; do sleep 0.01; done; exit {BAD_INPUT}")
+
+    def fail() -> None:
+        wait_until((program / "started").exists, what="the Job")
+        ProgressWriter(stores("train"), REQUEST.progress_key(0)).fail(NotFound("no such row", reason="ROW"))
+        (program / "told").touch()
+
+    threading.Thread(target=fail).start()
     with pytest.raises(NotFound, match="no such row") as caught:
         run(runner)
     assert caught.value.reason == "ROW"
@@ -93,11 +96,12 @@ def test_a_job_that_outlived_its_orchestrator_is_joined(program: Path, runner: L
     lock = program / "jobs" / f"genaug-train-{REQUEST.digest[:16]}-0.lock"
     held = os.open(lock, os.O_RDWR | os.O_CREAT)
     fcntl.flock(held, fcntl.LOCK_EX)
-    thread = threading.Thread(target=run, args=(runner,))
+    looks = itertools.count()
+    thread = threading.Thread(target=run, args=(runner,), kwargs={"until": lambda: next(looks) >= 0})
     thread.start()
-    time.sleep(0.5)
+    wait_until(lambda: next(looks) > 8, what="several looks at the lock")
     assert not (program / "started").exists()
     os.close(held)
-    thread.join(10)
+    thread.join(HANG_S)
     assert not thread.is_alive()
     assert len(started(program)) == 1

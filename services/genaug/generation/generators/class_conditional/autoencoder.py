@@ -1,7 +1,6 @@
-"""Autoencoders, in whose latents images above 64 pixels are drawn: diffusers' two kinds, and a tiny one.
+"""Autoencoders for latent diffusion: diffusers' AutoencoderKL and AutoencoderTiny, and TAESD's model for FLUX.2.
 
-The tiny one's networks are those of TAESD (O. B. Bohan, MIT licence), in the size of its model for FLUX.2, which
-diffusers does not know: an eighth of the side, 32 channels.
+The latter (O. B. Bohan, MIT license) is not in diffusers: latents of an eighth of the side with 32 channels.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from typing import Any, cast
 import safetensors.torch
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny
+from pydantic import JsonValue
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
@@ -22,22 +22,22 @@ from genaug.shared.digests import sha256
 from genaug.shared.errors import FailedPrecondition, InvalidArgument
 
 FILES = ("taef2_encoder.safetensors", "taef2_decoder.safetensors")
-"""What the tiny one consists of."""
+"""Files of `Taef2`."""
 DIFFUSERS = {"AutoencoderKL": AutoencoderKL, "AutoencoderTiny": AutoencoderTiny}
-"""diffusers' kinds, by their names in config.json."""
+"""diffusers' classes, by their names in config.json."""
 
 _LAYOUT = ("config.json", "diffusion_pytorch_model.safetensors")
 _CHANNELS = 32
 
 _WIDTH = 64
-# Latents beyond this are bent back to it before they are decoded.
-_LARGEST = 3.0
+# Latents are squashed smoothly to this magnitude before they are decoded.
+_MAX_LATENT = 3.0
 # Images encoded at once.
-_PASS = 16
+_BATCH = 16
 
 
 class _Block(nn.Module):
-    """Three convolutions beside what they change; at the lowest resolution with a look at the whole image before."""
+    """Residual block of three convolutions; at the lowest resolution preceded by group-normalized pooling."""
 
     def __init__(self, *, lowest: bool) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class _Block(nn.Module):
         for _ in range(3):
             layers += [nn.Conv2d(_WIDTH, _WIDTH, 3, padding=1), nn.ReLU()]
         self.conv = nn.Sequential(*layers[:-1])
-        self.pool = _whole_image() if lowest else None
+        self.pool = _pool() if lowest else None
 
     def forward(self, maps: Tensor) -> Tensor:
         if self.pool is not None:
@@ -53,16 +53,16 @@ class _Block(nn.Module):
         return torch.relu(self.conv(maps) + maps)
 
 
-def _whole_image() -> nn.Sequential:
+def _pool() -> nn.Sequential:
     wide = 4 * _WIDTH
     return nn.Sequential(
         nn.Conv2d(_WIDTH, wide, 1, bias=False), nn.GroupNorm(4, wide), nn.ReLU(), nn.Conv2d(wide, _WIDTH, 1, bias=False)
     )
 
 
-class _Bend(nn.Module):
+class _Squash(nn.Module):
     def forward(self, latents: Tensor) -> Tensor:
-        return torch.tanh(latents / _LARGEST) * _LARGEST
+        return torch.tanh(latents / _MAX_LATENT) * _MAX_LATENT
 
 
 def _encoder() -> nn.Sequential:
@@ -74,7 +74,7 @@ def _encoder() -> nn.Sequential:
 
 
 def _decoder() -> nn.Sequential:
-    layers: list[nn.Module] = [_Bend(), nn.Conv2d(_CHANNELS, _WIDTH, 3, padding=1), nn.ReLU()]
+    layers: list[nn.Module] = [_Squash(), nn.Conv2d(_CHANNELS, _WIDTH, 3, padding=1), nn.ReLU()]
     for level in range(3):
         layers += [_Block(lowest=level == 0) for _ in range(3)]
         layers += [nn.Upsample(scale_factor=2), nn.Conv2d(_WIDTH, _WIDTH, 3, padding=1, bias=False)]
@@ -82,7 +82,7 @@ def _decoder() -> nn.Sequential:
 
 
 class Taef2(nn.Module):
-    """Both halves, between images [n, 3, side, side] within 0 and 1 and latents [n, 32, side/8, side/8]."""
+    """TAESD's autoencoder for FLUX.2: images [n, 3, side, side] within 0 and 1, latents [n, 32, side/8, side/8]."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -91,41 +91,42 @@ class Taef2(nn.Module):
 
 
 class Autoencoder(nn.Module):
-    """Between images within ±1 and latents of the scale that networks learn: `Taef2`, or one of `DIFFUSERS`.
+    """Autoencoder of images within ±1, with latents in the scale for diffusion.
 
     Args:
-        inner: Frozen here.
+        inner: A `Taef2` or one of `DIFFUSERS`; its parameters are frozen.
     """
 
     def __init__(self, inner: nn.Module) -> None:
         super().__init__()
         self.inner = inner.eval().requires_grad_(False)
         self._kl = isinstance(inner, AutoencoderKL)
-        self.config: dict[str, Any] = {"_class_name": "Taef2"}
-        """What `build_autoencoder` makes it of."""
+        self.config: dict[str, JsonValue] = {"_class_name": "Taef2"}
+        """Argument of `build_autoencoder`."""
         self.channels, self.factor = 32, 8
         self._scale, self._shift = 1.0, 0.0
         if not isinstance(inner, Taef2):
-            found = cast(Any, inner).config
-            self.config = {key: value for key, value in found.items() if key in _init_names(inner)}
+            config = cast(Any, inner).config
+            arguments = inspect.signature(type(inner).__init__).parameters
+            self.config = {key: value for key, value in config.items() if key in arguments}
             self.config["_class_name"] = type(inner).__name__
-            blocks = found.block_out_channels if self._kl else found.decoder_block_out_channels
-            self.channels, self.factor = int(found.latent_channels), int(2 ** (len(blocks) - 1))
+            blocks = config.block_out_channels if self._kl else config.decoder_block_out_channels
+            self.channels, self.factor = int(config.latent_channels), int(2 ** (len(blocks) - 1))
             if self._kl:
-                self._scale, self._shift = float(found.scaling_factor), float(found.get("shift_factor") or 0.0)
+                self._scale, self._shift = float(config.scaling_factor), float(config.get("shift_factor") or 0.0)
 
     def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation (of most kinds 0) of the latents of images [n, 3, side, side] within ±1."""
+        """Mean and standard deviation (0 unless KL) of the latents of images [n, 3, side, side] within ±1."""
         inner = cast(Any, self.inner)
         if self._kl:
-            found = inner.encode(images).latent_dist
-            return (found.mean - self._shift) * self._scale, found.std * self._scale
-        # diffusers' tiny one brings them to 0 and 1 itself.
+            posterior = inner.encode(images).latent_dist
+            return (posterior.mean - self._shift) * self._scale, posterior.std * self._scale
+        # AutoencoderTiny maps images to 0 … 1 itself.
         latents = inner.encoder((images + 1) / 2) if isinstance(inner, Taef2) else inner.encode(images).latents
         return latents, torch.zeros_like(latents)
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Images [n, 3, side, side] within ±1, but for what the last layer overshoots."""
+        """Images [n, 3, side, side], about within ±1."""
         inner = cast(Any, self.inner)
         if self._kl:
             return cast(Tensor, inner.decode(latents / self._scale + self._shift).sample)
@@ -133,82 +134,78 @@ class Autoencoder(nn.Module):
             return cast(Tensor, inner.network(latents)) * 2 - 1
         return cast(Tensor, inner.decode(latents).sample)
 
-    def decoding(self) -> dict[str, Tensor]:
-        """The tensors that decoding needs, by name."""
+    def decoder_tensors(self) -> dict[str, Tensor]:
+        """Tensors of the decoding half, by name."""
         return {
             key: value
             for key, value in self.inner.state_dict().items()
             if not key.startswith(("encoder.", "quant_conv."))
         }
 
-    def fill(self, tensors: Mapping[str, Tensor]) -> None:
-        """Set the tensors that decoding needs."""
+    def load_decoder(self, tensors: Mapping[str, Tensor]) -> None:
+        """Set the tensors of the decoding half."""
         self.inner.load_state_dict(dict(tensors), strict=False)
 
     def means(self, images: Tensor, *, on_progress: Callable[[int], None] = lambda done: None) -> Tensor:
-        """The latents' means of any number of images, float32 on the CPU, computed some at a time."""
+        """Latent means of any number of images, encoded in batches; float32 on the CPU."""
         device, parts = next(self.inner.parameters()).device, []
         with torch.inference_mode():
-            for start in range(0, len(images), _PASS):
-                parts.append(self.encode(images[start : start + _PASS].to(device))[0].float().cpu())
-                on_progress(min(start + _PASS, len(images)))
+            for start in range(0, len(images), _BATCH):
+                parts.append(self.encode(images[start : start + _BATCH].to(device))[0].float().cpu())
+                on_progress(min(start + _BATCH, len(images)))
         return torch.cat(parts).clone()
 
 
-def _init_names(inner: nn.Module) -> set[str]:
-    return set(inspect.signature(type(inner).__init__).parameters)
-
-
-def build_autoencoder(config: Mapping[str, Any]) -> Autoencoder:
-    """The autoencoder of a configuration, its weights at random."""
-    kind = config["_class_name"]
+def build_autoencoder(config: Mapping[str, JsonValue]) -> Autoencoder:
+    """Build an autoencoder with random weights from its `config`."""
+    kind = str(config["_class_name"])
     if kind == "Taef2":
         return Autoencoder(Taef2())
-    own = {key: value for key, value in config.items() if not key.startswith("_")}
-    return Autoencoder(cast(nn.Module, cast(Any, DIFFUSERS[kind])(**own)))
+    arguments = {key: value for key, value in config.items() if not key.startswith("_")}
+    return Autoencoder(cast(nn.Module, cast(Any, DIFFUSERS[kind])(**arguments)))
 
 
 def load_autoencoder(directory: str) -> tuple[Autoencoder, str]:
-    """The autoencoder in `directory`, and a sha256 over its files.
+    """Load the autoencoder in a directory; return it with a sha256 over its files.
 
     Raises:
-        InvalidArgument: there is no such directory, or it holds neither layout.
-        FailedPrecondition: reason BAD_WEIGHTS; a file is damaged, or is another network's.
+        InvalidArgument: the directory does not exist, or holds neither layout.
+        FailedPrecondition: reason BAD_WEIGHTS; a file is damaged, or belongs to another network.
     """
     folder = Path(directory)
     files = next((files for files in (FILES, _LAYOUT) if all((folder / name).is_file() for name in files)), None)
     if files is None:
         raise InvalidArgument(
-            f"generator.autoencoder: {directory!r} holds neither {' and '.join(_LAYOUT)} nor {' and '.join(FILES)} "
-            "where the fine-tuning runs; name the folder of both",
+            f"generator.class_conditional.autoencoder: {directory!r} holds neither {' and '.join(_LAYOUT)} nor "
+            f"{' and '.join(FILES)} where the fine-tuning runs; name the folder of both",
             reason="AUTOENCODER_NOT_FOUND",
         )
     digest = sha256(b"".join(sha256((folder / name).read_bytes()).encode() for name in files))
     if files is FILES:
         pair = Taef2()
-        _fill(pair.encoder, FILES[0], (folder / FILES[0]).read_bytes())
-        _fill(pair.network, FILES[1], (folder / FILES[1]).read_bytes())
+        _load_file(pair.encoder, FILES[0], (folder / FILES[0]).read_bytes())
+        _load_file(pair.network, FILES[1], (folder / FILES[1]).read_bytes())
         return Autoencoder(pair), digest
     try:
         kind = json.loads((folder / "config.json").read_text())["_class_name"]
         return Autoencoder(DIFFUSERS[kind].from_pretrained(directory, use_safetensors=True)), digest
-    # Files of somebody else's making: libraries raise almost anything.
+    # The files are not ours: libraries raise almost any exception on damaged ones.
     except Exception as error:
         raise FailedPrecondition(
-            f"generator.autoencoder: {directory!r} is no {' or '.join(DIFFUSERS)} that can be loaded "
+            f"generator.class_conditional.autoencoder: {directory!r} is no {' or '.join(DIFFUSERS)} that can be loaded "
             f"({type(error).__name__}); get its files anew",
             reason="BAD_WEIGHTS",
         ) from None
 
 
-def _fill(network: nn.Module, name: str, data: bytes) -> None:
+def _load_file(network: nn.Module, name: str, data: bytes) -> None:
     try:
         tensors = safetensors.torch.load(data)
         network.load_state_dict(tensors)
     except (SafetensorError, RuntimeError) as error:
         lines = str(error).splitlines()
         raise FailedPrecondition(
-            f"generator.autoencoder: {name} does not fit the network ({lines[min(1, len(lines) - 1)].strip()[:200]}); "
-            "get the file anew",
+            f"generator.class_conditional.autoencoder: {name} does not fit the network "
+            f"({lines[min(1, len(lines) - 1)].strip()[:200]}); get the file anew",
             reason="BAD_WEIGHTS",
         ) from None

@@ -1,4 +1,4 @@
-"""Low-rank adapters (Hu et al. 2021), put into the weights they adapt: W = W₀ + scale · B·A, and taken out again."""
+"""Low-rank adapters (Hu et al. 2021), merged into the weights: W = W₀ + scale · B·A."""
 
 from __future__ import annotations
 
@@ -9,43 +9,43 @@ import torch
 from torch import Tensor, nn
 
 DOWN, UP = ".lora_A.weight", ".lora_B.weight"
-"""Ends of the names of an adapter's tensors, as peft writes them; before them, the adapted module's name."""
+"""Suffixes of an adapter's tensor names, as peft writes them; the module's name precedes them."""
 
 
-class Merged:
-    """A network whose weights are those of one adapter at a time, without a trace of the one before.
+class MergedAdapter:
+    """A network with one adapter merged at a time.
 
-    Weights that any adapter has touched are kept as they were, so that coming back to them is exact.
+    The original of each changed weight is kept: subtracting the adapter again would leave rounding errors.
 
     Args:
-        network: Frozen; in whatever number format.
+        network: A frozen network, of any number format.
     """
 
     def __init__(self, network: nn.Module) -> None:
         self._modules = dict(network.named_modules())
         self._originals: dict[str, Tensor] = {}
-        self._touched: set[str] = set()
+        self._changed: set[str] = set()
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the weights that are kept as they were."""
-        # A copy: others ask while the first adapter is put in.
-        return sum(one.numel() * one.element_size() for one in list(self._originals.values()))
+        """Bytes of the original weights."""
+        # A copy: other threads may read it while an adapter is merged.
+        return sum(weight.numel() * weight.element_size() for weight in list(self._originals.values()))
 
-    def put_in(self, tensors: Mapping[str, Tensor], *, scale: float) -> None:
-        """Make the weights those of an adapter; an empty one gives the base's own.
+    def merge(self, tensors: Mapping[str, Tensor], *, scale: float) -> None:
+        """Replace the merged adapter; an empty one restores the original weights.
 
         Args:
             tensors: Matrices by name, ending in `DOWN` [rank, in, …] and `UP` [out, rank, …].
             scale: alpha / rank.
         """
-        wanted = {name.removesuffix(DOWN) for name in tensors if name.endswith(DOWN)}
+        names = {name.removesuffix(DOWN) for name in tensors if name.endswith(DOWN)}
         with torch.no_grad():
-            for name in (self._touched - wanted) & self._originals.keys():
+            for name in (self._changed - names) & self._originals.keys():
                 self._weight(name).copy_(self._originals[name])
-            # Before anything is changed: what fails half-way is restored by the next.
-            self._touched = wanted
-            for name in sorted(wanted):
+            # Before any change: if merging fails midway, the next call restores what was changed.
+            self._changed = names
+            for name in sorted(names):
                 weight = self._weight(name)
                 if name not in self._originals:
                     self._originals[name] = weight.clone()
@@ -57,7 +57,7 @@ class Merged:
 
 
 def product(down: Tensor, up: Tensor) -> Tensor:
-    """B·A in float32: of linear layers [out, in], of convolutions [out, in, height, width]."""
+    """B·A in float32, [out, in] for linear layers, [out, in, height, width] for convolutions."""
     down, up = down.float(), up.float()
     if down.ndim == 2:
         return up @ down
@@ -65,18 +65,18 @@ def product(down: Tensor, up: Tensor) -> Tensor:
 
 
 def expected_shapes(network: nn.Module, tensors: Mapping[str, Tensor], *, rank: int) -> dict[str, Tensor]:
-    """Tensors of the shapes that an adapter of `network` must have, for the modules that `tensors` names.
+    """Meta tensors with the shapes of an adapter of `network`, for the modules that `tensors` names.
 
-    Names that are no module's are left out, so that a comparison finds them.
+    Names without a module are left out, so that a comparison reports them.
     """
     modules = dict(network.named_modules())
-    found: dict[str, Tensor] = {}
+    expected: dict[str, Tensor] = {}
     for name in {key.removesuffix(DOWN).removesuffix(UP) for key in tensors}:
         module = modules.get(name)
         if isinstance(module, nn.Linear):
-            found[name + DOWN] = torch.empty(rank, module.in_features, device="meta")
-            found[name + UP] = torch.empty(module.out_features, rank, device="meta")
+            expected[name + DOWN] = torch.empty(rank, module.in_features, device="meta")
+            expected[name + UP] = torch.empty(module.out_features, rank, device="meta")
         elif isinstance(module, nn.Conv2d):
-            found[name + DOWN] = torch.empty(rank, module.in_channels, *module.kernel_size, device="meta")
-            found[name + UP] = torch.empty(module.out_channels, rank, 1, 1, device="meta")
-    return found
+            expected[name + DOWN] = torch.empty(rank, module.in_channels, *module.kernel_size, device="meta")
+            expected[name + UP] = torch.empty(module.out_channels, rank, 1, 1, device="meta")
+    return expected

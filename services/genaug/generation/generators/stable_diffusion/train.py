@@ -1,8 +1,8 @@
-"""KIND_STABLE_DIFFUSION: fine-tune a base on captioned images, by a low-rank adapter or all its weights; DreamBooth."""
+"""Fine-tuning of Stable Diffusion on captioned images: a low-rank adapter or all weights; DreamBooth."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, cast
@@ -12,174 +12,214 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from genaug.generation.artifacts import Artefact
+from genaug.generation.artifacts import Artifact
 from genaug.generation.diffusion.denoise import Cohort, step
 from genaug.generation.generators.stable_diffusion.adapters import DOWN, UP
-from genaug.generation.generators.stable_diffusion.base_models import Base, TextEncoder, bring_base
-from genaug.generation.generators.stable_diffusion.captioned_data import CaptionedBatches, Shown, encode, of_classes
+from genaug.generation.generators.stable_diffusion.base_models import Base, TextEncoder, import_base
+from genaug.generation.generators.stable_diffusion.captioned_data import CaptionedBatches, EncodedSet, encode
 from genaug.generation.generators.stable_diffusion.generator import (
-    KIND,
     LATENTS,
     Config,
     Pipeline,
     StableDiffusion,
-    smallest_side,
+    size_multiple,
 )
-from genaug.generation.sampling.receipts import Sampler, Wanted
-from genaug.generation.training.diffusion_data import Noising, TrainingSet, question
-from genaug.generation.training.finetune_context import Grids, Made, Place, course_of
-from genaug.generation.training.loop import Noised, Task, Told, Training
+from genaug.generation.sampling.receipts import ImageRequest
+from genaug.generation.training.diffusion_data import NoiseSchedule, TrainingSet, validation_batch
+from genaug.generation.training.finetune_context import FinetuneContext, FinetuneResult, SampleGrids
+from genaug.generation.training.loop import DiffusionBatch, Training, TrainingConfig, TrainingLog, TrainingProblem
 from genaug.schema.captions import Captions, captions_of
+from genaug.schema.common import Precision
+from genaug.schema.generators import (
+    Decay,
+    DreamBoothSpec,
+    Generator,
+    GeneratorSpec,
+    GridMemorization,
+    SampleGrid,
+    StableDiffusionSpec,
+    TrainedWeights,
+)
+from genaug.schema.sampling import Sampler
 from genaug.shared.digests import seed_of
 from genaug.shared.errors import InvalidArgument
+from genaug.shared.progress import ProgressCallback
 
-# CLIP's attention, where the text encoder has an adapter too.
-_TEXT_TARGETS = ["q_proj", "k_proj", "v_proj", "out_proj"]
-# How grids, and the base's own images, are drawn.
-_SAMPLER = Sampler(steps=20, guidance_scale=7.5)
+# CLIP's attention, if the text encoder has an adapter too.
+_TEXT_TARGETS = ("q_proj", "k_proj", "v_proj", "out_proj")
 _PRIOR = "prior"
-
-Spec = Mapping[str, Any]
 
 
 def train_stable_diffusion(
-    spec: dict[str, Any], classes: list[str], training: TrainingSet, held_out: TrainingSet, place: Place
-) -> Made:
-    """Fine-tune the base of `spec` on training images, each shown with its class's caption.
-
-    Batches hold each class equally often in expectation. The weights that are kept are an exponential moving average.
+    spec: GeneratorSpec,
+    classes: Sequence[str],
+    training: TrainingSet,
+    held_out: TrainingSet,
+    context: FinetuneContext,
+) -> FinetuneResult:
+    """Fine-tune the base on class-balanced batches of captioned images; the result is a moving average.
 
     Raises:
-        InvalidArgument: the base cannot be had, a caption is missing, or the size is none of the base's.
+        InvalidArgument: the base cannot be found, a caption is missing, or the image size does not suit the base.
         FailedPrecondition: the base is in another layout.
     """
-    course = course_of(spec)
-    place.processes.check(batch_size=spec["batch_size"], accumulation=course.accumulation)
-    base = bring_base(place.store, spec["base"])
-    # All have it before one of them reads it.
-    place.processes.wait()
-    multiple = smallest_side(base)
-    if spec["image_size"] % multiple:
+    settings = cast(StableDiffusionSpec, spec.stable_diffusion)
+    context.processes.check(
+        batch_size=settings.batch_size, accumulation=settings.accumulation, path="generator.stable_diffusion"
+    )
+    base = import_base(context.store, settings.base)
+    # All processes have imported it before one of them reads it.
+    context.processes.wait()
+    multiple = size_multiple(base)
+    if training.image_size % multiple:
         raise InvalidArgument(
-            f"generator.image_size: {spec['image_size']} is not a multiple of {multiple}, which {base.name} needs",
+            f"generator.image_size: {training.image_size} is not a multiple of {multiple}, which {base.name} needs",
             reason="BAD_SIZE",
         )
-    said = _captions(spec, classes)
+    captions = _captions(settings, classes)
+    lora = settings.lora if settings.weights == TrainedWeights.ADAPTER else None
     config = Config(
-        kind=KIND,
         classes=tuple(classes),
-        image_size=spec["image_size"],
-        channels=spec["channels"],
+        image_size=training.image_size,
+        channels=training.channels,
         base=base.name,
-        weights=spec["weights"],
-        captions=dict(said.by_class),
-        per_class=bool(spec.get("dreambooth", {}).get("per_class", False)),
+        weights=settings.weights,
+        captions=dict(captions.by_class),
+        rank=lora.rank if lora else 0,
+        alpha=lora.alpha if lora else 0.0,
+        per_class=settings.dreambooth is not None and settings.dreambooth.per_class,
     )
-    if config.weights == "WEIGHTS_ADAPTER":
-        config = replace(config, rank=spec["lora"]["rank"], alpha=float(spec["lora"]["alpha"]))
-    latents = [encode(part, base, place, spec, mirror) for part, mirror in ((training, True), (held_out, False))]
-    if spec["keep_latents"]:
+    updates = settings.train_steps
+    encoded = encode(training, base, context, updates=updates, mirror=settings.horizontal_flip)
+    unseen = encode(held_out, base, context, updates=updates, mirror=False)
+    if settings.keep_latents:
         names = [classes[label] for label in training.labels]
-        config = replace(config, sources=tuple(zip(names, training.ids, strict=True)))
-    drawing = _Drawing(base, spec, place.device)
-    bench = _Bench(spec, config, base, drawing, prior=_prior_latents(spec, base, place, drawing))
+        config = config.model_copy(update={"sources": tuple(zip(names, training.ids, strict=True))})
+    preview = _Preview(base, settings.precision, context.device)
+    prior = _prior_latents(settings, spec.seed or 0, config, context, preview)
+    job = _Job(settings, seed_of("finetune", spec.seed or 0), config, base, preview, prior)
     tensors: dict[str, Tensor] = {}
-    told: dict[str, Told] = {}
-    grids: list[dict[str, Any]] = []
+    logs: list[TrainingLog] = []
+    sample_grids: list[SampleGrid] = []
+    memorization: list[GridMemorization] = []
     for number, part in enumerate(config.parts):
-        own = replace(place, report=_within(place, number, len(config.parts)))
-        of = [classes[int(part)]] if config.per_class else classes
-        drawn = Grids(own, training, classes, sampler=bench.sampler, part=part if config.per_class else "")
-        learnt, told[part] = _train_part(
-            bench, part, of, Shown(training, latents[0]), Shown(held_out, latents[1]), own, drawn
+        part_context = replace(context, report=_part_of(context.report, number, len(config.parts)))
+        names = [classes[int(part)]] if config.per_class else list(classes)
+        grids = SampleGrids(
+            part_context, training, classes, sampler=preview.sampler, part=part if config.per_class else ""
         )
-        tensors |= learnt
-        grids.append(drawn.facts(course, told[part]))
-    if spec["keep_latents"]:
-        tensors[LATENTS] = latents[0].means[:, 0].to(torch.float16).contiguous()
-    facts = {
-        "base": base.name,
-        "captions": dict(said.by_class),
-        "prompts": said.prompts,
-        "losses": _mean([one.losses for one in told.values()]),
-        "held_out_losses": _mean([one.held_out_losses for one in told.values() if one.held_out_losses]),
-        "stopped_at": max(one.stopped_at for one in told.values()),
-        **{key: [entry for found in grids for entry in found[key]] for key in ("sample_grids", "closenesses")},
-    }
-    return Made(config.json(), safetensors.torch.save(tensors), facts)
+        trained, log = _train_part(job, part, names, encoded, unseen, part_context, grids)
+        tensors |= trained
+        logs.append(log)
+        part_grids, part_memorization = grids.record(job.training_config, log)
+        sample_grids += part_grids
+        memorization += part_memorization
+    if settings.keep_latents:
+        tensors[LATENTS] = encoded.latents.means[:, 0].to(torch.float16).contiguous()
+    record = Generator(
+        base=base.name,
+        captions=dict(captions.by_class),
+        prompts=captions.prompts,
+        losses=_mean([log.losses for log in logs]),
+        held_out_losses=_mean([log.held_out_losses for log in logs if log.held_out_losses]),
+        stopped_at=max(log.stopped_at for log in logs),
+        sample_grids=tuple(sample_grids),
+        closenesses=tuple(memorization),
+    )
+    return FinetuneResult(config, safetensors.torch.save(tensors), record)
 
 
 @dataclass(frozen=True)
-class _Bench:
-    """What the trainings of one generator share."""
+class _Job:
+    """Facts that the trainings of one generator share."""
 
-    spec: Spec
+    settings: StableDiffusionSpec
+    seed: int
     config: Config
     base: Base
-    drawing: _Drawing
+    preview: _Preview
     prior: Tensor | None
-    """Latents that the base drew of the prior caption, [n, channels, side, side]."""
+    """Latents of the base's images of the prior caption, [n, channels, side, side]."""
 
     @property
-    def sampler(self) -> Sampler:
-        """How grids are drawn."""
-        return replace(_SAMPLER, precision=self.spec["precision"])
+    def training_config(self) -> TrainingConfig:
+        """Hyperparameters of each training."""
+        settings = self.settings
+        return TrainingConfig(
+            updates=settings.train_steps,
+            learning_rate=settings.learning_rate,
+            ema_decay=settings.ema_decay,
+            bfloat16=settings.precision == Precision.BFLOAT16,
+            grids=settings.sample_grids,
+            constant=settings.decay == Decay.CONSTANT,
+            accumulation=settings.accumulation,
+            eight_bit=settings.eight_bit_adam,
+        )
 
     @property
     def captions(self) -> list[str]:
-        """By number: of each class, none, and the prior's."""
-        prior = self.spec["dreambooth"]["prior_caption"] if self.prior is not None else ""
+        """Captions by number: of each class, the empty one, and the prior's."""
+        prior = self.settings.dreambooth.prior_caption if self.settings.dreambooth and self.prior is not None else ""
         return [*(self.config.captions[name] for name in self.config.classes), "", prior]
 
 
-def _captions(spec: Spec, classes: Sequence[str]) -> Captions:
-    """The captions of the run file; of DreamBooth, with the rare word before each."""
-    said = captions_of(spec["prompts"], classes, own=spec.get("captions", {}))
-    if spec["method"] != "METHOD_DREAMBOOTH":
-        return said
-    dreambooth = spec["dreambooth"]
-    alone = dreambooth["per_class"] or len(classes) == 1
-    words = {name: f"{dreambooth['token']}{'' if alone else number}" for number, name in enumerate(classes)}
-    return Captions(said.prompts, {name: f"{words[name]} {said.by_class[name]}" for name in classes})
+def _captions(settings: StableDiffusionSpec, classes: Sequence[str]) -> Captions:
+    """The captions of the run file; with DreamBooth, each after its rare token."""
+    captions = captions_of(settings.prompts, classes, own=settings.captions)
+    dreambooth = settings.dreambooth
+    if dreambooth is None:
+        return captions
+    one_token = dreambooth.per_class or len(classes) == 1
+    tokens = {name: f"{dreambooth.token}{'' if one_token else number}" for number, name in enumerate(classes)}
+    return Captions(captions.prompts, {name: f"{tokens[name]} {captions.by_class[name]}" for name in classes})
 
 
-def _prior_latents(spec: Spec, base: Base, place: Place, drawing: _Drawing) -> Tensor | None:
-    """Latents of the base's own images of the prior caption (prior preservation): drawn once, by the first process."""
-    dreambooth = spec.get("dreambooth", {})
-    count = dreambooth.get("prior_images", 0)
+def _prior_latents(
+    settings: StableDiffusionSpec, seed: int, config: Config, context: FinetuneContext, preview: _Preview
+) -> Tensor | None:
+    """Latents of the base's own images of the prior caption (prior preservation); the first process draws them once."""
+    dreambooth = settings.dreambooth or DreamBoothSpec(prior_images=0)
+    count = dreambooth.prior_images
     if not count:
         return None
-    # Of this base: a folder's content may have changed since an attempt that was killed.
-    key = f"{place.name}/prior-{base.name[-8:]}.safetensors"
-    place.scratch.append(key)
-    if place.processes.first and not place.store.exists(key):
-        config = Config(
-            KIND, (_PRIOR,), spec["image_size"], spec["channels"], base.name, "WEIGHTS_ADAPTER",
-            {_PRIOR: dreambooth["prior_caption"]}, rank=1, alpha=1.0,
-        )  # fmt: skip
-        generator = drawing.generator(f"{place.name}/{_PRIOR}", config, {})
-        sampler = replace(_SAMPLER, precision=spec["precision"])
-        wanted = [Wanted(_PRIOR, spec["seed"], index) for index in range(count)]
-        found = []
+    # The base is in the key: a folder's content may have changed since an attempt that was killed.
+    key = f"{context.name}/prior-{config.base[-8:]}.safetensors"
+    context.scratch.append(key)
+    if context.processes.first and not context.store.exists(key):
+        prior = Config(
+            classes=(_PRIOR,),
+            image_size=config.image_size,
+            channels=config.channels,
+            base=config.base,
+            weights=TrainedWeights.ADAPTER,
+            captions={_PRIOR: dreambooth.prior_caption},
+            rank=1,
+            alpha=1.0,
+        )
+        generator = preview.generator(f"{context.name}/{_PRIOR}", prior, {})
+        requests = [ImageRequest(_PRIOR, seed, index) for index in range(count)]
+        latents = []
         with torch.inference_mode():
             for start in range(0, count, generator.bucket):
-                cohort = Cohort(generator, wanted[start : start + generator.bucket], sampler)
+                cohort = Cohort(generator, requests[start : start + generator.bucket], preview.sampler)
                 while not cohort.finished:
                     step(generator, [cohort], bucket=generator.bucket)
                     note = f"drawing prior images, {start} of {count}"
-                    place.report(0, spec["train_steps"], "updates", note)
-                found.append(cohort.samples.cpu())
-        place.store.put_new(key, safetensors.torch.save({"latents": torch.cat(found).clone()}))
-    place.processes.wait()
-    return safetensors.torch.load(place.store.get(key))["latents"]
+                    context.report(0, settings.train_steps, "updates", note)
+                latents.append(cohort.samples.cpu())
+        context.store.put_new(key, safetensors.torch.save({"latents": torch.cat(latents).clone()}))
+    context.processes.wait()
+    return safetensors.torch.load(context.store.get(key))["latents"]
 
 
-class _Drawing:
-    """Draws as an artefact would, before there is one. The base's networks are loaded once, when they are needed."""
+class _Preview:
+    """Generators of weights that are not an artifact yet. The base's networks are loaded once, on first use."""
 
-    def __init__(self, base: Base, spec: Spec, device: torch.device) -> None:
+    def __init__(self, base: Base, precision: Precision, device: torch.device) -> None:
+        self.sampler = Sampler(steps=20, guidance_scale=7.5, precision=precision)
+        """Of sample grids and of the prior's images."""
         self._base = base
-        self._dtype = torch.bfloat16 if spec["precision"] == "PRECISION_BFLOAT16" else torch.float32
+        self._dtype = torch.bfloat16 if precision == Precision.BFLOAT16 else torch.float32
         self._device = device
 
     @cached_property
@@ -187,132 +227,140 @@ class _Drawing:
         return Pipeline(self._base, dtype=self._dtype, device=self._device)
 
     def generator(self, name: str, config: Config, tensors: dict[str, Tensor]) -> StableDiffusion:
-        """The generator of some weights; another name for other weights."""
-        artefact = Artefact(name, {}, replace(config, sources=()).json(), safetensors.torch.save(tensors))
-        lend = lambda base, dtype: self._pipeline  # noqa: E731
-        return StableDiffusion(artefact, pipelines=lend, base=self._base, device=self._device)
+        """The generator of some weights; each set of weights needs a name of its own."""
+        stored = config.model_copy(update={"sources": ()}).stored()
+        artifact = Artifact(name, Generator(), stored, safetensors.torch.save(tensors))
+        pipelines = lambda base, dtype: self._pipeline  # noqa: E731
+        return StableDiffusion(artifact, pipelines=pipelines, base=self._base, device=self._device)
 
 
 def _train_part(
-    bench: _Bench, part: str, of: Sequence[str], shown: Shown, unseen: Shown, place: Place, grids: Grids
-) -> tuple[dict[str, Tensor], Told]:
-    """Train the weights that draw the classes `of`; return them, named as in the artefact."""
-    spec, classes = bench.spec, bench.config.classes
-    seed = seed_of("finetune", spec["seed"])
-    network = _Captioned(bench, place.device, seed=seed)
-    noising = Noising(bench.base.schedule, min_snr=spec["min_snr"])
+    job: _Job,
+    part: str,
+    names: Sequence[str],
+    training: EncodedSet,
+    held_out: EncodedSet,
+    context: FinetuneContext,
+    grids: SampleGrids,
+) -> tuple[dict[str, Tensor], TrainingLog]:
+    """Train the weights that draw the classes `names`; return them, named as in the artifact."""
+    settings, classes = job.settings, job.config.classes
+    network = _CaptionedNetwork(job, context.device)
+    schedule = NoiseSchedule(job.base.schedule, min_snr=settings.min_snr)
     batches = CaptionedBatches(
-        spec, noising, of_classes(shown, of, classes), classes=len(classes), prior=bench.prior, seed=seed
+        settings, schedule, training.of_classes(names, classes), classes=len(classes), prior=job.prior, seed=job.seed
     )
-    held = of_classes(unseen, of, classes)
-    task = Task(
+    unseen = held_out.of_classes(names, classes)
+    problem = TrainingProblem(
         network,
         network,
         batches.draw,
-        batches.source,
-        question(noising, held.latents, held.images.labels, seed=seed),
+        batches.random,
+        validation_batch(schedule, unseen.latents, unseen.images.labels, seed=job.seed),
     )
-    run = Training(task, course_of(spec), place.processes)
+    run = Training(problem, job.training_config, context.processes)
 
-    def looking(update: int) -> bool:
-        tensors = {f"{part}/{key}": value for key, value in network.learnt().items()}
-        generator = bench.drawing.generator(f"{place.name}/{part}/{update}", bench.config, tensors)
-        return grids.draw(generator, update, of=of) > float(spec["memorised"])
+    def part_tensors() -> dict[str, Tensor]:
+        return {f"{part}/{key}": value for key, value in network.trained_tensors().items()}
 
-    alone = f"-{part}" if bench.config.per_class else ""
-    checkpoint = place.checkpoint(f"{bench.base.name[-8:]}{alone}")
-    run.run(place.report, checkpoint=checkpoint, looking=looking)
-    if alone and place.processes.first:
-        # Killed while another class learns, this one is not learnt again.
+    def draw_grid(update: int) -> bool:
+        generator = job.preview.generator(f"{context.name}/{part}/{update}", job.config, part_tensors())
+        return grids.draw(generator, update, classes=names) > settings.memorized
+
+    suffix = f"-{part}" if job.config.per_class else ""
+    checkpoint = context.checkpoint(f"{job.base.name[-8:]}{suffix}")
+    run.run(context.report, checkpoint=checkpoint, draw_grid=draw_grid)
+    if suffix and context.processes.first:
+        # A kill during the next class's training must not repeat this one.
         run.save(checkpoint)
-    return {f"{part}/{key}": value for key, value in network.learnt().items()}, run.told
+    return part_tensors(), run.log
 
 
-class _Captioned(nn.Module):
-    """A base's network, told captions by number; what learns of it requires gradients."""
+class _CaptionedNetwork(nn.Module):
+    """A base's network with captions given by number. The parameters to train require gradients."""
 
-    def __init__(self, bench: _Bench, device: torch.device, *, seed: int) -> None:
+    def __init__(self, job: _Job, device: torch.device) -> None:
         super().__init__()
-        spec = bench.spec
-        self._whole = bench.config.weights == "WEIGHTS_ALL"
-        low = spec["precision"] == "PRECISION_BFLOAT16"
-        dtype = torch.bfloat16 if low and not self._whole else torch.float32
-        self._saved = torch.bfloat16 if low and self._whole else torch.float32
-        self.unet = bench.base.unet(dtype).to(device)
-        text = bench.base.text_encoder(dtype).to(device)
-        # Only the adapter's first weights come from torch's global generator; leave it as it was found.
+        settings = job.settings
+        self._whole = settings.weights == TrainedWeights.ALL
+        bfloat16 = settings.precision == Precision.BFLOAT16
+        # Weights that are trained stay in float32; only the frozen ones of a base with an adapter are rounded.
+        dtype = torch.bfloat16 if bfloat16 and not self._whole else torch.float32
+        self._stored_dtype = torch.bfloat16 if bfloat16 and self._whole else torch.float32
+        self.unet = job.base.unet(dtype).to(device)
+        text = job.base.text_encoder(dtype).to(device)
+        # Only the adapter's initial weights come from torch's global generator; its state is restored.
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            self._learn(self.unet, spec.get("lora", {}), spec.get("lora", {}).get("targets", []))
-            if spec["text_encoder"]:
-                self._learn(text.network, spec.get("lora", {}), _TEXT_TARGETS)
-        if spec["gradient_checkpointing"]:
+            torch.manual_seed(job.seed)
+            self._make_trainable(self.unet, settings, settings.lora.targets if settings.lora else ())
+            if settings.text_encoder:
+                self._make_trainable(text.network, settings, _TEXT_TARGETS)
+        if settings.gradient_checkpointing:
             cast(Any, self.unet).enable_gradient_checkpointing()
         self.text: TextEncoder | None = None
         self._embeddings = self._tokens = torch.empty(0)
-        if spec["text_encoder"]:
-            self.text, self._tokens = text, text.tokens(bench.captions).to(device)
+        if settings.text_encoder:
+            self.text, self._tokens = text, text.tokens(job.captions).to(device)
         else:
-            self._embeddings = text.embed(bench.captions)
+            self._embeddings = text.embed(job.captions)
 
-    def forward(self, batch: Noised) -> Tensor:
-        """What the network predicts."""
+    def forward(self, batch: DiffusionBatch) -> Tensor:
+        """The network's prediction."""
         if self.text is None:
             conditions = self._embeddings[batch.labels]
         else:
             numbers, places = batch.labels.unique(return_inverse=True)
             conditions = self.text(self._tokens[numbers])[places]
-        found = cast(Any, self.unet)(batch.noisy.to(self._dtype), batch.times, conditions.to(self._dtype))
-        return cast(Tensor, found.sample)
+        unet = cast(Any, self.unet)
+        prediction: Tensor = unet(batch.noisy.to(unet.dtype), batch.times, conditions.to(unet.dtype)).sample
+        return prediction
 
-    def learnt(self) -> dict[str, Tensor]:
-        """What has learnt, named "unet.…" and "text_encoder.…" as in an artefact."""
+    def trained_tensors(self) -> dict[str, Tensor]:
+        """The trained tensors, named "unet.…" and "text_encoder.…" as in an artifact."""
         networks = {"unet": self.unet, **({"text_encoder": self.text.network} if self.text else {})}
-        found: dict[str, Tensor] = {}
+        trained: dict[str, Tensor] = {}
         for name, network in networks.items():
             if self._whole:
-                named = network.state_dict().items()
-                found |= {f"{name}.{key}": value.to(self._saved).cpu().contiguous() for key, value in named}
+                state = network.state_dict().items()
+                trained |= {f"{name}.{key}": value.to(self._stored_dtype).cpu().contiguous() for key, value in state}
                 continue
             for key, value in network.named_parameters():
                 if value.requires_grad:
                     plain = key.replace(".lora_A.default.weight", DOWN).replace(".lora_B.default.weight", UP)
-                    found[f"{name}.{plain}"] = value.detach().float().cpu().contiguous()
-        return found
+                    trained[f"{name}.{plain}"] = value.detach().float().cpu().contiguous()
+        return trained
 
-    @property
-    def _dtype(self) -> torch.dtype:
-        return cast(torch.dtype, cast(Any, self.unet).dtype)
-
-    def _learn(self, network: nn.Module, lora: Spec, targets: Sequence[str]) -> None:
-        if self._whole:
+    def _make_trainable(self, network: nn.Module, settings: StableDiffusionSpec, targets: Sequence[str]) -> None:
+        if settings.lora is None:
             network.requires_grad_(True)
             return
         from peft import LoraConfig, inject_adapter_in_model
 
-        adapter = LoraConfig(r=lora["rank"], lora_alpha=lora["alpha"], target_modules=list(targets))
+        # peft's annotation says int; it scales by lora_alpha / r.
+        alpha = cast(int, settings.lora.alpha)
+        adapter = LoraConfig(r=settings.lora.rank, lora_alpha=alpha, target_modules=list(targets))
         try:
             inject_adapter_in_model(adapter, network)
         except ValueError:
             raise InvalidArgument(
-                f"generator.lora.targets: no layer's name ends in any of {', '.join(targets)}", reason="BAD_TARGETS"
+                "generator.stable_diffusion.lora.targets: no layer's name ends in any of " + ", ".join(targets),
+                reason="BAD_TARGETS",
             ) from None
         for key, value in network.named_parameters():
-            learns = ".lora_" in key
-            value.requires_grad_(learns)
-            if learns:
+            value.requires_grad_(".lora_" in key)
+            if value.requires_grad:
                 value.data = value.data.float()
 
 
-def _within(place: Place, number: int, count: int) -> Any:
-    """A report of one of several trainings, as part of all."""
+def _part_of(report: ProgressCallback, number: int, count: int) -> ProgressCallback:
+    """Progress of one of several trainings, as progress of all."""
 
-    def report(done: int, total: int, unit: str, note: str = "", /) -> None:
-        place.report(number * total + done, count * total, unit, note)
+    def part_report(done: int, total: int, unit: str, note: str = "", /) -> None:
+        report(number * total + done, count * total, unit, note)
 
-    return report
+    return part_report
 
 
-def _mean(lists: Sequence[Sequence[float]]) -> list[float]:
-    """Element by element, as far as all go: a training may have stopped early."""
-    return [round(float(np.mean(values)), 6) for values in zip(*lists, strict=False)]
+def _mean(lists: Sequence[Sequence[float]]) -> tuple[float, ...]:
+    """Element-wise mean, up to the length of the shortest list: a training may have stopped early."""
+    return tuple(round(float(np.mean(values)), 6) for values in zip(*lists, strict=False))
