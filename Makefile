@@ -20,8 +20,7 @@ setup: $(BIN)/genaug ## Make .venv with everything in it (kept if it is there)
 
 .PHONY: quickstart
 quickstart: setup ## Run the six steps on scikit-learn's digits; leaves quickstart-report.html
-	$(BIN)/genaug run create -f examples/quickstart.yaml --wait
-	$(BIN)/genaug run report "$$($(BIN)/genaug run create -f examples/quickstart.yaml -o json | $(BIN)/python -c 'import json,sys; print(json.load(sys.stdin)["name"])')" -o quickstart-report.html
+	$(BIN)/genaug run create -f examples/quickstart.yaml --report quickstart-report.html
 
 .PHONY: test
 test: setup ## Unit, chart (skipped without helm) and integration tests

@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 RESULTS = (
@@ -56,7 +57,7 @@ def objects(home: Path) -> dict[str, int]:
 
 
 def kill_at(home: Path, file: Path, seconds: float) -> tuple[float, list[str]]:
-    """Start the run, kill its whole process group, and return the seconds it had and the steps it was at."""
+    """Start the run, kill command, server and Jobs, and return the seconds it had and the steps it was at."""
     run, environment = command(home, file)
     start = time.monotonic()
     sink = subprocess.DEVNULL
@@ -65,8 +66,11 @@ def kill_at(home: Path, file: Path, seconds: float) -> tuple[float, list[str]]:
         process.wait(seconds)
         return time.monotonic() - start, ["finished before the kill"]
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
+        process.kill()
         process.wait()
+        # The server leads a session of its own.
+        with suppress(FileNotFoundError, ProcessLookupError):
+            os.killpg(json.loads((home / "server.json").read_text())["pid"], signal.SIGKILL)
     records = [json.loads(path.read_text()) for path in (home / "store" / "runs").glob("*/run.json")]
     at = [step["name"] for record in records for step in record["steps"] if step["state"] == "STATE_RUNNING"]
     return time.monotonic() - start, at

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -52,7 +54,8 @@ class Home:
 
     def env(self) -> dict[str, str]:
         clean = {key: value for key, value in os.environ.items() if not key.startswith("GENAUG_")}
-        return clean | {"GENAUG_HOME": str(self.folder), "NO_COLOR": "1"} | self.environment
+        own = {"GENAUG_HOME": str(self.folder), "GENAUG_EMBEDDED__IDLE_S": "0", "NO_COLOR": "1"}
+        return clean | own | self.environment
 
     def run(self, *arguments: str | Path, code: int = 0, timeout: float = 240) -> subprocess.CompletedProcess[str]:
         found = subprocess.run(
@@ -75,6 +78,26 @@ class Home:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
+
+    def server_pid(self) -> int:
+        """Process of the embedded server, the leader of a session of its own."""
+        return int(json.loads((self.folder / "server.json").read_text())["pid"])
+
+    def has_server(self) -> bool:
+        """Whether a process holds the server's lock."""
+        with (self.folder / "server.lock").open() as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+        return False
+
+    def kill(self, command: subprocess.Popen[bytes]) -> None:
+        """kill -9 of a command that `start` started, of the server, and of its Jobs."""
+        os.killpg(command.pid, signal.SIGKILL)
+        command.wait()
+        os.killpg(self.server_pid(), signal.SIGKILL)
+        wait_until(lambda: not self.has_server(), what="the server's end")
 
     def log(self) -> str:
         logs = sorted((self.folder / "logs").glob("*.log"))

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import fcntl
 import importlib
+import json
 import logging
 import os
 import signal
-import sys
 import threading
-from typing import Protocol, runtime_checkable
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
-from genaug.client.embedded import lock_file
-from genaug.shared.server import Register, Server
+import grpc
+
+from genaug.client.embedded import SERVICE, SERVING, fingerprints, lock_file, try_lock, write_stage
+from genaug.shared.server import Register, Room, Server
 from genaug.shared.settings import Settings
 from genaug.shared.threads import set_up_threads
 from genaug.shared.tracing import configure_tracing
@@ -42,12 +46,12 @@ class Busy(Protocol):
         """Whether there is such work."""
 
 
-def make_server(settings: Settings, services: list[str]) -> Server:
-    """A server of the named services; each is imported only if it is named."""
+def make_server(settings: Settings, services: list[str], *, more: Sequence[Register] = ()) -> Server:
+    """A server of the named services, each imported only if it is named, and of `more`."""
     set_up_threads(settings.threads)
     configure_tracing(services[0] if len(services) == 1 else "server")
     registers: list[Register] = [importlib.import_module({**SERVICES, **GATEWAY}[name]).register for name in services]
-    return Server(settings, registers)
+    return Server(settings, [*registers, *more])
 
 
 def serve(settings: Settings, service: str) -> None:
@@ -55,24 +59,26 @@ def serve(settings: Settings, service: str) -> None:
     make_server(settings, list(SERVICES) if service == "all" else [service]).run()
 
 
-def serve_embedded(settings: Settings) -> None:
-    """Serve all of them over a home, as long as a client holds `clients.lock` or a run is at work.
+def serve_embedded(settings: Settings, lock: int) -> None:
+    """Serve all services over a home, until no client has used them for a while and no run is at work.
 
-    Ctrl-C in the client's terminal and its closing are not for us: the run goes on.
+    Args:
+        settings: The configuration.
+        lock: Descriptor of the locked `server.lock`, inherited from the client that started us.
     """
+    # Jobs must not hold the lock when we are gone.
+    os.set_inheritable(lock, False)
+    # Ctrl-C in the client's terminal and its closing are not for us: runs go on.
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    mine = lock_file(settings.home, "server.lock")
-    try:
-        fcntl.flock(mine, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        log.info("another server has this home")
-        sys.exit(0)
+    room = EmbeddedRoom(settings, lock)
+    write_stage(settings.home, "loading the services")
     _remove_stale_socket(settings.server.address)
-    server = make_server(settings, list(SERVICES))
-    stop = threading.Event()
-    threading.Thread(target=_watch, args=(settings, server, stop), name="watch", daemon=True).start()
-    server.run(stop, whole=True)
+    server = make_server(settings, list(SERVICES), more=[room.register])
+    server.opening = room.opening
+    room.others = server.rooms
+    threading.Thread(target=room.watch, name="watch", daemon=True).start()
+    server.run(room.stopping, whole=True)
 
 
 def _remove_stale_socket(address: str) -> None:
@@ -82,15 +88,82 @@ def _remove_stale_socket(address: str) -> None:
         os.unlink(path)
 
 
-def _watch(settings: Settings, server: Server, stop: threading.Event) -> None:
-    """Set `stop` once nobody needs the server; keep the clients' lock then, so that a newcomer waits for our end."""
-    clients = lock_file(settings.home, "clients.lock")
-    while not stop.wait(_WATCH):
+class EmbeddedRoom:
+    """Calls of the commands over the same home: what the server is, and its end when nobody needs it.
+
+    It opens last, so its calls are refused as those of a server that is starting until all services work.
+    """
+
+    service_name = SERVICE
+    forwards: ClassVar[list[str]] = []
+    """Nothing for reflection: its calls have no protobuf messages."""
+
+    def __init__(self, settings: Settings, lock: int) -> None:
+        self._settings = settings
+        self._lock = lock
+        self._fingerprints = fingerprints(settings)
+        self._used = time.monotonic()
+        self.others: Sequence[Room] = []
+        self.stopping = threading.Event()
+        """Set to end the server."""
+
+    def register(self, server: grpc.Server, settings: Settings) -> EmbeddedRoom:
+        """Add the calls to a server."""
+        calls = {"Describe": self._describe, "Stop": self._stop}
+        handlers = {name: grpc.unary_unary_rpc_method_handler(_as_json(call)) for name, call in calls.items()}
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+        return self
+
+    def opening(self, service: str) -> None:
+        """Tell clients that wait which service is being opened."""
+        name = service.rsplit(".", 1)[1].removesuffix("Service").lower()
+        stage = {"orchestrator": "opening the database", "embedded": SERVING}.get(name, f"opening the store ({name})")
+        write_stage(self._settings.home, stage)
+
+    def warm_up(self) -> None:
+        """Nothing to open."""
+
+    def close(self) -> None:
+        """Tell clients that wait."""
+        write_stage(self._settings.home, "ending")
+
+    def _describe(self, request: dict[str, Any]) -> dict[str, Any]:
+        self._used = time.monotonic()
+        return {"pid": os.getpid(), "fingerprints": self._fingerprints}
+
+    def _stop(self, request: dict[str, Any]) -> dict[str, Any]:
+        if request["force"] or not self._busy():
+            self.stopping.set()
+        return {"stopping": self.stopping.is_set()}
+
+    def _busy(self) -> bool:
+        return any(isinstance(room, Busy) and room.busy() for room in self.others)
+
+    def watch(self) -> None:
+        """Set `stopping` once nobody has needed the server for a while, or its home is gone.
+
+        The clients' lock is kept then, so that a newcomer waits for our end.
+        """
+        clients = lock_file(self._settings.home, "clients.lock")
+        while not self.stopping.wait(_WATCH):
+            if self._home_is_gone():
+                self.stopping.set()
+            elif not try_lock(clients, fcntl.LOCK_EX):
+                self._used = time.monotonic()
+            elif self._busy():
+                self._used = time.monotonic()
+                fcntl.flock(clients, fcntl.LOCK_UN)
+            elif time.monotonic() - self._used >= self._settings.embedded.idle_s:
+                self.stopping.set()
+            else:
+                fcntl.flock(clients, fcntl.LOCK_UN)
+
+    def _home_is_gone(self) -> bool:
         try:
-            fcntl.flock(clients, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            continue
-        if not any(isinstance(room, Busy) and room.busy() for room in server.rooms):
-            stop.set()
-            return
-        fcntl.flock(clients, fcntl.LOCK_UN)
+            return not os.path.samestat(os.fstat(self._lock), os.stat(self._settings.home / "server.lock"))
+        except FileNotFoundError:
+            return True
+
+
+def _as_json(call: Callable[[dict[str, Any]], dict[str, Any]]) -> Callable[[bytes, grpc.ServicerContext], bytes]:
+    return lambda request, context: json.dumps(call(json.loads(request))).encode()

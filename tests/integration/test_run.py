@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import re
-import signal
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -114,10 +112,13 @@ def test_the_seal_holds(home: Home, run: dict, tmp_path: Path) -> None:
         }
 
 
-def test_the_report_opens_offline(home: Home, run: dict, tmp_path: Path) -> None:
-    path = tmp_path / "report.html"
+def test_the_report_opens_offline(home: Home, run: dict, run_file: Path, tmp_path: Path) -> None:
+    path, again = tmp_path / "report.html", tmp_path / "again.html"
     home.run("run", "report", run["name"], "-o", path)
     text = path.read_text()
+    home.run("run", "create", "-f", run_file, "--report", again)
+    assert again.read_text() == text
+    home.run("run", "create", "-f", run_file, "--report", tmp_path / "none" / "again.html", code=1)
     assert not re.findall(r"""(?:src|href)=["'](?!data:|#)[^"']+""", text)
     assert not re.findall(r"""url\((?!["']?data:)""", text)
     for scenario in SCENARIOS:
@@ -297,8 +298,7 @@ def test_a_killed_run_finishes_with_the_same_results(home: Home, run: dict, run_
     killed = Home(tmp_path)
     process = killed.start("run", "create", "-f", run_file, "--wait")
     wait_until(lambda: any(killed.folder.glob("store/generators/*/generator.json")), what="a generator")
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    killed.kill(process)
     finished = objects(killed)
     found = killed.json("run", "create", "-f", run_file, "--wait")
     assert found["evaluation"] == run["evaluation"], "a result is named by its inputs"

@@ -8,15 +8,18 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
-from typing import Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from genaug.client import Client
 from genaug.shared.errors import GenaugError, InvalidArgument
-from genaug.shared.settings import Settings, load_settings
 from genaug.shared.tracing import configure_tracing, parent_of, span
-from genaug.v1 import common_pb2
+
+# Loaded by the commands that need them: `genaug --help` imports this module.
+if TYPE_CHECKING:
+    from genaug.client import Client
+    from genaug.shared.settings import Settings
+    from genaug.v1 import common_pb2
 
 EndpointOption = Annotated[
     str | None,
@@ -63,15 +66,24 @@ def group(name: str, text: str) -> typer.Typer:
 
 def settings(**flags: Any) -> Settings:
     """The configuration, with the options of this command line."""
+    from genaug.shared.settings import load_settings
+
     return load_settings(**_flags, **flags)
 
 
 @contextmanager
 def client() -> Iterator[Client]:
     """A client of the configured server, or of one of our own. What it does is one trace."""
+    from genaug.client import Client
+
     configure_tracing("cli")
-    with span(_command_line[-1], parent=parent_of(os.environ)), Client(settings=settings()) as found:
+    with span(_command_line[-1], parent=parent_of(os.environ)), Client(settings=settings(), notify=notify) as found:
         yield found
+
+
+def notify(line: str) -> None:
+    """Print what is waited for, or a warning, on stderr."""
+    print(f"genaug: {line}", file=sys.stderr, flush=True)  # noqa: T201
 
 
 @contextmanager
@@ -102,7 +114,9 @@ def precision_named(word: str) -> common_pb2.Precision:
     Raises:
         InvalidArgument: there is none of this name.
     """
+    from genaug.v1 import common_pb2
+
     names = [name.removeprefix("PRECISION_") for name in common_pb2.Precision.keys()[1:]]
     if word not in names:
         raise InvalidArgument(f"--precision {word}: there are {', '.join(names)}", reason="UNKNOWN_PRECISION")
-    return cast(common_pb2.Precision, common_pb2.Precision.Value(f"PRECISION_{word}"))
+    return cast("common_pb2.Precision", common_pb2.Precision.Value(f"PRECISION_{word}"))

@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 import genaug
 from genaug.client import Client
+from genaug.client.embedded import describe_embedded
 from genaug.orchestrator.database import check_database
 from genaug.shared.errors import GenaugError
 from genaug.shared.settings import Settings
@@ -56,6 +57,8 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield _checked("database", lambda: check_database(settings.database.url))
     if settings.endpoint:
         yield _checked("endpoint", lambda: _endpoint(settings))
+    else:
+        yield Finding("server", True, _server(settings))
 
 
 def _installed(part: str, packages: tuple[str, ...]) -> Finding:
@@ -91,6 +94,13 @@ def _store(settings: Settings) -> str:
     free = free_bytes(settings.store)
     space = f", {free / 2**30:.1f} GiB free" if free is not None else ""
     return f"{settings.store.url}: reachable, a conditional put is honoured{space}"
+
+
+def _server(settings: Settings) -> str:
+    server = describe_embedded(settings)
+    if server is None:
+        return f"none over {settings.home}; a command starts one"
+    return f"process {server['pid']} over {settings.home}; `genaug server stop` ends it"
 
 
 def _endpoint(settings: Settings) -> str:

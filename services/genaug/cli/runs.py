@@ -52,10 +52,15 @@ def create(
     wait: WaitOption = False,
     overrides: SetOption = [],  # noqa: B006  # typer's way
     dry_run: Annotated[bool, typer.Option(help="Check the file, print it with its defaults, start nothing.")] = False,
+    report: Annotated[Path | None, typer.Option(help="HTML file to write at the end; waits for it.")] = None,
     output: FormatOption = "table",
 ) -> None:
     """Start a run from a run file. The same file finds the run that exists, and goes on with it if it had stopped."""
     check_format(output)
+    if report is not None and not report.absolute().parent.is_dir():
+        # Not after hours.
+        raise InvalidArgument(f"--report {report}: there is no folder {report.parent}", reason="NOT_WRITABLE")
+    wait = wait or report is not None
     spec = parse_spec(_read(file, overrides), run_pb2.RunSpec)
     with client() as server:
         _import_first(server, spec, base=file.parent, dry_run=dry_run)
@@ -66,6 +71,8 @@ def create(
             show_plain(to_dict(run.spec), "json" if output == "json" else "yaml")
         else:
             _show_run(server, run, output)
+        if report is not None and run.state == run_pb2.Run.STATE_SUCCEEDED and not dry_run:
+            _write_report(server, run.name, report)
     _end(run, waited=wait and not dry_run)
 
 
@@ -179,9 +186,13 @@ def report(
 ) -> None:
     """Write a finished run's report."""
     with client() as server:
-        data = server.get_report(resource(name, "runs"))
-    write_file(output, data)
-    stderr.print(f"{output}: {len(data)} bytes")
+        _write_report(server, resource(name, "runs"), output)
+
+
+def _write_report(server: Client, run: str, file: Path) -> None:
+    data = server.get_report(run)
+    write_file(file, data)
+    stderr.print(f"{file}: {len(data)} bytes")
 
 
 @command(evaluation_app, "create")

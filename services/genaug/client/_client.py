@@ -63,15 +63,24 @@ class Client:
 
     Args:
         endpoint: "host:port", "unix:/path" or "https://host:port". Without it, the configured endpoint; without that,
-            a server is started on a private socket over the configured home, and ends when nobody needs it.
+            a server is started on a private socket over the configured home, and ends when nobody has needed it for
+            `embedded.idle_s` seconds.
         token: Bearer token; by default the configured one.
         settings: Configuration; by default what `genaug config show` shows.
+        notify: Called with lines on what is waited for while a server starts, and with warnings about it.
     """
 
-    def __init__(self, endpoint: str = "", *, token: str = "", settings: Settings | None = None) -> None:
+    def __init__(
+        self,
+        endpoint: str = "",
+        *,
+        token: str = "",
+        settings: Settings | None = None,
+        notify: Callable[[str], None] | None = None,
+    ) -> None:
         settings = settings or load_settings()
         self._exit = ExitStack()
-        self.endpoint = endpoint or settings.endpoint or self._exit.enter_context(embedded(settings))
+        self.endpoint = endpoint or settings.endpoint or self._exit.enter_context(embedded(settings, notify=notify))
         """Where the server is."""
         channel = connect(
             self.endpoint, token=token or settings.auth.token.get_secret_value(), authority=settings.tls.authority

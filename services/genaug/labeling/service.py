@@ -53,10 +53,11 @@ class LabelingServicer(labeling_service_pb2_grpc.LabelingServiceServicer):
         Raises:
             NotFound, FailedPrecondition, Unavailable: one cannot be had.
         """
-        from genaug.labeling.predictor import CANARY
-
         self._store.check()
         for classifier in self._settings.inference.preload:
+            # Imports torch, which takes longer than all else that an embedded server does before it answers.
+            from genaug.labeling.predictor import CANARY
+
             digest_id(classifier, "classifiers")
             predictor = self._open(classifier, Precision[self._settings.inference.precision])
             for _ in predictor.predict(iter([CANARY])):

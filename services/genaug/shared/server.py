@@ -256,6 +256,8 @@ class Server:
         bound = settings.model_copy(update={"server": settings.server.model_copy(update={"address": self.address})})
         self.rooms: list[Room] = [register(self._server, bound) for register in registers]
         """The services, in the order of `registers`; they learn the address that was taken."""
+        self.opening: Callable[[str], None] = lambda name: None
+        """Called with the full name of each service before it is opened."""
         self._health = health.HealthServicer(experimental_non_blocking=True)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         self._probed = self._health_server(settings.server.health_address)
@@ -297,6 +299,7 @@ class Server:
             self._health.set("", health_pb2.HealthCheckResponse.SERVING)
 
     def _warm_up(self, room: Room) -> None:
+        self.opening(room.service_name)
         try:
             room.warm_up()
         # Whatever keeps one room from working, the others open; health tells.

@@ -95,6 +95,13 @@ class ServerSettings(_Section):
     grace_s: float = Field(10.0, ge=0, description="Seconds for calls in flight to finish at shutdown.")
 
 
+class EmbeddedSettings(_Section):
+    """The server that a command starts over `home`."""
+
+    idle_s: float = Field(300.0, ge=0)
+    """Seconds that it stays for the next command after the last one, or after the last run."""
+
+
 class JobSettings(_Section):
     """Jobs and their runner."""
 
@@ -210,6 +217,7 @@ class Settings(BaseSettings):
     tls: TlsSettings = TlsSettings()
     endpoints: EndpointSettings = EndpointSettings()
     server: ServerSettings = ServerSettings()
+    embedded: EmbeddedSettings = EmbeddedSettings()
     jobs: JobSettings = JobSettings()
     inference: InferenceSettings = InferenceSettings()
     generation: GenerationSettings = GenerationSettings()
