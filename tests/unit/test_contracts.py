@@ -42,9 +42,9 @@ def test_the_contracts_hold(copy: Path) -> None:
         ("selection/choose.py", "import grpc", "Domain modules"),
         ("assembly/seal.py", "import google.protobuf.message", "Domain modules"),
         ("generation/draw.py", "import genaug.v1.run_pb2", "Domain modules"),
-        ("orchestrator/spec.py", "import torch", "Light rooms"),
-        ("cli/output.py", "import sklearn", "Light rooms"),
-        ("assembly/seal.py", "import torchvision", "Light rooms"),
+        ("orchestrator/spec.py", "import torch", "Light packages"),
+        ("cli/output.py", "import sklearn", "Light packages"),
+        ("assembly/seal.py", "import torchvision", "Light packages"),
     ],
 )
 def test_a_planted_breach_is_seen(copy: Path, module: str, line: str, contract: str) -> None:
