@@ -12,7 +12,7 @@ import time
 
 import numpy as np
 
-from genaug.evaluation.compare import Predictions, Sealed, Study, compare
+from genaug.evaluation.compare import BootstrapComparison, Predictions, TestSet, compare
 
 IMAGES, CLASSES, SCENARIOS, SEEDS, RESAMPLES = 1000, 10, 10, 5, 2000
 
@@ -22,7 +22,7 @@ def main() -> None:
     truth = np.arange(IMAGES) % CLASSES
     # Two images of each subject, of one class.
     groups = np.arange(IMAGES) // (2 * CLASSES) * CLASSES + truth
-    sealed = Sealed(tuple(map(str, range(CLASSES))), truth, groups)
+    test_set = TestSet(tuple(map(str, range(CLASSES))), truth, groups)
     predictions = []
     for scenario in range(SCENARIOS):
         right = rng.random((SEEDS, IMAGES)) < 0.8
@@ -30,10 +30,10 @@ def main() -> None:
         probabilities = 0.02 + 0.8 * np.eye(CLASSES, dtype=np.float32)[labels]
         predictions.append(Predictions(f"s{scenario}", scenario > 0, probabilities.astype(np.float32)))
     start = time.process_time()
-    study = Study(sealed, predictions, resamples=RESAMPLES, seed=0)
-    for one in predictions:
-        study.score(one.scenario)
-    compare(study, predictions, reference="s0")
+    bootstrap = BootstrapComparison(test_set, predictions, resamples=RESAMPLES, seed=0)
+    for scenario_predictions in predictions:
+        bootstrap.score(scenario_predictions.scenario)
+    compare(bootstrap, predictions, reference="s0")
     seconds = round(time.process_time() - start, 2)
     print(json.dumps({"name": "comparison", "seconds": seconds, "goal": 20, "better": "lower"}))
 

@@ -48,7 +48,6 @@ from typing import Any
 import grpc
 import numpy as np
 import torch
-from genaug.orchestrator.generator_spec import generator_with_defaults
 from tests.shapes import VERSION, put_version, real_rows
 from tests.tiny_base import write_tokenizer
 
@@ -56,9 +55,10 @@ from genaug.generation.diffusion.denoise import Rows
 from genaug.generation.finetune import finetune
 from genaug.generation.generators.stable_diffusion.base_models import bring_base
 from genaug.generation.generators.stable_diffusion.generator import Pipeline
-from genaug.generation.sampling import sampling_server as drawing_server
-from genaug.generation.sampling.receipts import Drawn, Sampler, Wanted
-from genaug.generation.sampling.sampling_server import DrawingServer
+from genaug.generation.sampling import sampling_server
+from genaug.generation.sampling.receipts import DrawnImage, ImageRequest
+from genaug.generation.sampling.sampling_server import SamplingServer
+from genaug.schema.sampling import Sampler
 from genaug.serve import make_server
 from genaug.shared.settings import GenerationSettings, ServerSettings, Settings, StoreSettings
 from genaug.shared.store import Store
@@ -164,21 +164,23 @@ class Bench:
         return Sampler(**{"steps": STEPS, "guidance_scale": 7.5, "image_size": self.shape.side, **changes})
 
     @contextmanager
-    def serving(self) -> Iterator[DrawingServer]:
+    def serving(self) -> Iterator[SamplingServer]:
         """A drawing server."""
-        server = DrawingServer(self.store.as_role("generation"), GenerationSettings(), device=str(self.device))
+        server = SamplingServer(self.store.as_role("generation"), GenerationSettings(), device=str(self.device))
         try:
             yield server
         finally:
             server.close()
 
-    def draw(self, server: DrawingServer, count: int, *, client: str = "one", first: int = 0, **sampler: Any) -> float:
+    def draw(self, server: SamplingServer, count: int, *, client: str = "one", first: int = 0, **sampler: Any) -> float:
         """Seconds of drawing `count` images."""
         generator = server.load(self.name)
-        wanted = [Wanted(CLASSES[index % 2], 0, first + index) for index in range(count)]
+        requests = [ImageRequest(CLASSES[index % 2], 0, first + index) for index in range(count)]
         start = time.perf_counter()
-        events = server.draw(generator, wanted, sampler=self.sampler(**sampler), client=client, active=lambda: True)
-        assert sum(isinstance(event, Drawn) for event in events) == count
+        events = server.draw(
+            generator, requests, sampler=self.sampler(**sampler), client=client, is_active=lambda: True
+        )
+        assert sum(isinstance(event, DrawnImage) for event in events) == count
         return time.perf_counter() - start
 
     @contextmanager
@@ -265,10 +267,10 @@ def service(bench: Bench) -> None:
     with bench.serving() as server, bench.over_the_wire() as ask:
         generator = server.load(bench.name)
         bucket, sampler = generator.bucket, bench.sampler()
-        wanted = [Wanted(CLASSES[0], 0, index) for index in range(bucket)]
+        requests = [ImageRequest(CLASSES[0], 0, index) for index in range(bucket)]
 
         def loop() -> None:
-            started = generator.begin(wanted, sampler)
+            started = generator.begin(requests, sampler)
             scheduler = DPMSolverMultistepScheduler.from_config(generator.schedule)
             scheduler.set_timesteps(steps)
             sample = started.noise
@@ -321,21 +323,21 @@ def clients(bench: Bench) -> None:
 def steps_after_leaving(bench: Bench) -> int:
     """Steps that the network still takes once a client has left."""
     taken = 0
-    original: Callable[..., None] = drawing_server.step
+    original: Callable[..., None] = sampling_server.step
 
     def counted(*arguments: Any, **named: Any) -> None:
         nonlocal taken
         original(*arguments, **named)
         taken += 1
 
-    drawing_server.step = counted
+    sampling_server.step = counted
     try:
         with bench.serving() as server:
             generator = server.load(bench.name)
             here = threading.Event()
             here.set()
-            wanted = [Wanted(CLASSES[0], 0, index) for index in range(generator.bucket)]
-            events = server.draw(generator, wanted, sampler=bench.sampler(), client="one", active=here.is_set)
+            requests = [ImageRequest(CLASSES[0], 0, index) for index in range(generator.bucket)]
+            events = server.draw(generator, requests, sampler=bench.sampler(), client="one", is_active=here.is_set)
             for _ in events:
                 if taken >= 2:
                     break
@@ -344,7 +346,7 @@ def steps_after_leaving(bench: Bench) -> int:
             time.sleep(5.0 if bench.device.type == "cuda" else 20.0)
             return taken - left
     finally:
-        drawing_server.step = original
+        sampling_server.step = original
 
 
 def receipts(bench: Bench) -> None:
@@ -352,34 +354,37 @@ def receipts(bench: Bench) -> None:
     count, steps = 100, 4
     with bench.serving() as server:
         generator, sampler = server.load(bench.name), bench.sampler(steps=steps)
-        wanted = [Wanted(CLASSES[index % 2], 1, index) for index in range(count)]
+        requests = [ImageRequest(CLASSES[index % 2], 1, index) for index in range(count)]
 
-        def drawn(some: list[Wanted], bucket: int = 0) -> list[Drawn]:
-            events = server.draw(generator, some, sampler=sampler, client="one", active=lambda: True, bucket=bucket)
-            return [event for event in events if isinstance(event, Drawn)]
+        def drawn(some: list[ImageRequest], bucket: int = 0) -> list[DrawnImage]:
+            events = server.draw(generator, some, sampler=sampler, client="one", is_active=lambda: True, bucket=bucket)
+            return [event for event in events if isinstance(event, DrawnImage)]
 
-        first = drawn(wanted)
+        first = drawn(requests)
         # One by one, by several callers at once: company that they did not have the first time.
         with ThreadPoolExecutor(16) as pool:
-            again = list(pool.map(lambda one: drawn([one])[0], wanted))
+            again = list(pool.map(lambda one: drawn([one])[0], requests))
         same = sum(np.array_equal(a.pixels, b.pixels) for a, b in zip(first, again, strict=True))
         bench.tell("receipts", same / count, 1.0)
         largest = 0
         for bucket in (1, 2, generator.bucket * 2):
-            for a, b in zip(first, drawn(wanted[:16], bucket), strict=False):
+            for a, b in zip(first, drawn(requests[:16], bucket), strict=False):
                 largest = max(largest, int(np.abs(a.pixels.astype(int) - b.pixels.astype(int)).max()))
     bench.tell("receipts.bucket", float(largest), 2.0, "lower")
     if bench.device.type == "cpu":
-        other = elsewhere(bench, sampler, wanted[:16])
+        other = elsewhere(bench, sampler, requests[:16])
         differences = np.abs(np.stack([one.pixels for one in first[:16]]).astype(int) - other)
         bench.tell("receipts.elsewhere", float(differences.max()), 2.0, "lower", differing=(differences > 0).mean())
 
 
-def elsewhere(bench: Bench, sampler: Sampler, wanted: list[Wanted]) -> np.ndarray:
+def elsewhere(bench: Bench, sampler: Sampler, requests: list[ImageRequest]) -> np.ndarray:
     """The pixels that a process without AVX draws: another machine's arithmetic on this one."""
     asked = bench.base.parent / "asked.json"
     asked.write_text(
-        json.dumps({"store": bench.settings.url, "name": bench.name, "sampler": vars(sampler)} | {"count": len(wanted)})
+        json.dumps(
+            {"store": bench.settings.url, "name": bench.name, "sampler": sampler.json_value()}
+            | {"count": len(requests)}
+        )
     )
     plain = {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41"}
     subprocess.run([sys.executable, __file__, "--again", str(asked)], env=os.environ | plain, check=True)
@@ -390,12 +395,12 @@ def draw_again(asked: Path) -> None:
     """In the process without AVX."""
     facts = json.loads(asked.read_text())
     store = Store.open(StoreSettings(url=facts["store"]), "generation")
-    server = DrawingServer(store, GenerationSettings(), device="cpu")
-    wanted = [Wanted(CLASSES[index % 2], 1, index) for index in range(facts["count"])]
+    server = SamplingServer(store, GenerationSettings(), device="cpu")
+    requests = [ImageRequest(CLASSES[index % 2], 1, index) for index in range(facts["count"])]
     sampler = Sampler(**facts["sampler"])
     generator = server.load(facts["name"])
-    events = server.draw(generator, wanted, sampler=sampler, client="", active=lambda: True)
-    np.save(asked.with_suffix(".npy"), np.stack([event.pixels for event in events if isinstance(event, Drawn)]))
+    events = server.draw(generator, requests, sampler=sampler, client="", is_active=lambda: True)
+    np.save(asked.with_suffix(".npy"), np.stack([event.pixels for event in events if isinstance(event, DrawnImage)]))
     server.close()
 
 

@@ -22,10 +22,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from genaug.generation.artifacts import read_record
 from genaug.generation.finetune import hold_out, training_rows
-from genaug.generation.sampling.receipts import Drawn, Wanted
+from genaug.generation.sampling.receipts import DrawnImage, ImageRequest
 from genaug.generation.sampling.sampler_settings import read_sampler
-from genaug.generation.sampling.sampling_server import DrawingServer
+from genaug.generation.sampling.sampling_server import SamplingServer
+from genaug.schema.requests import SamplerSettings
 from genaug.shared.manifest import Row
 from genaug.shared.settings import GenerationSettings, StoreSettings
 from genaug.shared.store import Store
@@ -85,19 +87,20 @@ def main() -> None:
     unseen = {row.image_id for row in hold_out(rows, share=spec["held_out"], seed=spec["seed"])[1]}
     real = load_pixels(store, rows, image_size=labeler.image_size, channels=labeler.channels, detail=labeler.detail)
     real_features = labeler.extract_features(real).astype(np.float64)
-    given = {key: run["spec"]["generation"][key] for key in ("steps", "guidance_scale")}
-    sampler = read_sampler(given, record)
+    generation = run["spec"]["generation"]
+    settings = SamplerSettings(steps=generation["steps"], guidance_scale=generation["guidance_scale"])
+    sampler = read_sampler(settings, read_record(store, record["name"]))
     assert sampler is not None
-    server = DrawingServer(store.as_role("generation"), GenerationSettings(), device="auto")
+    server = SamplingServer(store.as_role("generation"), GenerationSettings(), device="auto")
     generator = server.load(record["name"])
     rng = np.random.default_rng(0)
     sheet = []
     print("| class | unseen | accepted | KID | floor | nearest | natural | copies |")
     print("|---|---:|---:|---:|---:|---:|---:|---:|")
     for name in classes:
-        wanted = [Wanted(name, 99, index) for index in range(asked.images)]
-        events = server.draw(generator, wanted, sampler=sampler, client="", active=lambda: True)
-        drawn = [event.pixels for event in events if isinstance(event, Drawn)]
+        requests = [ImageRequest(name, 99, index) for index in range(asked.images)]
+        events = server.draw(generator, requests, sampler=sampler, client="", is_active=lambda: True)
+        drawn = [event.pixels for event in events if isinstance(event, DrawnImage)]
         sheet.append(np.concatenate(drawn[:SHEET_COLUMNS], axis=1))
         shown = [fitted(one, image_size=labeler.image_size, channels=labeler.channels) for one in drawn]
         features = labeler.extract_features(np.stack(shown))

@@ -8,18 +8,23 @@ from typing import Any
 
 import numpy as np
 
+from genaug.schema.classifiers import ClassifierSpec, Role
+from genaug.schema.common import Precision
+from genaug.schema.jobs import TrainItem
+from genaug.schema.run import ScenarioSampling
 from genaug.shared.manifest import Row, write_rows
 from genaug.shared.settings import InferenceSettings
 from genaug.shared.store import Store
-from genaug.vision.batching.dynamic_batcher import DynamicBatcher, Model
+from genaug.vision.batching.dynamic_batcher import DynamicBatcher, ModelKey
 from genaug.vision.features.image_encoder import LocalEncoder
 from genaug.vision.images.pixels import Pixels, encode_png, pixel_sha256
-from genaug.vision.models.classifiers import Classifier
-from genaug.vision.models.precision import FLOAT32
+from genaug.vision.models.classifiers import TrainedClassifier
 
 CLASSES = ["leans", "lies", "stands"]
 VERSION = "datasets/shapes/versions/real"
 FOLDS = 5
+SMALL = ClassifierSpec(backbone="SMALL_CNN", image_size=8).completed(8, pre_resize=0)
+"""A classifier of these images."""
 
 
 def shape(kind: str, *, seed: int, size: int = 8, noise: float = 25.0) -> Pixels:
@@ -60,24 +65,24 @@ def put_version(store: Store, rows: list[Row], *, name: str = VERSION) -> str:
     return name
 
 
-def item(**changes: Any) -> dict[str, Any]:
+def item(**changes: Any) -> TrainItem:
     """One item of a `train` Job."""
-    return {
-        "role": "ROLE_EVALUATOR",
-        "classifier": {"backbone": "BACKBONE_SMALL_CNN", "image_size": 8},
+    fields: dict[str, Any] = {
+        "role": Role.EVALUATOR,
+        "classifier": SMALL,
         "channels": 1,
         "dataset_version": VERSION,
-        "classes": CLASSES,
-        "sampling": "SAMPLING_NATURAL",
+        "classes": tuple(CLASSES),
+        "sampling": ScenarioSampling.NATURAL,
         "updates": 60,
         "batch_size": 16,
         "learning_rate": 0.005,
         "seed": 0,
-        **changes,
     }
+    return TrainItem(**{**fields, **changes})
 
 
-def served(classifier: Classifier, **limits: Any) -> LocalEncoder:
+def served(classifier: TrainedClassifier, **limits: Any) -> LocalEncoder:
     """A classifier behind an inference server of its own."""
     server = DynamicBatcher(lambda _: classifier, InferenceSettings(**limits), name="test")
-    return LocalEncoder(server, Model(classifier.name, FLOAT32), window=16)
+    return LocalEncoder(server, ModelKey(classifier.name, Precision.FLOAT32), window=16)

@@ -8,12 +8,13 @@ from enum import StrEnum
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
+from tests.run_files import completed, dataset_of
 
 from genaug.generation.diffusion.schedulers import build_scheduler
 from genaug.generation.generators.class_conditional.generator import new_config
-from genaug.schema.classifiers import BACKBONES, ClassifierSpec, Role, TrainingOptions, Tuning
+from genaug.schema.classifiers import BACKBONES, ClassifierSpec, Role, TrainingOptions
 from genaug.schema.common import TransformSpec
 from genaug.schema.evaluation import EvaluationSettings
 from genaug.schema.generators import ClassConditionalSpec, DreamBoothSpec, LoraSpec, Prediction, StableDiffusionSpec
@@ -27,7 +28,6 @@ from genaug.shared.errors import InvalidArgument
 from genaug.v1 import run_pb2
 from genaug.vision.models.networks import build_network
 from genaug.vision.training.config import TrainingConfig
-from tests.run_files import completed, dataset_of
 
 SCHEDULE = {"beta_schedule": "squaredcos_cap_v2", "prediction_type": "v_prediction", "num_train_timesteps": 1000}
 # Words of fields that a schema cannot list.
@@ -50,7 +50,8 @@ def values(name: str, annotation: Any) -> st.SearchStrategy[Any]:
         for bound in metadata:
             if isinstance(bound, Within):
                 edges = [bound.low, bound.high, bound.low - 1, bound.high + 1, (bound.low + bound.high) / 2]
-                inside = st.integers(int(bound.low), int(bound.high)) if kind is int else st.floats(bound.low, bound.high)
+                whole = st.integers(int(bound.low), int(bound.high))
+                inside = whole if kind is int else st.floats(bound.low, bound.high)
                 return inside | st.sampled_from([kind(edge) for edge in edges])
         annotation = kind
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
@@ -94,30 +95,24 @@ RUN_FILES = st.fixed_dictionaries(
         "transforms": blocks(TransformSpec),
     },
 )
-DATASETS = st.sampled_from([dataset_of("ab", median_side=side, channels=ch) for side, ch in ((8, 1), (40, 3), (300, 3))])
+SIDES = ((8, 1), (40, 3), (300, 3))
+DATASETS = st.sampled_from([dataset_of("ab", median_side=side, channels=channels) for side, channels in SIDES])
 
 
 @given(RUN_FILES, DATASETS)
-@settings(max_examples=300, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150, suppress_health_check=list(HealthCheck))
 def test_what_is_accepted_can_be_done(value: dict[str, Any], dataset) -> None:
     try:
         given_ = from_proto(RunSpec, parse_spec(value, run_pb2.RunSpec))
         spec = completed(given_.json_value(), of=dataset)
     except InvalidArgument as error:
-        assert ": " in error.message, "names the path"
-        assume(False)
+        event(f"refused: {error.message.partition(':')[0]}")
         return
     build_scheduler(spec.generation.scheduler, SCHEDULE)
     size, scratch = spec.generator.image_size, spec.generator.class_conditional
     if scratch and not scratch.autoencoder:
         assert scratch.prediction in Prediction
-        new_config(
-            classes=["a", "b"],
-            image_size=size,
-            channels=dataset.channels,
-            base_channels=scratch.base_channels,
-            patch_size=scratch.patch_size,
-        )
+        new_config(scratch, classes=["a", "b"], image_size=size, channels=dataset.channels)
     for part, rate in (
         (spec.labeling, spec.labeling.learning_rate),
         *((evaluator, evaluator.learning_rate) for evaluator in spec.evaluation.evaluators),
@@ -135,11 +130,10 @@ def test_what_is_accepted_can_be_done(value: dict[str, Any], dataset) -> None:
             training=part.training,
             seed=0,
         )
-        config = TrainingConfig.of(item)
-        # Larger networks take a second each to build.
-        if part.classifier.backbone == "SMALL_CNN" and part.classifier.tuning == Tuning.FINE_TUNED:
-            network = build_network(part.classifier, channels=dataset.channels, classes=2, seed=0, store=None)
-            config.check(network)
+        TrainingConfig.of(item)
+        # Other networks take a second each to build.
+        if part.classifier.backbone == "SMALL_CNN":
+            build_network(part.classifier, channels=dataset.channels, classes=2, seed=0)
 
 
 @pytest.mark.parametrize("kind", [LoraSpec, DreamBoothSpec, TrainingOptions, ClassifierSpec])

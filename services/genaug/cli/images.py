@@ -302,8 +302,7 @@ def _file_stem(class_name: str) -> str:
 
 
 def _kind(generator: generator_pb2.Generator) -> str:
-    kind = from_proto(GeneratorSpec, generator.spec).kind_name
-    return kind.replace("_", "-")
+    return from_proto(GeneratorSpec, generator.spec).kind_name.replace("_", "-")
 
 
 def _role(classifier: classifier_pb2.Classifier) -> str:

@@ -135,13 +135,13 @@ def sync(
     """Load and unload classifiers of a TorchServe as labeling requests them, until interrupted."""
     from genaug.labeling.model_requests import read_requests
     from genaug.labeling.model_store import Labelers, ModelStore, TorchServe
-    from genaug.vision.batching.dynamic_batcher import Model
+    from genaug.vision.batching.dynamic_batcher import ModelKey
 
     precision_named(precision)
     configuration = settings()
     configure_logging(configuration.log_level)
-    number_format = Precision(f"PRECISION_{precision}")
-    fixed = [Model(resource(name, "classifiers"), number_format) for name in classifier or ()]
+    number_format = Precision[precision]
+    fixed = [ModelKey(resource(name, "classifiers"), number_format) for name in classifier or ()]
     for model in fixed:
         digest_id(model.name, "classifiers")
     server, store = TorchServe(management), Store.open(configuration.store, "labeling")

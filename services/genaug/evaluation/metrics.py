@@ -1,23 +1,56 @@
-"""Figures of merit of a classifier, from truth and probabilities: numpy in, numpy out.
+"""Metrics of a classifier, from truth and probabilities: numpy in, numpy out.
 
 Counts may carry leading axes (scenarios, seeds, resamples); the last axis is the class, in the label map's order.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
+from sklearn.metrics import confusion_matrix, roc_auc_score, roc_curve
+
+from genaug.schema.evaluation import METRICS
+from genaug.schema.registry import load
+from genaug.shared.errors import FailedPrecondition
 
 Floats = NDArray[np.floating]
 Ints = NDArray[np.integer]
 
 
+LoadedMetric = Callable[[Ints, Floats], float]
+"""A loaded metric: from truth [n] and probabilities [n, k]."""
+
+
+class Metric(Protocol):
+    """A further metric, registered in `genaug.schema.evaluation.METRICS` and named by `evaluation.metrics`."""
+
+    @property
+    def name(self) -> str:
+        """Name in tables."""
+        ...
+
+    @property
+    def direction(self) -> Literal["higher", "lower"]:
+        """Which values are better."""
+        ...
+
+    def __call__(self, truth: Ints, probabilities: Floats) -> float:
+        """Compute the metric of one training.
+
+        Args:
+            truth: [n], 0 to k-1; every class occurs.
+            probabilities: float32 [n, k].
+        """
+        ...
+
+
 @dataclass(frozen=True)
-class Tallies:
-    """What recall, precision and F1 need to know of a confusion matrix. Weights may be fractional."""
+class ConfusionCounts:
+    """Marginals and diagonal of confusion matrices. Weights may be fractional."""
 
     actual: Floats
     """[..., k]: images of each class."""
@@ -29,45 +62,45 @@ class Tallies:
 
 def confusion(truth: Ints, labels: Ints, classes: int) -> NDArray[np.int64]:
     """Counts [k, k], class first, label second, of truth and labels [n], each 0 to k-1."""
-    flat = np.bincount(truth * classes + labels, minlength=classes * classes)
-    return flat.reshape(classes, classes).astype(np.int64)
+    counts: NDArray[np.int64] = confusion_matrix(truth, labels, labels=np.arange(classes))
+    return counts
 
 
-def tallies(matrix: Ints) -> Tallies:
-    """Tallies of confusion matrices [..., k, k]."""
+def confusion_counts(matrix: Ints) -> ConfusionCounts:
+    """Marginals and diagonal of confusion matrices [..., k, k]."""
     counts = np.asarray(matrix, np.float64)
-    return Tallies(counts.sum(-1), counts.sum(-2), np.diagonal(counts, axis1=-2, axis2=-1))
+    return ConfusionCounts(counts.sum(-1), counts.sum(-2), np.diagonal(counts, axis1=-2, axis2=-1))
 
 
-def recalls(t: Tallies) -> Floats:
-    """Share of each class that is labelled right, [..., k]; NaN for a class that is not there."""
+def recalls(counts: ConfusionCounts) -> Floats:
+    """Share of each class that is labelled right, [..., k]; NaN for a class without images."""
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(t.actual > 0, t.hits / t.actual, np.nan)
+        return np.where(counts.actual > 0, counts.hits / counts.actual, np.nan)
 
 
-def precisions(t: Tallies) -> Floats:
+def precisions(counts: ConfusionCounts) -> Floats:
     """Share of each label that is right, [..., k]; 0 for a label that is never given."""
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(t.predicted > 0, t.hits / t.predicted, 0.0)
+        return np.where(counts.predicted > 0, counts.hits / counts.predicted, 0.0)
 
 
-def f1s(t: Tallies) -> Floats:
+def f1s(counts: ConfusionCounts) -> Floats:
     """Harmonic mean of precision and recall, [..., k]; 0 where there is neither class nor label."""
-    both = t.actual + t.predicted
+    both = counts.actual + counts.predicted
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(both > 0, 2.0 * t.hits / both, 0.0)
+        return np.where(both > 0, 2.0 * counts.hits / both, 0.0)
 
 
-def specificities(t: Tallies) -> Floats:
+def specificities(counts: ConfusionCounts) -> Floats:
     """Share of the other classes' images that do not get the label, [..., k]; NaN when there are no others."""
-    others = t.actual.sum(-1, keepdims=True) - t.actual
+    others = counts.actual.sum(-1, keepdims=True) - counts.actual
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(others > 0, 1.0 - (t.predicted - t.hits) / others, np.nan)
+        return np.where(others > 0, 1.0 - (counts.predicted - counts.hits) / others, np.nan)
 
 
-def accuracy(t: Tallies) -> Floats:
+def accuracy(counts: ConfusionCounts) -> Floats:
     """Trace of the confusion matrix over n, [...]."""
-    total: Floats = t.hits.sum(-1) / t.actual.sum(-1)
+    total: Floats = counts.hits.sum(-1) / counts.actual.sum(-1)
     return total
 
 
@@ -77,27 +110,20 @@ def macro(per_class: Floats) -> Floats:
     return mean
 
 
-def weighted(per_class: Floats, t: Tallies) -> Floats:
+def weighted(per_class: Floats, counts: ConfusionCounts) -> Floats:
     """Mean over classes by their images."""
-    mean: Floats = (per_class * t.actual).sum(-1) / t.actual.sum(-1)
+    mean: Floats = (per_class * counts.actual).sum(-1) / counts.actual.sum(-1)
     return mean
 
 
 def aucs(truth: Ints, probabilities: Floats) -> Floats:
     """Area under the ROC curve of each class against the rest, [k]; ties count one half.
 
-    The Mann-Whitney form: mean rank of the class's images, less the least it could be (Hanley & McNeil 1982).
-
     Args:
         truth: [n], 0 to k-1; every class and its rest must be there, else its area is NaN.
         probabilities: [n, k].
     """
-    ranks = rankdata(probabilities, axis=0)
-    member = truth[:, None] == np.arange(probabilities.shape[1])
-    inside = member.sum(0)
-    outside = len(truth) - inside
-    with np.errstate(invalid="ignore", divide="ignore"):
-        areas: Floats = ((ranks * member).sum(0) - inside * (inside + 1) / 2) / (inside * outside)
+    areas: Floats = roc_auc_score(truth[:, None] == np.arange(probabilities.shape[1]), probabilities, average=None)
     return areas
 
 
@@ -119,7 +145,7 @@ def calibration_error(truth: Ints, probabilities: Floats, *, bins: int = 15) -> 
 def average_precisions(truth: Ints, probabilities: Floats, weights: Floats | None = None) -> Floats:
     """Average precision of each class against the rest, [..., k]: mean precision over the steps of recall.
 
-    Images of equal probability are taken together, as scikit-learn does. NaN for a class that is not there.
+    Images of equal probability are taken together, as scikit-learn does. NaN for a class without images.
 
     Args:
         truth: [n], 0 to k-1.
@@ -158,11 +184,7 @@ def roc(truth: Ints, probabilities: Floats) -> Floats:
     rates = np.linspace(0.0, 1.0, ROC_POINTS)
     curves = []
     for kind, scores in enumerate(probabilities.T):
-        order = np.argsort(-scores, kind="stable")
-        inside = (truth == kind)[order]
-        at = np.flatnonzero(np.append(scores[order][1:] != scores[order][:-1], True))
-        sensitivity = np.append(0.0, np.cumsum(inside)[at] / inside.sum())
-        false_positives = np.append(0.0, np.cumsum(~inside)[at] / (~inside).sum())
+        false_positives, sensitivity, _ = roc_curve(truth == kind, scores, drop_intermediate=False)
         # Where the curve rises straight up, its upper end counts.
         last = np.append(false_positives[1:] != false_positives[:-1], True)
         curves.append(np.interp(rates, false_positives[last], sensitivity[last]))
@@ -182,3 +204,42 @@ def reliability(truth: Ints, probabilities: Floats, *, bins: int = 10) -> Floats
     place = np.minimum((confidence * bins).astype(np.int64), bins - 1)
     columns = (np.ones_like(confidence), confidence, right)
     return np.stack([np.bincount(place, weights=column, minlength=bins) for column in columns], -1)
+
+
+def load_metrics(names: Sequence[str], *, classes: int) -> dict[str, LoadedMetric]:
+    """Load further metrics, and try each on made-up predictions before sealed rows are read for it.
+
+    Args:
+        names: Names in the registry.
+        classes: k.
+
+    Raises:
+        InvalidArgument: unknown name.
+        FailedPrecondition: reason BROKEN_PLUGIN, it cannot be loaded; reason METRIC_FAILED, it raises.
+    """
+    loaded = {name: _checked(name) for name in names}
+    truth = np.arange(10 * classes) % classes
+    probabilities = np.random.default_rng(0).dirichlet(np.ones(classes), len(truth)).astype(np.float32)
+    for metric in loaded.values():
+        metric(truth, probabilities)
+    return loaded
+
+
+def _checked(name: str) -> LoadedMetric:
+    """The metric `name`, whose errors name it."""
+    try:
+        metric: Metric = load(METRICS.get(name, path="evaluation.metrics"))
+    except (ImportError, AttributeError) as error:
+        raise FailedPrecondition(
+            f"metric {name!r} cannot be loaded: {type(error).__name__}: {error}", reason="BROKEN_PLUGIN"
+        ) from error
+
+    def compute(truth: Ints, probabilities: Floats) -> float:
+        try:
+            return float(metric(truth, probabilities))
+        except Exception as error:
+            raise FailedPrecondition(
+                f"metric {name!r} failed: {type(error).__name__}: {error}", reason="METRIC_FAILED"
+            ) from error
+
+    return compute

@@ -37,6 +37,13 @@ def resample(stratum: Ints, *, resamples: int, seed: int) -> Floats:
         members = np.flatnonzero(stratum == level)
         size = len(members)
         if size > 1:
-            drawn = rng.multinomial(size - 1, np.full(size, 1.0 / size), size=resamples)
-            weights[:, members] = drawn * (size / (size - 1))
+            draws = rng.multinomial(size - 1, np.full(size, 1.0 / size), size=resamples)
+            weights[:, members] = draws * (size / (size - 1))
     return weights
+
+
+def draws_of(weights: Floats, stratum: Ints) -> Ints:
+    """Draws of each group, [b, g], for weights as `resample` gives them: for metrics that take no weights."""
+    sizes = np.bincount(stratum)[stratum]
+    draws: Ints = np.rint(weights * np.where(sizes > 1, (sizes - 1) / sizes, 1.0)).astype(np.int64)
+    return draws

@@ -5,112 +5,107 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from genaug.evaluation.compare import Comparison, Predictions, Score
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """In one word and in one sentence."""
-
-    outcome: str
-    """UNSPECIFIED (no synthetic scenario), HELPS, NO_EVIDENCE or HURTS."""
-    sentence: str
+from genaug.evaluation.compare import Predictions
+from genaug.schema.evaluation import Comparison, Outcome, ScenarioScore, Verdict
 
 
 @dataclass(frozen=True)
 class Findings:
-    """What a verdict speaks of."""
+    """Results that a verdict rests on."""
 
     reference: str
     synthetic: tuple[str, ...]
     """Scenarios with generated images."""
-    scores: dict[str, Score]
-    first: tuple[Comparison, ...]
+    scores: dict[str, ScenarioScore]
+    reference_comparisons: tuple[Comparison, ...]
     """Against the reference."""
-    duels: tuple[Comparison, ...]
+    baseline_comparisons: tuple[Comparison, ...]
     """Synthetic scenarios against baselines."""
     subjects: int
     """Test subjects."""
-    short: Mapping[str, tuple[int, int]]
-    """Of scenarios short of their dose: made images that they hold, and that their dose asks for."""
+    shortfalls: Mapping[str, tuple[int, int]]
+    """Of scenarios short of their dose: their made images, and the number that the dose requires."""
 
     @property
     def basis(self) -> str:
-        """What the numbers rest on."""
-        return f"{len(self.scores[self.reference].seed_macro_recalls)} seeds, {self.subjects} test subjects"
+        """Numbers of seeds and subjects, in words."""
+        return f"{self.scores[self.reference].seeds} seeds, {self.subjects} test subjects"
 
 
 def findings(
     predictions: Sequence[Predictions],
-    scores: Sequence[Score],
+    scores: Sequence[ScenarioScore],
     comparisons: Sequence[Comparison],
     *,
     reference: str,
     subjects: int,
-    short: Mapping[str, tuple[int, int]],
+    shortfalls: Mapping[str, tuple[int, int]],
 ) -> Findings:
-    """Put in order what `compare` found."""
+    """Sort the results of `compare` by their use."""
     return Findings(
         reference=reference,
         synthetic=tuple(p.scenario for p in predictions if p.synthetic and p.scenario != reference),
         scores={score.scenario: score for score in scores},
-        first=tuple(c for c in comparisons if c.reference == reference),
-        duels=tuple(c for c in comparisons if c.reference != reference),
+        reference_comparisons=tuple(c for c in comparisons if c.reference == reference),
+        baseline_comparisons=tuple(c for c in comparisons if c.reference != reference),
         subjects=subjects,
-        short=short,
+        shortfalls=shortfalls,
     )
 
 
-def judge(found: Findings) -> Verdict:
+def judge(results: Findings) -> Verdict:
     """HELPS when a synthetic scenario's interval against the reference lies above zero.
 
     HURTS when none does and one lies below zero; NO_EVIDENCE otherwise. A gain is always set beside the best baseline
     that needs no generator.
     """
-    made = [c for c in found.first if c.scenario in found.synthetic]
-    if not made:
-        said = f"no scenario holds any{_baselines(found)} ({found.basis})"
-        return Verdict("UNSPECIFIED", f"Nothing to say of generated images: {said}.")
-    helping = [c for c in made if c.outcome == "HELPS"]
-    hurting = [c for c in made if c.outcome == "HURTS"]
+    synthetic = [c for c in results.reference_comparisons if c.scenario in results.synthetic]
+    if not synthetic:
+        text = f"no scenario holds any{_baselines(results)} ({results.basis})"
+        return Verdict(outcome=Outcome.UNSPECIFIED, sentence=f"Nothing to say of generated images: {text}.")
+    helping = [c for c in synthetic if c.outcome == Outcome.HELPS]
+    hurting = [c for c in synthetic if c.outcome == Outcome.HURTS]
     if helping:
         best = max(helping, key=lambda c: c.difference.value)
-        beyond, numbers = _duel(best.scenario, found)
+        beyond, numbers = _against_baselines(best.scenario, results)
         harm = f"; {_names(hurting)} {'hurts' if len(hurting) == 1 else 'hurt'}" if hurting else ""
-        return Verdict("HELPS", f"Generated images help, {beyond}: {_change(best, found)}{numbers}{harm}.")
+        sentence = f"Generated images help, {beyond}: {_change(best, results)}{numbers}{harm}."
+        return Verdict(outcome=Outcome.HELPS, sentence=sentence)
     if hurting:
         worst = min(hurting, key=lambda c: c.difference.value)
-        return Verdict("HURTS", f"Generated images hurt: {_change(worst, found)}{_baselines(found)}.")
-    best = max(made, key=lambda c: c.difference.value)
-    change = _change(best, found, among=len(made))
-    return Verdict("NO_EVIDENCE", f"No evidence that generated images help: {change}{_baselines(found)}.")
+        sentence = f"Generated images hurt: {_change(worst, results)}{_baselines(results)}."
+        return Verdict(outcome=Outcome.HURTS, sentence=sentence)
+    best = max(synthetic, key=lambda c: c.difference.value)
+    change = _change(best, results, among=len(synthetic))
+    sentence = f"No evidence that generated images help: {change}{_baselines(results)}."
+    return Verdict(outcome=Outcome.NO_EVIDENCE, sentence=sentence)
 
 
 def points(value: float) -> str:
-    """A difference of shares in percentage points with its sign; a second digit where the first would hide it."""
+    """Format a difference of shares in percentage points, signed; with a second digit where the first would hide it."""
     scaled = value * 100
     text = f"{scaled:+.1f}" if abs(scaled) >= 0.05 or scaled == 0 else f"{scaled:+.2f}"
     return text.replace("-", "−")
 
 
-def _change(c: Comparison, found: Findings, *, among: int = 1) -> str:
-    before, after = (100 * found.scores[name].macro_recall.value for name in (c.reference, c.scenario))
-    verb = {"HELPS": "raises", "HURTS": "lowers"}.get(c.outcome, "takes")
+def _change(c: Comparison, results: Findings, *, among: int = 1) -> str:
+    before, after = (100 * results.scores[name].macro_recall.value for name in (c.reference, c.scenario))
+    verb = {Outcome.HELPS: "raises", Outcome.HURTS: "lowers"}.get(c.outcome, "takes")
     subject = f"the best of {among} scenarios, {c.scenario}," if among > 1 else c.scenario
-    count = len(found.first)
+    count = len(results.reference_comparisons)
     adjusted = f", adjusted for {count} comparisons" if count > 1 else ""
     return (
         f"{subject} {verb} macro recall from {before:.1f} to {after:.1f} %, {points(c.difference.value)} points "
-        f"(95 % interval {_range(c)}{adjusted}; {found.basis}){_short(c.scenario, found)}"
+        f"(95 % interval {_range(c)}{adjusted}; {results.basis}){_short(c.scenario, results)}"
     )
 
 
-def _short(scenario: str, found: Findings) -> str:
-    """What a scenario lacks of its dose."""
-    if scenario not in found.short:
+def _short(scenario: str, results: Findings) -> str:
+    """Images that a scenario lacks of its dose."""
+    if scenario not in results.shortfalls:
         return ""
-    made, wanted = found.short[scenario]
-    return f"; it holds {made} of the {wanted} made images that its dose asks for"
+    made, required = results.shortfalls[scenario]
+    return f"; it holds {made} of the {required} made images that its dose asks for"
 
 
 def _range(c: Comparison) -> str:
@@ -121,34 +116,34 @@ def _numbers(c: Comparison) -> str:
     return f"({points(c.difference.value)} points, {_range(c)})"
 
 
-def _duel(scenario: str, found: Findings) -> tuple[str, str]:
-    """Whether `scenario` beats what needs no generator, in words and in numbers: only if it beats every baseline."""
-    duels = [c for c in found.duels if c.scenario == scenario]
-    if not duels:
+def _against_baselines(scenario: str, results: Findings) -> tuple[str, str]:
+    """Comparison of `scenario` with the baselines in words and numbers; it is better only if it beats every one."""
+    comparisons = [c for c in results.baseline_comparisons if c.scenario == scenario]
+    if not comparisons:
         return "but were compared with no other baseline that needs no generator", ""
-    best = max(duels, key=lambda c: found.scores[c.reference].macro_recall.value)
-    open_ones = [c for c in duels if c.outcome != "HELPS"]
-    if not open_ones:
-        one, words = best, f"and more than the best baseline without a generator, {best.reference}"
-    elif best.outcome == "HURTS":
-        one, words = best, f"but the best baseline without a generator, {best.reference}, helps more"
+    best = max(comparisons, key=lambda c: results.scores[c.reference].macro_recall.value)
+    undecided = [c for c in comparisons if c.outcome != Outcome.HELPS]
+    if not undecided:
+        shown, words = best, f"and more than the best baseline without a generator, {best.reference}"
+    elif best.outcome == Outcome.HURTS:
+        shown, words = best, f"but the best baseline without a generator, {best.reference}, helps more"
     else:
-        one = min(open_ones, key=lambda c: c.difference.value)
-        rank = "the best baseline" if one is best else "the baseline"
-        words = f"but there is no evidence that they help more than {rank} without a generator, {one.reference}"
-    return words, f"; against {one.reference} it is {points(one.difference.value)} points ({_range(one)})"
+        shown = min(undecided, key=lambda c: c.difference.value)
+        rank = "the best baseline" if shown is best else "the baseline"
+        words = f"but there is no evidence that they help more than {rank} without a generator, {shown.reference}"
+    return words, f"; against {shown.reference} it is {points(shown.difference.value)} points ({_range(shown)})"
 
 
-def _baselines(found: Findings) -> str:
-    """What the baselines without a generator do, where an interval says so."""
-    others = [c for c in found.first if c.scenario not in found.synthetic]
-    said = ""
-    for outcome, verb in (("HELPS", "help"), ("HURTS", "hurt")):
-        those = [c for c in others if c.outcome == outcome]
-        if those:
-            listed = " and ".join(f"{c.scenario} {_numbers(c)}" for c in those)
-            said += f"; without a generator, {listed} {verb}{'s' if len(those) == 1 else ''}"
-    return said
+def _baselines(results: Findings) -> str:
+    """Effects of the baselines without a generator, where an interval shows one."""
+    others = [c for c in results.reference_comparisons if c.scenario not in results.synthetic]
+    text = ""
+    for outcome, verb in ((Outcome.HELPS, "help"), (Outcome.HURTS, "hurt")):
+        decided = [c for c in others if c.outcome == outcome]
+        if decided:
+            listed = " and ".join(f"{c.scenario} {_numbers(c)}" for c in decided)
+            text += f"; without a generator, {listed} {verb}{'s' if len(decided) == 1 else ''}"
+    return text
 
 
 def _names(comparisons: Sequence[Comparison]) -> str:

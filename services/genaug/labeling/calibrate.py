@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import brentq
+from scipy.special import softmax
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +51,7 @@ def calibrate(logits: NDArray[np.float32], targets: NDArray[np.int64], *, classe
         classes: The label map.
     """
     temperature = fit_temperature(logits, targets) if len(targets) else 1.0
-    probabilities = softmax(logits / temperature)
+    probabilities = softmax((logits / temperature).astype(np.float64), axis=1)
     predicted = probabilities.argmax(axis=1)
     thresholds = {}
     for index, name in enumerate(classes):
@@ -59,17 +61,10 @@ def calibrate(logits: NDArray[np.float32], targets: NDArray[np.int64], *, classe
     return Calibration(temperature, thresholds)
 
 
-def softmax(logits: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Probabilities, float64 [n, classes]."""
-    powers = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
-    result: NDArray[np.float64] = powers / powers.sum(axis=1, keepdims=True)
-    return result
-
-
 def fit_temperature(logits: NDArray[np.float32], targets: NDArray[np.int64]) -> float:
     """The temperature within `TEMPERATURES` at which held-out images are most probable (Guo et al. 2017, section 4.2).
 
-    Mean cross-entropy is convex in 1/T, so its slope there has one zero; it is found by halving.
+    Mean cross-entropy is convex in 1/T, so its slope there has one zero.
 
     Args:
         logits: [n, classes], n ≥ 1.
@@ -79,17 +74,15 @@ def fit_temperature(logits: NDArray[np.float32], targets: NDArray[np.int64]) -> 
     true = values[np.arange(len(targets)), targets].mean()
 
     def slope(inverse: float) -> float:
-        return float((softmax(values * inverse) * values).sum(axis=1).mean() - true)
+        return float((softmax(values * inverse, axis=1) * values).sum(axis=1).mean() - true)
 
     low, high = 1 / TEMPERATURES[1], 1 / TEMPERATURES[0]
     if slope(low) >= 0:
         return TEMPERATURES[1]
     if slope(high) <= 0:
         return TEMPERATURES[0]
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if slope(middle) < 0 else (low, middle)
-    return 2 / (low + high)
+    # The temperature is stored: to its last bits, beyond brentq's default tolerance.
+    return 1 / float(brentq(slope, low, high, xtol=1e-15, rtol=4 * np.finfo(np.float64).eps))
 
 
 def fit_threshold(probabilities: NDArray[np.float64], *, correct: NDArray[np.bool_]) -> float:

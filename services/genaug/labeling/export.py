@@ -9,7 +9,7 @@ import yaml
 
 from genaug.shared.digests import canonical_json, sha256
 from genaug.shared.store import Store
-from genaug.vision.batching.dynamic_batcher import Model
+from genaug.vision.batching.dynamic_batcher import ModelKey
 from genaug.vision.models.classifiers import read_config, read_record, supports_precision
 from genaug.vision.models.precision import not_quantized
 from genaug.vision.models.weights import key_of
@@ -32,7 +32,7 @@ __all__ = ["handle"]
 _CONFIG = {"minWorkers": 1, "maxWorkers": 1, "batchSize": 4, "maxBatchDelay": 5, "responseTimeout": 120}
 
 
-def export_torchserve(store: Store, model: Model) -> Iterator[tuple[str, bytes]]:
+def export_torchserve(store: Store, model: ModelKey) -> Iterator[tuple[str, bytes]]:
     """Yield the files of a TorchServe model folder (its archiver's "no-archive"): `HEAD` first, `SUMS` last.
 
     The classifier's files are those of the store; frozen backbone weights come along unless a package brings them.
@@ -51,7 +51,7 @@ def export_torchserve(store: Store, model: Model) -> Iterator[tuple[str, bytes]]
     yield SUMS, "".join(sums).encode()
 
 
-def _files(store: Store, model: Model) -> Iterator[tuple[str, bytes]]:
+def _files(store: Store, model: ModelKey) -> Iterator[tuple[str, bytes]]:
     yield HEAD, canonical_json({"name": model.name, "format": TORCHSERVE, "precision": model.precision})
     manifest = {
         "runtime": "python",
@@ -73,7 +73,7 @@ def _files(store: Store, model: Model) -> Iterator[tuple[str, bytes]]:
         yield frozen, store.get(frozen)
 
 
-def model_name(model: Model, template: str = "{digest}-{precision}") -> str:
+def model_name(model: ModelKey, template: str = "{digest}-{precision}") -> str:
     """Name of a classifier on a model server, from its digest and its number format."""
     precision = model.precision.name.lower()
     return template.format(digest=model.name.removeprefix("classifiers/"), precision=precision)

@@ -15,8 +15,8 @@ from genaug.shared.errors import Cancelled, FailedPrecondition
 from genaug.shared.manifest import LabelVerdict, Row, read_rows, write_rows
 from genaug.shared.metrics import IMAGES_LABELLED
 from genaug.shared.store import Store
-from genaug.vision.batching.dynamic_batcher import Seen
-from genaug.vision.features.image_encoder import IsActive, see_all
+from genaug.vision.batching.dynamic_batcher import ImageResult
+from genaug.vision.features.image_encoder import IsActive, predict_all
 
 RECIPE = "label/2"
 
@@ -60,7 +60,7 @@ def label_batch(
         labeler = predictor()
         _check_prompts(rows, request, labeler.classes)
         labelled: list[Row] = []
-        for results in see_all(store, [row.uri for row in rows], labeler, is_active=is_active):
+        for results in predict_all(store, [row.uri for row in rows], labeler, is_active=is_active):
             if not is_active():
                 raise Cancelled(f"labelling was cancelled after {len(labelled)} of {len(rows)} images")
             start = len(labelled)
@@ -75,7 +75,7 @@ def label_batch(
     yield summary(name, read_rows(store, manifest))
 
 
-def label_row(row: Row, result: Seen, labeler: Predictor, *, mode: LabelingMode) -> Row:
+def label_row(row: Row, result: ImageResult, labeler: Predictor, *, mode: LabelingMode) -> Row:
     """Add label, probabilities and verdict to `row`.
 
     An image of one colour, or an unreadable one, is degenerate. AGREE accepts an image whose label is its prompt and

@@ -11,11 +11,10 @@ import time
 
 from genaug.labeling.export import model_name
 from genaug.schema.common import Precision
-from genaug.schema.model import Model as Record
-from genaug.schema.model import read
+from genaug.schema.model import Model, read
 from genaug.shared.errors import GenaugError, NotFound
 from genaug.shared.store import Store
-from genaug.vision.batching.dynamic_batcher import Model
+from genaug.vision.batching.dynamic_batcher import ModelKey
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +22,7 @@ log = logging.getLogger(__name__)
 _INTERVAL = 60.0
 
 
-class ModelRequest(Record):
+class ModelRequest(Model):
     """A stored request."""
 
     classifier: str
@@ -41,10 +40,10 @@ class ModelRequests:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._written: dict[Model, float] = {}
+        self._written: dict[ModelKey, float] = {}
         self._lock = threading.Lock()
 
-    def __call__(self, model: Model) -> None:
+    def __call__(self, model: ModelKey) -> None:
         """Record that `model` is in use; written once a minute at most."""
         now = time.monotonic()
         with self._lock:
@@ -59,7 +58,7 @@ class ModelRequests:
             log.warning("the request for a model was not written", extra={"reason": error.reason})
 
 
-def read_requests(store: Store, *, within_s: float) -> list[Model]:
+def read_requests(store: Store, *, within_s: float) -> list[ModelKey]:
     """Classifiers that labeling requested in the last `within_s` seconds."""
     models = []
     for name in store.children("serving/"):
@@ -68,7 +67,7 @@ def read_requests(store: Store, *, within_s: float) -> list[Model]:
         except NotFound:
             continue
         if time.time() - request.time < within_s:
-            models.append(Model(request.classifier, request.precision))
+            models.append(ModelKey(request.classifier, request.precision))
     return models
 
 

@@ -23,7 +23,7 @@ from genaug.schema.classifiers import Role
 from genaug.schema.common import Precision
 from genaug.shared.errors import GenaugError, NotFound, Unavailable
 from genaug.shared.store import Store
-from genaug.vision.batching.dynamic_batcher import Model
+from genaug.vision.batching.dynamic_batcher import ModelKey
 from genaug.vision.models.classifiers import read_record, supports_precision
 
 log = logging.getLogger(__name__)
@@ -130,7 +130,7 @@ class ModelStore:
             # Left by a process that was killed while it wrote.
             shutil.rmtree(part, ignore_errors=True)
 
-    def sync(self, models: Sequence[Model]) -> bool:
+    def sync(self, models: Sequence[ModelKey]) -> bool:
         """Load requested models that are missing, and unload models without requests for long enough.
 
         A classifier that does not load does not keep others from loading; it is retried later.
@@ -161,7 +161,7 @@ class ModelStore:
         """Whether a model has not been tried yet, or long enough ago."""
         return name not in self._failed or time.monotonic() - self._failed[name][1] >= _AGAIN
 
-    def _load(self, name: str, model: Model) -> None:
+    def _load(self, name: str, model: ModelKey) -> None:
         start = time.monotonic()
         try:
             write_model(self._store, model, self._folder)
@@ -176,7 +176,7 @@ class ModelStore:
         log.info("classifier loaded", extra={"model": name, "seconds": round(time.monotonic() - start, 1)})
 
 
-def write_model(store: Store, model: Model, folder: Path) -> Path:
+def write_model(store: Store, model: ModelKey, folder: Path) -> Path:
     """Export a classifier into TorchServe's model store `folder`, whole or not at all; return its folder."""
     target = folder / model_name(model)
     part = folder / f".{target.name}.part"
@@ -201,19 +201,19 @@ class Labelers:
         self._store = store
         self._known: dict[str, str] = {}
         """Time of training by digest; empty for other classifiers."""
-        self._fits: dict[Model, bool] = {}
+        self._fits: dict[ModelKey, bool] = {}
         """Whether a labeler can compute in a number format."""
 
-    def newest(self, count: int, precision: Precision) -> list[Model]:
+    def newest(self, count: int, precision: Precision) -> list[ModelKey]:
         """The labelers trained last that support `precision`, at most `count`."""
         for digest in self._store.children("classifiers/"):
             if digest not in self._known:
                 self._read(digest)
         times = sorted(((time, digest) for digest, time in self._known.items() if time), reverse=True)
-        models = (Model(f"classifiers/{digest}", precision) for _, digest in times)
+        models = (ModelKey(f"classifiers/{digest}", precision) for _, digest in times)
         return list(islice(filter(self._fit, models), count))
 
-    def _fit(self, model: Model) -> bool:
+    def _fit(self, model: ModelKey) -> bool:
         if model not in self._fits:
             self._fits[model] = supports_precision(self._store, model.name, model.precision)
         return self._fits[model]

@@ -34,7 +34,7 @@ from genaug.shared.errors import FailedPrecondition, ResourceExhausted, Unavaila
 from genaug.shared.metrics import BATCH_IMAGES, QUEUE_DEPTH
 from genaug.shared.settings import OpenInferenceSettings
 from genaug.v1 import open_inference_pb2 as pb
-from genaug.vision.batching.dynamic_batcher import STATUSES, Model, Seen, Status
+from genaug.vision.batching.dynamic_batcher import STATUSES, ImageResult, ModelKey, Status
 from genaug.vision.features.image_encoder import IsActive, OrderedResults
 
 log = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ class _Item:
     model: str
     classes: int
     data: bytes
-    future: Future[Seen] = field(default_factory=Future)
+    future: Future[ImageResult] = field(default_factory=Future)
 
 
 class ModelServer:
@@ -98,7 +98,7 @@ class ModelServer:
         for thread in self._threads:
             thread.start()
 
-    def submit(self, model: str, classes: int, data: bytes) -> Future[Seen]:
+    def submit(self, model: str, classes: int, data: bytes) -> Future[ImageResult]:
         """Submit one encoded image; cancelling the future withdraws it unless it has been sent.
 
         Args:
@@ -141,7 +141,7 @@ class ModelServer:
         self._channel.close()
         self._channel_to_one.close()
 
-    def _left(self, future: Future[Seen]) -> None:
+    def _left(self, future: Future[ImageResult]) -> None:
         with self._changed:
             self._held -= 1
             QUEUE_DEPTH.labels("model-server").set(self._held)
@@ -178,14 +178,14 @@ class ModelServer:
                 taken.append(self._waiting.popleft())
             return taken
 
-    def _answers(self, items: Sequence[_Item]) -> list[Seen]:
+    def _answers(self, items: Sequence[_Item]) -> list[ImageResult]:
         """The answers to images of one model, however often the server has to be asked.
 
         Raises:
             FailedPrecondition: it has not answered for so long as it is waited for, or answers something else.
         """
         if len(items[0].data) > _MOST_BYTES:
-            return [Seen("TOO_LARGE", f"more than {_MOST_BYTES} bytes, which the model server takes")]
+            return [ImageResult("TOO_LARGE", f"more than {_MOST_BYTES} bytes, which the model server takes")]
         end, pause = time.monotonic() + self._settings.patience_s, _PAUSES[0]
         attempts = 0
         while True:
@@ -216,7 +216,7 @@ class ModelServer:
                 )
             pause = min(2 * pause, _PAUSES[1])
 
-    def _judged(self, item: _Item) -> Seen | None:
+    def _judged(self, item: _Item) -> ImageResult | None:
         """Its answer with one server to itself: then only the image can be at fault. None if the server is.
 
         Before and after it, that server answers to another image.
@@ -235,7 +235,7 @@ class ModelServer:
                 self._ask_now([canary], one=True)
             except grpc.RpcError:
                 return None
-            return Seen("FAILED", f"the model server answers {code.name} to this image, and well to others")
+            return ImageResult("FAILED", f"the model server answers {code.name} to this image, and well to others")
 
     @contextmanager
     def _quiet(self) -> Iterator[None]:
@@ -250,11 +250,11 @@ class ModelServer:
             for _ in range(taken):
                 self._permits.release()
 
-    def _ask(self, items: Sequence[_Item]) -> list[Seen]:
+    def _ask(self, items: Sequence[_Item]) -> list[ImageResult]:
         with self._permits:
             return self._ask_now(items)
 
-    def _ask_now(self, items: Sequence[_Item], *, one: bool = False) -> list[Seen]:
+    def _ask_now(self, items: Sequence[_Item], *, one: bool = False) -> list[ImageResult]:
         tensor = pb.ModelInferRequest.InferInputTensor(
             name="images",
             datatype="BYTES",
@@ -278,17 +278,17 @@ class OnServer:
         on_use: Called with the model at each image.
     """
 
-    memory = None
+    cached = None
 
     def __init__(
         self,
         server: ModelServer,
-        model: Model,
+        model: ModelKey,
         record: Classifier,
         *,
         name: str,
         window: int,
-        on_use: Callable[[Model], None] = lambda model: None,
+        on_use: Callable[[ModelKey], None] = lambda model: None,
     ) -> None:
         self._server = server
         self._model = model
@@ -299,14 +299,14 @@ class OnServer:
         self.thresholds: Mapping[str, float] = record.thresholds
 
     def predict(self, images: Iterator[bytes], *, is_active: IsActive = lambda: True) -> OrderedResults:
-        def submit(data: bytes) -> Future[Seen]:
+        def submit(data: bytes) -> Future[ImageResult]:
             self._on_use(self._model)
             return self._server.submit(self._name, len(self.classes), data)
 
         return OrderedResults(images, submit, window=self._window, is_active=is_active)
 
 
-def to_seen(response: pb.ModelInferResponse, *, images: int, classes: int) -> list[Seen]:
+def to_seen(response: pb.ModelInferResponse, *, images: int, classes: int) -> list[ImageResult]:
     """Convert the response of a model server to one result per image.
 
     Raises:
@@ -325,10 +325,12 @@ def to_seen(response: pb.ModelInferResponse, *, images: int, classes: int) -> li
             reason="WRONG_MODEL",
         )
     rows = scores.reshape(images, classes).astype(np.float32)
-    found: list[Status] = [STATUSES[status] if 0 <= status < len(STATUSES) else "FAILED" for status in statuses]
+    words: list[Status] = [STATUSES[status] if 0 <= status < len(STATUSES) else "FAILED" for status in statuses]
     return [
-        Seen(status, "", probabilities) if status in ("OK", "CONSTANT") else Seen(status, "the model server says so")
-        for status, probabilities in zip(found, rows, strict=True)
+        ImageResult(status, "", probabilities)
+        if status in ("OK", "CONSTANT")
+        else ImageResult(status, "the model server says so")
+        for status, probabilities in zip(words, rows, strict=True)
     ]
 
 

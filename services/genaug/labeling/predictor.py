@@ -8,7 +8,7 @@ from typing import Protocol
 from genaug.schema.classifiers import Classifier, Role
 from genaug.shared.errors import FailedPrecondition
 from genaug.shared.store import Store
-from genaug.vision.batching.dynamic_batcher import DynamicBatcher, Model
+from genaug.vision.batching.dynamic_batcher import DynamicBatcher, ModelKey
 from genaug.vision.features.image_encoder import ImageEncoder, LocalEncoder
 from genaug.vision.models.classifiers import read_record
 
@@ -41,7 +41,7 @@ class InProcess(LocalEncoder):
         window: Images of one call in flight.
     """
 
-    def __init__(self, server: DynamicBatcher, model: Model, record: Classifier, *, window: int) -> None:
+    def __init__(self, server: DynamicBatcher, model: ModelKey, record: Classifier, *, window: int) -> None:
         super().__init__(server, model, window=window)
         self.classes: tuple[str, ...] = record.classes
         self.thresholds: Mapping[str, float] = record.thresholds

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from genaug.labeling.model_requests import ModelRequests
     from genaug.labeling.open_inference import ModelServer
     from genaug.labeling.predictor import Predictor
-    from genaug.vision.batching.dynamic_batcher import DynamicBatcher, Seen
+    from genaug.vision.batching.dynamic_batcher import DynamicBatcher, ImageResult
 
 
 log = logging.getLogger(__name__)
@@ -125,13 +125,13 @@ class LabelingServicer(labeling_service_pb2_grpc.LabelingServiceServicer):
         self, request: pb.ExportClassifierRequest, context: grpc.ServicerContext
     ) -> Iterator[pb.ExportClassifierResponse]:
         from genaug.labeling.export import export_torchserve
-        from genaug.vision.batching.dynamic_batcher import Model
+        from genaug.vision.batching.dynamic_batcher import ModelKey
 
         digest_id(request.name, "classifiers")
         known = pb.ExportClassifierRequest.Format
         if request.format not in (known.FORMAT_UNSPECIFIED, known.FORMAT_TORCHSERVE):
             raise InvalidArgument(f"format: {request.format}; there is FORMAT_TORCHSERVE", reason="UNKNOWN_FORMAT")
-        for path, data in export_torchserve(self._store, Model(request.name, precision_of(request.precision))):
+        for path, data in export_torchserve(self._store, ModelKey(request.name, precision_of(request.precision))):
             for part in frames(data):
                 yield pb.ExportClassifierResponse(path=path, data=part)
 
@@ -139,10 +139,10 @@ class LabelingServicer(labeling_service_pb2_grpc.LabelingServiceServicer):
         """Open a predictor in this process or on the model server, as configured."""
         from genaug.labeling.open_inference import OnServer
         from genaug.labeling.predictor import InProcess
-        from genaug.vision.batching.dynamic_batcher import Model
+        from genaug.vision.batching.dynamic_batcher import ModelKey
         from genaug.vision.models.classifiers import read_record
 
-        record, model = read_record(self._store, classifier), Model(classifier, precision)
+        record, model = read_record(self._store, classifier), ModelKey(classifier, precision)
         window, labeling = self._settings.inference.window, self._settings.labeling
         if labeling.predictor == "open-inference":
             name = labeling.open_inference.model
@@ -181,7 +181,7 @@ def register(server: grpc.Server, settings: Settings) -> LabelingServicer:
 
 
 def to_label_response(
-    image_id: str, index: int, result: Seen, predictor: Predictor, *, top_k: int
+    image_id: str, index: int, result: ImageResult, predictor: Predictor, *, top_k: int
 ) -> pb.LabelImagesResponse:
     """Convert the result of one image, with its `top_k` most probable classes (0: all)."""
     response = pb.LabelImagesResponse(

@@ -48,7 +48,7 @@ class BackboneInfo:
     """An entry of the registry of backbones; light, so that the orchestrator can check run files."""
 
     implementation: str
-    """ "module:attribute" of the `genaug.vision.models.backbones.Backbone` that builds it."""
+    """ "module:attribute" of the `genaug.vision.models.backbones.BackboneKind` that builds it."""
     smallest: int = 32
     """Smallest image, pixels."""
     largest: int = MAX_IMAGE_SIDE

@@ -27,6 +27,8 @@ class Estimate(Model):
 class Outcome(StrEnum):
     """Conclusion from an interval."""
 
+    UNSPECIFIED = "OUTCOME_UNSPECIFIED"
+    """No augmented scenario."""
     HELPS = "OUTCOME_HELPS"
     NO_EVIDENCE = "OUTCOME_NO_EVIDENCE"
     HURTS = "OUTCOME_HURTS"
@@ -35,7 +37,7 @@ class Outcome(StrEnum):
 class Verdict(Model):
     """Whether augmentation helped."""
 
-    outcome: Outcome = Outcome.NO_EVIDENCE
+    outcome: Outcome = Outcome.UNSPECIFIED
     sentence: str = ""
 
 
@@ -181,4 +183,4 @@ class Comparison(Model):
     scenario: str = ""
     reference: str = ""
     difference: Estimate = Estimate()
-    outcome: Outcome = Outcome.NO_EVIDENCE
+    outcome: Outcome = Outcome.UNSPECIFIED

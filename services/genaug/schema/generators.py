@@ -433,7 +433,8 @@ class GridMemorization(Model):
     @classmethod
     def _rename(cls, value: Any) -> Any:
         """Read records of releases before 0.6, in which `memorized` is spelt "remembered"."""
-        return {"memorized": value["remembered"], **value} if isinstance(value, dict) and "remembered" in value else value
+        renamed = isinstance(value, dict) and "remembered" in value
+        return {"memorized": value["remembered"], **value} if renamed else value
 
 
 class Generator(Model):

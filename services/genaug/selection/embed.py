@@ -16,8 +16,8 @@ from genaug.shared.errors import FailedPrecondition, NotFound
 from genaug.shared.manifest import Row, read_rows
 from genaug.shared.store import Store
 from genaug.shared.tensors import notes_of
-from genaug.vision.batching.dynamic_batcher import Model, Seen
-from genaug.vision.features.image_encoder import ImageEncoder, IsActive, see_all
+from genaug.vision.batching.dynamic_batcher import ImageResult, ModelKey
+from genaug.vision.features.image_encoder import ImageEncoder, IsActive, predict_all
 
 RECIPE = "embed/3"
 
@@ -54,7 +54,7 @@ class SelectionProgress:
     total: int
 
 
-def embedding_name(dataset_version: str, model: Model) -> str:
+def embedding_name(dataset_version: str, model: ModelKey) -> str:
     """Name of the embedding of a version by the penultimate layer of a classifier."""
     inputs = {"dataset_version": dataset_version, "classifier": model.name, "precision": model.precision}
     return f"embeddings/{digest_of(RECIPE, inputs)}"
@@ -82,9 +82,9 @@ def training_rows(store: Store, dataset_version: str) -> list[Row]:
 def embed(
     store: Store,
     dataset_version: str,
-    model: Model,
+    model: ModelKey,
     *,
-    open_encoder: Callable[[Model], ImageEncoder],
+    open_encoder: Callable[[ModelKey], ImageEncoder],
     is_active: IsActive = lambda: True,
 ) -> Iterator[SelectionProgress | Embedding]:
     """Embed the real training rows of a version; yield progress, then the embedding.
@@ -105,7 +105,7 @@ def embed(
         rows = training_rows(store, dataset_version)
         parts: list[Features] = []
         done = 0
-        for results in see_all(store, [row.uri for row in rows], open_encoder(model), is_active=is_active):
+        for results in predict_all(store, [row.uri for row in rows], open_encoder(model), is_active=is_active):
             parts.append(stacked(rows[done : done + len(results)], results))
             done += len(results)
             yield SelectionProgress("embedding", done, len(rows))
@@ -116,7 +116,7 @@ def embed(
     yield read_embedding(store, name)
 
 
-def stacked(rows: Sequence[Row], results: Sequence[Seen]) -> Features:
+def stacked(rows: Sequence[Row], results: Sequence[ImageResult]) -> Features:
     """Stack the penultimate features of `rows`.
 
     Raises:

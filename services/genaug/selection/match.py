@@ -33,7 +33,7 @@ from genaug.shared.errors import FailedPrecondition, InvalidArgument, NotFound
 from genaug.shared.manifest import Row, encode, read_rows
 from genaug.shared.provenance import now
 from genaug.shared.store import Store
-from genaug.vision.batching.dynamic_batcher import Model
+from genaug.vision.batching.dynamic_batcher import ModelKey
 from genaug.vision.features.feature_index import SHARD
 from genaug.vision.features.image_encoder import ImageEncoder, IsActive
 
@@ -81,7 +81,7 @@ def match(
     request: MatchRequest,
     store: Store,
     *,
-    open_encoder: Callable[[Model], ImageEncoder],
+    open_encoder: Callable[[ModelKey], ImageEncoder],
     is_active: IsActive = lambda: True,
 ) -> Iterator[SelectionProgress | Match]:
     """Match accepted made images with real ones; yield progress, then the record.
@@ -109,7 +109,7 @@ def match(
         rows = _accepted(batches)
         _check_classes(rows, real, embedding)
         made = yield from _made_images(
-            store, rows, batches, lambda: open_encoder(Model(embedding.classifier, embedding.precision)), is_active
+            store, rows, batches, lambda: open_encoder(ModelKey(embedding.classifier, embedding.precision)), is_active
         )
         pairs: dict[str, Pairs] = {}
         done = 0
@@ -174,7 +174,7 @@ def _made_images(
     missing = {row.image_id for row in rows}
     features: dict[str, Features] = {}
     encoder = open_encoder()
-    cache = encoder.cache
+    cache = encoder.cached
     parts: list[_Part] = []
     for shard in (batch[start : start + SHARD] for batch in batches for start in range(0, len(batch), SHARD)):
         if positions := [at for at, row in enumerate(shard) if row.image_id in missing]:
@@ -189,7 +189,7 @@ def _made_images(
         for part in parts:
             stop_unless(is_active)
             if cache and part.cached:
-                answers = cache.answers(store, [row.uri for row in part.shard], part.positions)
+                answers = cache.predict(store, [row.uri for row in part.shard], part.positions)
             else:
                 answers = list(islice(results, len(part.positions)))
             chosen = [part.shard[at] for at in part.positions]

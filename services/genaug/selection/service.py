@@ -22,7 +22,7 @@ from genaug.v1 import selection_service_pb2 as pb
 
 if TYPE_CHECKING:
     from genaug.selection.embed import SelectionProgress
-    from genaug.vision.batching.dynamic_batcher import DynamicBatcher, Model
+    from genaug.vision.batching.dynamic_batcher import DynamicBatcher, ModelKey
     from genaug.vision.devices import ModelThread
     from genaug.vision.features.image_encoder import ImageEncoder
 
@@ -54,11 +54,11 @@ class SelectionServicer(selection_service_pb2_grpc.SelectionServiceServicer):
         self, request: pb.EmbedVersionRequest, context: grpc.ServicerContext
     ) -> Iterator[pb.EmbedVersionResponse]:
         from genaug.selection.embed import SelectionProgress, embed
-        from genaug.vision.batching.dynamic_batcher import Model
+        from genaug.vision.batching.dynamic_batcher import ModelKey
 
         version_ids(request.dataset_version)
         digest_id(request.classifier, "classifiers")
-        model = Model(request.classifier, precision_of(request.precision))
+        model = ModelKey(request.classifier, precision_of(request.precision))
         for event in embed(
             self._store, request.dataset_version, model, open_encoder=self._encoder, is_active=context.is_active
         ):
@@ -74,12 +74,12 @@ class SelectionServicer(selection_service_pb2_grpc.SelectionServiceServicer):
     def EmbedImages(
         self, request_iterator: Iterator[pb.EmbedImagesRequest], context: grpc.ServicerContext
     ) -> Iterator[pb.EmbedImagesResponse]:
-        from genaug.vision.batching.dynamic_batcher import Model
+        from genaug.vision.batching.dynamic_batcher import ModelKey
 
         stream = ImageStream(request_iterator)
         config: pb.EmbedImagesRequest.Config = stream.config
         digest_id(config.classifier, "classifiers")
-        encoder = self._encoder(Model(config.classifier, precision_of(config.precision)))
+        encoder = self._encoder(ModelKey(config.classifier, precision_of(config.precision)))
         ids, images = stream.source(self._store)
         results = encoder.predict(images, is_active=context.is_active)
         try:
@@ -163,7 +163,7 @@ class SelectionServicer(selection_service_pb2_grpc.SelectionServiceServicer):
         digest_id(request.name, "matches")
         return to_proto(selection_pb2.Match, read_match(self._store, request.name))
 
-    def _encoder(self, model: Model) -> ImageEncoder:
+    def _encoder(self, model: ModelKey) -> ImageEncoder:
         from genaug.vision.batching.dynamic_batcher import serving
         from genaug.vision.features.image_encoder import LocalEncoder
 

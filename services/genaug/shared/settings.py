@@ -98,8 +98,9 @@ class ServerSettings(_Section):
 class EmbeddedSettings(_Section):
     """The server that a command starts over `home`."""
 
-    idle_s: float = Field(300.0, ge=0)
-    """Seconds that it stays for the next command after the last one, or after the last run."""
+    idle_s: float = Field(
+        300.0, ge=0, description="Seconds from the last command or run until the server ends; 0 for at once."
+    )
 
 
 class JobSettings(_Section):

@@ -1,4 +1,4 @@
-"""Where models compute: the device, and the one thread that works on it."""
+"""The device that models compute on, and the one thread that works on it."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from genaug.shared.errors import FailedPrecondition, ResourceExhausted, Unavaila
 T = TypeVar("T")
 
 
-def pick_device(wanted: str) -> torch.device:
+def pick_device(device: str) -> torch.device:
     """The torch device for `settings.device`; "auto" is the first accelerator, else the CPU.
 
     Raises:
-        FailedPrecondition: the device is named and not there.
+        FailedPrecondition: a named device cannot be used.
     """
-    if wanted == "auto":
+    if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        torch.empty(0, device=wanted)
+        torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise FailedPrecondition(
-            f"device: {wanted!r} cannot be used ({type(error).__name__}); set GENAUG_DEVICE=cpu or auto",
+            f"device: {device!r} cannot be used ({type(error).__name__}); set GENAUG_DEVICE=cpu or auto",
             reason="NO_DEVICE",
         ) from None
-    return torch.device(wanted)
+    return torch.device(device)
 
 
 def describe(device: torch.device) -> str:
-    """What a device is, for receipts: an accelerator's name, or the CPU's instruction set."""
+    """Describe a device for receipts: an accelerator's name, or the CPU's instruction set."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{device.type} {platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
@@ -55,14 +55,15 @@ class _Job(Generic[T]):
     def run(self) -> None:
         try:
             for event in self.work():
-                if not self._hand_over(event):
+                if not self._deliver(event):
                     return
-            self._hand_over(None)
-        # Carried to the caller's thread and raised there.
+            self._deliver(None)
+        # Raised in the caller's thread; this one must go on.
         except BaseException as error:
-            self._hand_over(_Failure(error))
+            self._deliver(_Failure(error))
 
-    def _hand_over(self, event: T | _Failure | None) -> bool:
+    def _deliver(self, event: T | _Failure | None) -> bool:
+        # The caller may leave while its queue is full: a put without a timeout would block the device for good.
         while not self.abandoned.is_set():
             try:
                 self.events.put(event, timeout=0.1)
@@ -77,7 +78,7 @@ class ModelThread:
 
     Args:
         name: For thread listings.
-        waiting: Calls that may wait; one more is refused.
+        waiting: Calls in the queue at most; further ones are refused.
     """
 
     def __init__(self, name: str, *, waiting: int = 16) -> None:
@@ -87,7 +88,7 @@ class ModelThread:
         self._thread.start()
 
     def stream(self, work: Callable[[], Iterator[T]]) -> Iterator[T]:
-        """Run the iterator `work()` on the thread and yield its events here; closing this generator stops it.
+        """Run the iterator `work()` on the thread and yield its events; closing this generator stops it.
 
         Raises:
             ResourceExhausted: too many calls wait already.
@@ -108,7 +109,7 @@ class ModelThread:
             job.abandoned.set()
 
     def close(self) -> None:
-        """Let the thread end after the work at hand, and refuse more."""
+        """Refuse more work, and end the thread after the work in its queue."""
         self._closed = True
         self._jobs.put(None)
 

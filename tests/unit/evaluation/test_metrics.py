@@ -26,16 +26,16 @@ def test_figures_are_those_of_scikit_learn(seed: int) -> None:
     truth, probabilities = predictions(seed)
     labels, kinds = probabilities.argmax(1), list(range(probabilities.shape[1]))
     matrix = metrics.confusion(truth, labels, len(kinds))
-    t = metrics.tallies(matrix)
+    counts = metrics.confusion_counts(matrix)
     ask = {"labels": kinds, "zero_division": 0}
     assert (matrix == reference.confusion_matrix(truth, labels, labels=kinds)).all()
-    assert metrics.accuracy(t) == pytest.approx(reference.accuracy_score(truth, labels))
-    assert metrics.macro(metrics.recalls(t)) == pytest.approx(reference.balanced_accuracy_score(truth, labels))
-    for average, mean in (("macro", metrics.macro), ("weighted", lambda x: metrics.weighted(x, t))):
+    assert metrics.accuracy(counts) == pytest.approx(reference.accuracy_score(truth, labels))
+    assert metrics.macro(metrics.recalls(counts)) == pytest.approx(reference.balanced_accuracy_score(truth, labels))
+    for average, mean in (("macro", metrics.macro), ("weighted", lambda x: metrics.weighted(x, counts))):
         precision, recall, f1, _ = reference.precision_recall_fscore_support(truth, labels, average=average, **ask)
-        assert mean(metrics.precisions(t)) == pytest.approx(precision)
-        assert mean(metrics.recalls(t)) == pytest.approx(recall)
-        assert mean(metrics.f1s(t)) == pytest.approx(f1)
+        assert mean(metrics.precisions(counts)) == pytest.approx(precision)
+        assert mean(metrics.recalls(counts)) == pytest.approx(recall)
+        assert mean(metrics.f1s(counts)) == pytest.approx(f1)
 
 
 @settings(max_examples=40)
@@ -44,7 +44,9 @@ def test_areas_and_specificities_are_those_of_scikit_learn(seed: int) -> None:
     truth, probabilities = predictions(seed)
     labels = probabilities.argmax(1)
     areas = metrics.aucs(truth, probabilities)
-    specificity = metrics.specificities(metrics.tallies(metrics.confusion(truth, labels, probabilities.shape[1])))
+    specificity = metrics.specificities(
+        metrics.confusion_counts(metrics.confusion(truth, labels, probabilities.shape[1]))
+    )
     for kind in range(probabilities.shape[1]):
         assert areas[kind] == pytest.approx(reference.roc_auc_score(truth == kind, probabilities[:, kind]))
         assert specificity[kind] == pytest.approx(reference.recall_score(truth != kind, labels != kind))
@@ -95,7 +97,7 @@ def test_accuracy_of_uniform_guesses_is_not_flattered() -> None:
     # Keras' BinaryAccuracy, as the published notebooks use it, gives 80 % here.
     truth = np.repeat(np.arange(5), 10)
     labels = np.zeros(50, int)
-    assert metrics.accuracy(metrics.tallies(metrics.confusion(truth, labels, 5))) == pytest.approx(0.2)
+    assert metrics.accuracy(metrics.confusion_counts(metrics.confusion(truth, labels, 5))) == pytest.approx(0.2)
 
 
 def test_calibration_error_is_zero_when_confidence_is_the_share_right() -> None:
@@ -105,4 +107,4 @@ def test_calibration_error_is_zero_when_confidence_is_the_share_right() -> None:
 
 
 def test_a_class_that_is_not_there_has_no_recall() -> None:
-    assert np.isnan(metrics.recalls(metrics.tallies(np.array([[3, 0], [0, 0]]))))[1]
+    assert np.isnan(metrics.recalls(metrics.confusion_counts(np.array([[3, 0], [0, 0]]))))[1]

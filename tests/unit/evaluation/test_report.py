@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from html.parser import HTMLParser
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,12 +13,51 @@ import pyarrow as pa
 import pytest
 import yaml
 
+from genaug.evaluation.agreement import Agreement, ClassAgreement
+from genaug.evaluation.captions import CaptionResults, CaptionSet
 from genaug.evaluation.measure import evaluate
 from genaug.evaluation.report.charts import dose_chart, loss_chart
-from genaug.evaluation.report.made_words import captions_said, stopped_said
+from genaug.evaluation.report.filters import headline
+from genaug.evaluation.report.generator_text import caption_text, early_stop_text
 from genaug.evaluation.report.pictures import thumbnail
-from genaug.evaluation.report.words import agreement_said, control_said, headline, probe_said
+from genaug.evaluation.report.report_data import CaptionComparison, ReportData, ScenarioData
+from genaug.evaluation.report.report_text import agreement_text, control_text, probe_text
 from genaug.evaluation.report.write import write_report
+from genaug.schema.classifiers import Classifier, ClassifierSpec, Head, Role, Tuning
+from genaug.schema.common import ClassCount, Provenance
+from genaug.schema.datasets import Dataset, DatasetVersion, DroppedImage, MultiDisease, NearDuplicate
+from genaug.schema.evaluation import (
+    METRICS,
+    Comparison,
+    Estimate,
+    Evaluation,
+    EvaluationSettings,
+    EvaluationSpec,
+    Outcome,
+    Saturation,
+    ScenarioScore,
+    Verdict,
+)
+from genaug.schema.generators import (
+    GENERATORS,
+    ClassConditionalSpec,
+    DreamBoothSpec,
+    Generator,
+    GeneratorKind,
+    GeneratorSpec,
+    GridMemorization,
+    LoraSpec,
+    PluginSpec,
+    Prediction,
+    Rejection,
+    RejectionReason,
+    SampleGrid,
+    StableDiffusionSpec,
+)
+from genaug.schema.jobs import ComparedCaptions, EvaluateInputs, ReportInputs, ScoredPart, ScoredScenario
+from genaug.schema.model import Model, read
+from genaug.schema.run import GenerationSpec, LabelingSpec, Reduction, Run, RunSpec, Scenario, Step
+from genaug.schema.selection import Match, MatchCloseness, Selection, SelectionQuality
 from genaug.shared.manifest import Row, encode, read_rows, write_rows
 from genaug.shared.pages.figures import Line, forest, ticks
 from genaug.shared.store import Store
@@ -26,16 +67,20 @@ Stores = Callable[[str], Store]
 
 # A class that would break out of the page if it were not escaped.
 EVIL = "<script>alert(1)</script>"
-CLASSES = ["a", EVIL]
+CLASSES = ("a", EVIL)
 DATASET = "datasets/d"
 VIEW = f"{DATASET}/versions/real"
 MADE = f"{DATASET}/versions/{'1' * 32}"
 RUN = "runs/study-0a1b2c3d"
-PROVENANCE = {"recipe": "x/1", "version": "0", "libraries": {"torch": "2.0"}, "seconds": 1.5}
+PROVENANCE = Provenance(recipe="x/1", version="0", libraries={"torch": "2.0"}, seconds=1.5)
 
 
-def counted(*counts: int) -> list[dict[str, Any]]:
-    return [{"class_name": name, "count": count} for name, count in zip(CLASSES, counts, strict=True)]
+def counted(*counts: int) -> tuple[ClassCount, ...]:
+    return tuple(ClassCount(class_name=name, count=count) for name, count in zip(CLASSES, counts, strict=True))
+
+
+def put(store: Store, key: str, record: Model) -> None:
+    store.put_new_json(key, record.json_value())
 
 
 def put_rows(stores: Stores) -> list[Row]:
@@ -89,37 +134,42 @@ def put_selection(stores: Stores, rows: Sequence[Row]) -> str:
         "chosen": [i % 3 > 0 for i in range(len(training))],
         "random": [i % 4 > 0 for i in range(len(training))],
     }
-    quality = {"class_name": "a", "available": 18, "kept": 12, "mmd2": 0.001, "random_mmd2": 0.002, "coverage": 0.9}
-    record = {"name": name, "manifest": f"{name}/manifest.parquet", "spec": {"method": "METHOD_TSNE_GRID"}}
-    stores("selection").put_new(record["manifest"], encode(pa.table(columns)))
-    stores("selection").put_new_json(
-        f"{name}/selection.json", {**record, "qualities": [quality], "provenance": PROVENANCE}
-    )
+    quality = SelectionQuality(class_name="a", available=18, kept=12, mmd2=0.001, random_mmd2=0.002, coverage=0.9)
+    record = Selection(name=name, manifest=f"{name}/manifest.parquet", qualities=(quality,), provenance=PROVENANCE)
+    stores("selection").put_new(record.manifest, encode(pa.table(columns)))
+    put(stores("selection"), f"{name}/selection.json", record)
     return name
 
 
 def put_records(stores: Stores) -> None:
-    dataset = {
-        "name": DATASET,
-        "digest": "f" * 64,
-        "format": "folder",
-        "split": [0.6, 0.2, 0.2],
-        "training": counted(18, 18),
-        "validation": counted(6, 6),
-        "test": counted(6, 6),
-        "subjects": 60,
-        "dropped": [{"image_id": "0" * 32, "reason": "CONSTANT", "detail": "one colour", "row": 7}],
-        "near_duplicates": [{"image_id": f"{4:032x}", "other_image_id": f"{9:032x}", "correlation": 0.9991}],
-        "provenance": PROVENANCE,
-    }
-    stores("assembly").put_new_json(f"{DATASET}/dataset.json", dataset)
+    dataset = Dataset(
+        name=DATASET,
+        digest="f" * 64,
+        format="folder",
+        seed=42,
+        split=(0.6, 0.2, 0.2),
+        folds=5,
+        training=counted(18, 18),
+        validation=counted(6, 6),
+        test=counted(6, 6),
+        subjects=60,
+        dropped=(DroppedImage(image_id="0" * 32, reason="CONSTANT", detail="one colour", row=7),),
+        near_duplicates=(NearDuplicate(image_id=f"{4:032x}", other_image_id=f"{9:032x}", correlation=0.9991),),
+        provenance=PROVENANCE,
+    )
+    put(stores("assembly"), f"{DATASET}/dataset.json", dataset)
     for version, synthetic in ((VIEW, 0), (MADE, 30)):
-        record = {"name": version, "real": counted(12, 18), "validation": counted(6, 6)}
-        record |= {"synthetic": counted(0, synthetic), "shortfall": counted(0, 6 if synthetic else 0)}
-        stores("assembly").put_new_json(f"{version}/version.json", record)
-    generator = {"name": f"generators/{'4' * 32}", "spec": {"kind": "KIND_CLASS_CONDITIONAL"}, "image_size": 8}
-    stores("finetune").put_new_json(f"{generator['name']}/generator.json", {**generator, "provenance": PROVENANCE})
-    stores("train").put_new_json(f"classifiers/{'5' * 32}/classifier.json", {"name": "l", "provenance": PROVENANCE})
+        record = DatasetVersion(
+            name=version,
+            real=counted(12, 18),
+            validation=counted(6, 6),
+            synthetic=counted(0, synthetic),
+            shortfall=counted(0, 6 if synthetic else 0),
+        )
+        put(stores("assembly"), f"{version}/version.json", record)
+    generator = Generator(name=f"generators/{'4' * 32}", image_size=8, provenance=PROVENANCE)
+    put(stores("finetune"), f"{generator.name}/generator.json", generator)
+    put(stores("train"), f"classifiers/{'5' * 32}/classifier.json", Classifier(name="l", provenance=PROVENANCE))
 
 
 class Oracle:
@@ -133,100 +183,116 @@ class Oracle:
         return np.full((len(rows), 2), 0.2, np.float32) + 0.6 * np.eye(2, dtype=np.float32)[labels]
 
 
-def put_evaluation(stores: Stores, scenarios: Sequence[dict[str, Any]]) -> str:
-    entries = []
+def put_evaluation(stores: Stores, scenarios: Sequence[Scenario], **fields: Any) -> str:
+    scored = []
     for index, scenario in enumerate(scenarios):
         version = (VIEW, MADE)[index]
-        names = [f"classifiers/{index}{seed}{'6' * 30}" for seed in (0, 1)]
+        names = tuple(f"classifiers/{index}{seed}{'6' * 30}" for seed in (0, 1))
         for seed, name in enumerate(names):
-            record = {"name": name, "role": "ROLE_EVALUATOR", "dataset_version": version, "seed": seed}
-            record |= {"spec": {}, "classes": CLASSES}
-            stores("train").put_new_json(f"{name}/classifier.json", record)
-        part = {"fold": 0, "dataset_version": version, "classifiers": names}
-        counted = {"training_images": 30 + 30 * index, "made_images": 30 * index, "missing_images": 6 * index}
-        entries.append({"scenario": scenario, **counted, "parts": [part]})
-    inputs = {"dataset": DATASET, "classes": CLASSES, "multi_disease": "KEEP", "reference": scenarios[0]["name"]}
-    inputs |= {"scenarios": entries, "resamples": 100, "seed": 0, "spec": {"name": "study"}}
+            record = Classifier(name=name, role=Role.EVALUATOR, dataset_version=version, seed=seed, classes=CLASSES)
+            stores("train").put_json(f"{name}/classifier.json", record.json_value())
+        scored.append(
+            ScoredScenario(
+                scenario=scenario,
+                training_images=30 + 30 * index,
+                made_images=30 * index,
+                missing_images=6 * index,
+                parts=(ScoredPart(fold=0, dataset_version=version, classifiers=names),),
+            )
+        )
+    inputs = EvaluateInputs(
+        dataset=DATASET,
+        dataset_digest="f" * 64,
+        classes=CLASSES,
+        multi_disease=MultiDisease.KEEP,
+        reference=scenarios[0].name,
+        scenarios=tuple(scored),
+        resamples=100,
+        seed=0,
+        spec=EvaluationSpec(name="study"),
+    )
     return evaluate(
-        inputs,
+        inputs.replace(**fields),
         stores("evaluate"),
-        lambda done, total, unit: None,
+        lambda done, total, unit, note="": None,
         device="cpu",
         load=lambda store, name, *, device, classes: Oracle(0.6 + 0.3 * int(name[12]), int(name[13])),
     )
 
 
-def spec_of(scenarios: list[dict[str, Any]]) -> dict[str, Any]:
-    network = {"backbone": "BACKBONE_SMALL_CNN", "image_size": 8}
-    return {
-        "name": "study",
-        "dataset": "d",
-        "import": {"format": "folder", "images": "/home/somebody/patients", "csv": "/home/somebody/names.csv"},
-        "classes": CLASSES,
-        "generation": {"steps": 20, "guidance_scale": 1.5, "seed": 0, "rounds": 4, "draw_limit": 8},
-        "labeling": {"mode": "MODE_AGREE", "classifier": network, "updates": 600, "seed": 1000},
-        "scenarios": scenarios,
-        "evaluation": {
-            "classifier": network,
-            "updates": 600,
-            "seeds": 2,
-            "first_seed": 0,
-            "batch_size": 64,
-            "resamples": 100,
-        },
-    }
-
-
-SCENARIOS: list[dict[str, Any]] = [
-    {"name": "real", "synthetic": 0, "transformed": 0, "sampling": "SAMPLING_NATURAL"},
-    {"name": "synthetic-x2", "synthetic": 2.0, "transformed": 0, "sampling": "SAMPLING_NATURAL"},
-]
+SCENARIOS = (Scenario(name="real"), Scenario(name="synthetic-x2", synthetic=2.0))
+NETWORK = ClassifierSpec(backbone="SMALL_CNN", image_size=8)
+SPEC = RunSpec(
+    name="study",
+    dataset="d",
+    classes=CLASSES,
+    generation=GenerationSpec(steps=20, guidance_scale=1.5, seed=0, rounds=4, draw_limit=8, keep_copies=True),
+    labeling=LabelingSpec(classifier=NETWORK),
+    scenarios=SCENARIOS,
+    evaluation=EvaluationSettings(classifier=NETWORK, seeds=2, resamples=200),
+)
 
 
 @pytest.fixture
-def inputs(stores: Stores) -> dict[str, Any]:
+def inputs(stores: Stores) -> ReportInputs:
     """A finished run with everything a report can show."""
     rows = put_rows(stores)
     put_records(stores)
-    steps = [{"name": "train", "seconds": 12.5, "reused": 3}, {"name": "report", "seconds": 0.0}]
-    return {
-        "run": {"name": RUN, "spec": spec_of(SCENARIOS), "steps": steps, "create_time": "2026-01-01T00:00:00Z"},
-        "dataset": DATASET,
-        "view": VIEW,
-        "generators": [f"generators/{'4' * 32}"],
-        "labeler": f"classifiers/{'5' * 32}",
-        "labels": [put_labels(stores)],
-        "transformed_batches": [],
-        "selection": put_selection(stores, rows),
-        "versions": {"real": VIEW, "synthetic-x2": MADE},
-        "evaluation": put_evaluation(stores, SCENARIOS),
-    }
+    steps = (Step(name="train", seconds=12.5, reused=3), Step(name="report"))
+    return ReportInputs(
+        run=Run(name=RUN, spec=SPEC, steps=steps, create_time="2026-01-01T00:00:00Z"),
+        dataset=DATASET,
+        view=VIEW,
+        generators=(f"generators/{'4' * 32}",),
+        labeler=f"classifiers/{'5' * 32}",
+        labels=(put_labels(stores),),
+        selection=put_selection(stores, rows),
+        versions={"real": VIEW, "synthetic-x2": MADE},
+        evaluation=put_evaluation(stores, SCENARIOS),
+    )
 
 
-def written(stores: Stores, inputs: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+def with_spec(inputs: ReportInputs, **fields: Any) -> ReportInputs:
+    """The inputs with fields of the run's specification changed."""
+    spec = inputs.run.spec.model_copy(update=fields)
+    return inputs.model_copy(update={"run": inputs.run.model_copy(update={"spec": spec})})
+
+
+def written(stores: Stores, inputs: ReportInputs, **fields: Any) -> tuple[str, dict[str, Any]]:
+    """The page and report.json, with fields of the inputs changed."""
     seen: list[tuple[int, int]] = []
-    name = write_report(inputs, stores("report"), lambda done, total, unit: seen.append((done, total)), device="cpu")
+    name = write_report(
+        inputs.model_copy(update=fields),
+        stores("report"),
+        lambda done, total, unit, note="": seen.append((done, total)),
+        device="cpu",
+    )
     assert name == RUN
     assert seen[-1][0] == seen[-1][1]
     return stores("report").get(f"{RUN}/report.html").decode(), stores("report").get_json(f"{RUN}/report.json")
 
 
-def test_a_second_labeler_says_how_far_labels_are_the_first_ones_own(stores: Stores, inputs: dict[str, Any]) -> None:
+def test_a_second_labeler_says_how_far_labels_are_the_first_ones_own(stores: Stores, inputs: ReportInputs) -> None:
     page, facts = written(stores, inputs)
     assert "second labeler" not in page
     assert facts["agreement"] == {}
-    inputs["second_labels"] = [put_second_labels(stores, inputs["labels"][0])]
-    inputs["run"]["spec"]["labeling"]["second_seed"] = 2000
-    page, facts = written(stores, inputs)
+    page, facts = written(stores, inputs, second_labels=(put_second_labels(stores, inputs.labels[0]),))
     (row,) = facts["agreement"]["classes"]
-    facts["agreement"]["classes"] = [row | {"both": row["accepted"]}]
-    assert agreement_said(facts).endswith("would have accepted every one as the same class.")
-    facts["agreement"]["classes"] = [row | {"accepted": 0}]
-    assert agreement_said(facts).endswith("The labeler accepted none.")
-    assert (row["class"], row["accepted"], row["both"]) == (EVIL, row["accepted"], row["accepted"] - 1)
+    assert (row["class"], row["accepted"], row["both"]) == (EVIL, 6, 5)
     text = " ".join(Page(page).text.split())
     assert "trained alike but from seed 2000" in text
     assert f"the second would have accepted {row['both']} as the same class" in text
+
+
+@pytest.mark.parametrize(
+    ("accepted", "both", "end"),
+    [(6, 6, "would have accepted every one as the same class."), (0, 0, "The labeler accepted none.")],
+)
+def test_agreement_is_worded_by_the_accepted_images(accepted: int, both: int, end: str) -> None:
+    same = Estimate(value=0.9, lower=0.8, upper=1.0)
+    row = ClassAgreement(class_name="a", images=10, same=same, accepted=accepted, both=both)
+    data = ReportData.model_construct(spec=SPEC, agreement=Agreement(images=10, same=same, kappa=None, classes=(row,)))
+    assert agreement_text(data).endswith(end)
 
 
 class Page(HTMLParser):
@@ -245,7 +311,7 @@ class Page(HTMLParser):
         self.text += data
 
 
-def test_the_page_opens_offline_and_runs_nothing(stores: Stores, inputs: dict[str, Any]) -> None:
+def test_the_page_opens_offline_and_runs_nothing(stores: Stores, inputs: ReportInputs) -> None:
     page = Page(written(stores, inputs)[0])
     assert not {"script", "link", "iframe", "object"} & {tag for tag, _ in page.tags}
     for _, attributes in page.tags:
@@ -254,13 +320,13 @@ def test_the_page_opens_offline_and_runs_nothing(stores: Stores, inputs: dict[st
     assert "url(" not in written(stores, inputs)[0]
 
 
-def test_names_from_outside_are_escaped(stores: Stores, inputs: dict[str, Any]) -> None:
+def test_names_from_outside_are_escaped(stores: Stores, inputs: ReportInputs) -> None:
     page, _ = written(stores, inputs)
     assert EVIL not in page
     assert "&lt;script&gt;" in page
 
 
-def test_every_image_says_what_it_is_and_every_figure_its_numbers(stores: Stores, inputs: dict[str, Any]) -> None:
+def test_every_image_says_what_it_is_and_every_figure_its_numbers(stores: Stores, inputs: ReportInputs) -> None:
     page = Page(written(stores, inputs)[0])
     images = [attributes for tag, attributes in page.tags if tag == "img"]
     # Of class a eight real ones; of the other eight real and six generated; four rejected.
@@ -273,7 +339,7 @@ def test_every_image_says_what_it_is_and_every_figure_its_numbers(stores: Stores
     assert all(attributes["role"] == "img" and attributes["aria-label"] for attributes in said)
 
 
-def test_nothing_of_the_seal_no_subject_and_no_path_is_shown(stores: Stores, inputs: dict[str, Any]) -> None:
+def test_nothing_of_the_seal_no_subject_and_no_path_is_shown(stores: Stores, inputs: ReportInputs) -> None:
     page, facts = written(stores, inputs)
     shown = {
         source: [thumbnail(decode(stores("assembly").get(f"{source}images/00/{i}"))) for i in rows]
@@ -289,17 +355,17 @@ def test_nothing_of_the_seal_no_subject_and_no_path_is_shown(stores: Stores, inp
         assert not [i for i in range(4, 60, 5) if f"{i:032x}" in text]
 
 
-def test_the_verdict_stands_first_and_in_full(stores: Stores, inputs: dict[str, Any]) -> None:
+def test_the_verdict_stands_first_and_in_full(stores: Stores, inputs: ReportInputs) -> None:
     page, facts = written(stores, inputs)
-    sentence = stores("report").get_json(f"{inputs['evaluation']}/evaluation.json")["verdict"]["sentence"]
+    sentence = stores("report").get_json(f"{inputs.evaluation}/evaluation.json")["verdict"]["sentence"]
     text = re.sub(r"\s+", " ", Page(page.partition("<main>")[0]).text)
     assert sentence in text
     assert facts["verdict"]["sentence"] == sentence
 
 
-def test_numbers_of_the_page_are_in_the_json(stores: Stores, inputs: dict[str, Any]) -> None:
+def test_numbers_of_the_page_are_in_the_json(stores: Stores, inputs: ReportInputs) -> None:
     page, facts = written(stores, inputs)
-    assert facts["evaluation"] == stores("report").get_json(f"{inputs['evaluation']}/evaluation.json")
+    assert facts["evaluation"] == stores("report").get_json(f"{inputs.evaluation}/evaluation.json")
     assert facts["acceptance"] == [
         {"class": EVIL, "drawn": 10, "accepted": 6, "disagrees": 2, "unsure": 1, "degenerate": 1}
     ]
@@ -314,26 +380,26 @@ def test_numbers_of_the_page_are_in_the_json(stores: Stores, inputs: dict[str, A
     assert "within 4 rounds and 8 draws for each image needed" in text
 
 
-def test_the_run_file_can_be_read_back(stores: Stores, inputs: dict[str, Any]) -> None:
+def test_the_run_file_can_be_read_back(stores: Stores, inputs: ReportInputs) -> None:
     page = Page(written(stores, inputs)[0])
     text = page.text[page.text.index("name: study") : page.text.index("Made by genaug")]
-    assert yaml.safe_load(text)["scenarios"] == SCENARIOS
+    assert yaml.safe_load(text)["scenarios"] == [scenario.json_value() for scenario in SCENARIOS]
 
 
-def test_a_run_without_generator_labels_or_selection_has_a_report(stores: Stores, inputs: dict[str, Any]) -> None:
+def test_a_run_without_generator_labels_or_selection_has_a_report(stores: Stores, inputs: ReportInputs) -> None:
     scenarios = SCENARIOS[:1]
-    run = {**inputs["run"], "spec": spec_of(scenarios)}
-    bare = {"generators": [], "labeler": "", "labels": [], "selection": "", "versions": {"real": VIEW}}
-    page, facts = written(stores, {**inputs, "run": run, **bare, "evaluation": put_evaluation(stores, scenarios)})
+    bare = {"generators": (), "labeler": "", "labels": (), "selection": "", "versions": {"real": VIEW}}
+    evaluation = put_evaluation(stores, scenarios)
+    page, facts = written(stores, with_spec(inputs, scenarios=scenarios), **bare, evaluation=evaluation)
+    assert (facts["labeler"], facts["selection"], facts["match"], facts["captions"]) == ({}, {}, {}, {})
     assert facts["verdict"]["outcome"] == "OUTCOME_UNSPECIFIED"
     assert "Nothing to say" in page
     assert "generator was trained once" not in page
 
 
-def test_a_later_report_replaces_the_first(stores: Stores, inputs: dict[str, Any]) -> None:
+def test_a_later_report_replaces_the_first(stores: Stores, inputs: ReportInputs) -> None:
     written(stores, inputs)
-    renamed = {**inputs["run"], "spec": {**inputs["run"]["spec"], "name": "renamed"}}
-    assert "<h1>renamed</h1>" in written(stores, {**inputs, "run": renamed})[0]
+    assert "<h1>renamed</h1>" in written(stores, with_spec(inputs, name="renamed"))[0]
 
 
 def test_ticks_are_round_and_inside() -> None:
@@ -370,17 +436,17 @@ def put_match(stores: Stores, *, copies: int) -> str:
         "copy": [i < copies for i in range(6)],
     }
     stores("selection").put_new(f"{name}/nearest_real.parquet", encode(pa.table(columns)))
-    closeness = {"class_name": EVIL, "made": 6, "made_median": 0.03, "real_median": 0.2, "copy_distance": 0.015}
-    record = {"name": name, "nearest_real": f"{name}/nearest_real.parquet"}
-    stores("selection").put_new_json(
-        f"{name}/match.json", {**record, "closenesses": [{**closeness, "suspected_copies": copies}]}
+    closeness = MatchCloseness(
+        class_name=EVIL, made=6, made_median=0.03, real_median=0.2, copy_distance=0.015, suspected_copies=copies
     )
+    record = Match(name=name, nearest_real=f"{name}/nearest_real.parquet", closenesses=(closeness,))
+    put(stores("selection"), f"{name}/match.json", record)
     return name
 
 
 @pytest.mark.parametrize("copies", [0, 1, 2])
-def test_nearest_pairs_stand_side_by_side(stores: Stores, inputs: dict[str, Any], copies: int) -> None:
-    html, facts = written(stores, {**inputs, "match": put_match(stores, copies=copies)})
+def test_nearest_pairs_stand_side_by_side(stores: Stores, inputs: ReportInputs, copies: int) -> None:
+    html, facts = written(stores, inputs, match=put_match(stores, copies=copies))
     page = Page(html)
     assert facts["match"]["closenesses"][0]["made"] == 6
     said = {0: "None of 6 accepted images", 1: "1 of 6 accepted images", 2: "2 of 6 accepted images"}[copies]
@@ -390,15 +456,13 @@ def test_nearest_pairs_stand_side_by_side(stores: Stores, inputs: dict[str, Any]
     assert "has not been measured here" not in page.text
 
 
-@pytest.mark.parametrize(("keep", "left_out"), [(None, 0), (True, 0), (False, 2)])
+@pytest.mark.parametrize(("keep", "left_out"), [(True, 0), (False, 2)])
 def test_what_became_of_suspected_copies_is_said(
-    stores: Stores, inputs: dict[str, Any], keep: bool | None, left_out: int
+    stores: Stores, inputs: ReportInputs, keep: bool, left_out: int
 ) -> None:
-    """A run that was begun before copies could be left out does not say, and kept them."""
-    if keep is not None:
-        inputs["run"]["spec"]["generation"]["keep_copies"] = keep
-    html, facts = written(stores, {**inputs, "match": put_match(stores, copies=2)})
-    assert facts["copies"] == {"kept": keep is not False, "suspected": 2, "left_out": left_out}
+    inputs = with_spec(inputs, generation=SPEC.generation.replace(keep_copies=keep))
+    html, facts = written(stores, inputs, match=put_match(stores, copies=2))
+    assert facts["copies"] == {"kept": keep, "suspected": 2, "left_out": left_out}
     text = " ".join(Page(html).text.split())
     assert ("They are in no training set; others were drawn in their place" in text) == bool(left_out)
     assert ("none was taken out" in text) == (not left_out)
@@ -406,77 +470,103 @@ def test_what_became_of_suspected_copies_is_said(
     assert ("suspected copies left out" in text) == bool(left_out)
 
 
-def test_draws_that_were_no_images_are_counted(stores: Stores, inputs: dict[str, Any]) -> None:
+def test_draws_that_were_no_images_are_counted(stores: Stores, inputs: ReportInputs) -> None:
     page, facts = written(stores, inputs)
     assert facts["rejected"] == []
     assert "never labelled" not in page
-    black = {"class_name": EVIL, "reason": "REASON_BLACK", "count": 3}
-    inputs["rejected"] = [black, {**black, "class_name": "a", "count": 1}, {**black, "reason": "REASON_DUPLICATE"}]
+    black = Rejection(class_name=EVIL, reason=RejectionReason.BLACK, count=3)
+    others = (
+        black.replace(class_name="a", count=1),
+        black.replace(reason=RejectionReason.DUPLICATE),
+    )
+    inputs = inputs.model_copy(update={"rejected": (black, *others)})
     page, facts = written(stores, inputs)
     assert facts["rejected"][0] == {"class": EVIL, "reason": "REASON_BLACK", "count": 3}
     said = "7 draws were no images and never labelled: 4 nearly black, 3 the same as one before."
     assert said in " ".join(Page(page).text.split())
-    bare = {**inputs, "labels": []}
-    assert said in " ".join(Page(written(stores, bare)[0]).text.split()), "where nothing else was drawn either"
+    assert said in " ".join(Page(written(stores, inputs, labels=())[0]).text.split()), (
+        "where nothing else was drawn either"
+    )
 
 
-def put_stable_diffusion(stores: Stores, digit: str, prompts: str, **facts: Any) -> str:
+def stable_diffusion(**fields: Any) -> Generator:
+    spec = StableDiffusionSpec(base="/home/somebody/sd15#sha256=ab", lora=LoraSpec(rank=16))
+    record = Generator(
+        name="generators/0", spec=GeneratorSpec(stable_diffusion=spec), classes=CLASSES, image_size=8,
+        losses=(0.5, 0.25), base="bases/0123abcd", provenance=PROVENANCE,
+    )  # fmt: skip
+    return record.model_copy(update=fields)
+
+
+def put_stable_diffusion(stores: Stores, digit: str, prompts: str, **fields: Any) -> str:
     name = f"generators/{digit * 32}"
-    spec = {"kind": "KIND_STABLE_DIFFUSION", "base": "/home/somebody/sd15#sha256=ab", "prompts": prompts}
-    spec |= {"train_steps": 800, "batch_size": 4, "learning_rate": 0.0001, "memorised": 0.25, "lora": {"rank": 16}}
-    record = {"name": name, "spec": spec, "classes": CLASSES, "image_size": 8, "losses": [0.5, 0.25], **facts}
-    record |= {"base": "bases/0123abcd", "prompts": f"{prompts}@1", "captions": {EVIL: f"{prompts} {EVIL}"}}
-    stores("finetune").put_new_json(f"{name}/generator.json", {**record, "provenance": PROVENANCE})
+    captions = {EVIL: f"{prompts} {EVIL}"}
+    record = stable_diffusion(name=name, prompts=f"{prompts}@1", captions=captions, **fields)
+    put(stores("finetune"), f"{name}/generator.json", record)
     return name
 
 
-def test_a_base_its_captions_and_why_training_stopped_are_shown(stores: Stores, inputs: dict[str, Any]) -> None:
-    near = {"update": 200, "median": 0.3, "natural_median": 0.5, "remembered": 0.1}
-    name = put_stable_diffusion(
-        stores, "8", "generic", stopped_at=400, closenesses=[near, {**near, "update": 400, "remembered": 0.5}]
-    )
-    inputs["run"]["spec"]["generator"] = {"base": "/home/somebody/sd15"}
-    html, facts = written(stores, {**inputs, "generators": [name]})
+def test_a_base_its_captions_and_why_training_stopped_are_shown(stores: Stores, inputs: ReportInputs) -> None:
+    near = GridMemorization(update=200, median=0.3, natural_median=0.5, memorized=0.1)
+    grids = (near, near.replace(update=400, memorized=0.5))
+    name = put_stable_diffusion(stores, "8", "generic", stopped_at=400, closenesses=grids)
+    spec = GeneratorSpec(stable_diffusion=StableDiffusionSpec(base="/home/somebody/sd15"))
+    html, facts = written(stores, with_spec(inputs, generator=spec), generators=(name,))
     text = " ".join(Page(html).text.split())
-    assert "Stopped at update 400 of 800 because 50 % of the images of its sample grid were remembered" in text
+    assert "Stopped at update 400 of 800 because 50 % of the images of its sample grid were memorized" in text
     assert "2000.30000.500010" in text, "a row for each grid"
     assert "an adapter of rank 16" in text
     assert "sd15#sha256=ab, bases/0123abcd" in text
     assert f"generic@1 ({EVIL}: “generic {EVIL}”)" in text
     assert "somebody" not in html + str(facts)
-    assert facts["spec"]["generator"]["base"] == "sd15"
-    assert facts["generators"][0]["closenesses"][1]["remembered"] == 0.5
+    assert facts["spec"]["generator"]["stable_diffusion"]["base"] == "sd15"
+    assert facts["generators"][0]["closenesses"][1]["memorized"] == 0.5
     assert "0.2500" in html
     assert EVIL not in html
 
 
+def test_paths_in_an_extensions_settings_are_cut(stores: Stores, inputs: ReportInputs, monkeypatch: Any) -> None:
+    class Settings(Model):
+        weights: str = ""
+
+    kind = GeneratorKind(Settings, "nowhere:KIND", None)
+    monkeypatch.setitem(GENERATORS._entries, "mine", kind)
+    spec = GeneratorSpec(plugin=PluginSpec(name="mine", settings={"weights": "/home/somebody/x.pt"}))
+    html, facts = written(stores, with_spec(inputs, generator=spec))
+    assert "somebody" not in html + str(facts)
+    assert facts["spec"]["generator"]["plugin"]["settings"] == {"weights": "x.pt"}
+
+
 def test_losses_of_a_training_that_stopped_early_lie_where_they_were_measured() -> None:
-    """The intervals are those of the whole course, of which the first are there."""
-    generator = {"spec": {"train_steps": 800}, "losses": [0.5, 0.25], "stopped_at": 100}
+    """The intervals are those of the whole training, of which the first are there."""
 
-    def ends(found: dict[str, Any] | None) -> list[float]:
-        assert found is not None
-        return [float(x) for x in re.findall(r"[ML]([\d.]+) ", re.findall(r' d="([^"]+)"', str(found["plot"]))[0])]
+    def ends(stopped_at: int) -> list[float]:
+        chart = loss_chart(stable_diffusion(stopped_at=stopped_at))
+        assert chart is not None
+        return [float(x) for x in re.findall(r"[ML]([\d.]+) ", re.findall(r' d="([^"]+)"', str(chart.plot))[0])]
 
-    stopped, whole = ends(loss_chart(generator)), ends(loss_chart({**generator, "stopped_at": 0}))
+    stopped, whole = ends(100), ends(0)
     assert stopped[1] - stopped[0] == pytest.approx((whole[1] - whole[0]) / 10, abs=0.2)
 
 
 def test_where_each_class_learns_alone_the_one_that_stopped_is_meant() -> None:
-    near = {"update": 40, "remembered": 0.1}
-    generator = {"spec": {"train_steps": 800}, "stopped_at": 40, "closenesses": [near, {**near, "remembered": 0.9}]}
-    assert stopped_said(generator).startswith("Stopped at update 40 of 800 because 90 %")
-    generator["spec"]["dreambooth"] = {"per_class": True}
-    assert stopped_said(generator).startswith("A class’s own training stopped at update 40")
-    assert stopped_said({**generator, "stopped_at": 0}) == ""
+    near = GridMemorization(update=40, memorized=0.1)
+    record = stable_diffusion(stopped_at=40, closenesses=(near, near.replace(memorized=0.9)))
+    assert early_stop_text(record).startswith("Stopped at update 40 of 800 because 90 %")
+    spec = StableDiffusionSpec.model_validate(
+        {"base": "b", "method": "METHOD_DREAMBOOTH", "dreambooth": DreamBoothSpec(per_class=True)}
+    )
+    alone = record.model_copy(update={"spec": GeneratorSpec(stable_diffusion=spec)})
+    assert early_stop_text(alone).startswith("A class’s own training stopped at update 40")
+    assert early_stop_text(record.model_copy(update={"stopped_at": 0})) == ""
 
 
-def test_two_sets_of_captions_stand_side_by_side(stores: Stores, inputs: dict[str, Any]) -> None:
+def test_two_sets_of_captions_stand_side_by_side(stores: Stores, inputs: ReportInputs) -> None:
     page, facts = written(stores, inputs)
     assert facts["captions"] == {}
     assert 'id="captions"' not in page
     mine, other = (put_stable_diffusion(stores, d, p) for d, p in (("8", "disease-specific"), ("c", "generic")))
-    rows = read_rows(stores("report"), f"{inputs['labels'][0]}/manifest.parquet")
+    rows = read_rows(stores("report"), f"{inputs.labels[0]}/manifest.parquet")
     rows = [replace(row, index=index) for index, row in enumerate(rows)]
     first, second = f"labels/{'b' * 32}", f"labels/{'d' * 32}"
     write_rows(stores("labeling"), f"{first}/manifest.parquet", rows)
@@ -484,10 +574,8 @@ def test_two_sets_of_captions_stand_side_by_side(stores: Stores, inputs: dict[st
     theirs = [*(replace(row, label=CLASSES[0], label_verdict="disagrees") for row in rows[:4]), *rows[4:-1]]
     write_rows(stores("labeling"), f"{second}/manifest.parquet", theirs)
     match = put_match(stores, copies=0)
-    compared = {"generator": other, "labels": [second], "match": match, "counts": {EVIL: 10}}
-    html, facts = written(
-        stores, {**inputs, "generators": [mine], "labels": [first], "match": match, "compared": compared}
-    )
+    compared = ComparedCaptions(generator=other, labels=(second,), match=match, counts={EVIL: 10})
+    html, facts = written(stores, inputs, generators=(mine,), labels=(first,), match=match, compared=compared)
     found = facts["captions"]
     assert [one["name"] for one in found["generators"]] == [mine, other]
     (row,) = found["classes"]
@@ -501,22 +589,34 @@ def test_two_sets_of_captions_stand_side_by_side(stores: Stores, inputs: dict[st
     assert "With the captions generic@1" in text
     assert facts["acceptance"][0]["drawn"] == 10, "the second set is counted nowhere else"
     assert other in str(facts["provenance"])
-    facts["captions"]["all"]["difference"] |= {"lower": 0.1}
-    assert "with the captions disease-specific@1 than with generic@1" in captions_said(facts["captions"])
-    facts["captions"]["all"]["difference"] |= {"lower": -0.1, "upper": -0.05}
-    assert "with the captions generic@1 than with disease-specific@1" in captions_said(facts["captions"])
 
 
-def test_how_the_generator_learned_is_shown(stores: Stores, inputs: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("lower", "upper", "claim"),
+    [(0.1, 0.4, "the captions one than with two"), (-0.1, -0.05, "the captions two than with one")],
+)
+def test_captions_that_differ_are_named_in_order(lower: float, upper: float, claim: str) -> None:
+    results = CaptionSet(
+        drawn=10, no_image=0, accepted=5, share=Estimate(value=0.5, lower=0.3, upper=0.7), distance=None
+    )
+    overall = CaptionResults(
+        sets=(results, results), natural=None, difference=Estimate(value=0.0, lower=lower, upper=upper)
+    )
+    generators = (stable_diffusion(prompts="one"), stable_diffusion(prompts="two"))
+    assert claim in caption_text(CaptionComparison(generators=generators, classes=(), all=overall))
+
+
+def test_how_the_generator_learned_is_shown(stores: Stores, inputs: ReportInputs) -> None:
     name = f"generators/{'8' * 32}"
-    grid = {"update": 100, "object": f"{name}/grids/100.png"}
-    stores("finetune").put_new(grid["object"], encode_png(np.zeros((16, 32, 1), np.uint8)))
-    spec = {"kind": "KIND_CLASS_CONDITIONAL", "train_steps": 100, "batch_size": 8, "learning_rate": 0.002}
-    record = {"name": name, "spec": {**spec, "prediction": "PREDICTION_IMAGE"}, "classes": CLASSES, "image_size": 8}
-    record |= {"losses": [0.5, 0.25], "held_out_losses": [0.6, 0.3], "sample_grids": [grid]}
-    record |= {"held_out": counted(1, 2), "provenance": PROVENANCE}
-    stores("finetune").put_new_json(f"{name}/generator.json", record)
-    html, facts = written(stores, {**inputs, "generators": [name]})
+    grid = SampleGrid(update=100, object=f"{name}/grids/100.png")
+    stores("finetune").put_new(grid.object, encode_png(np.zeros((16, 32, 1), np.uint8)))
+    spec = ClassConditionalSpec(train_steps=100, batch_size=8, prediction=Prediction.IMAGE)
+    record = Generator(
+        name=name, spec=GeneratorSpec(class_conditional=spec), classes=CLASSES, image_size=8, losses=(0.5, 0.25),
+        held_out_losses=(0.6, 0.3), sample_grids=(grid,), held_out=counted(1, 2), provenance=PROVENANCE,
+    )  # fmt: skip
+    put(stores("finetune"), f"{name}/generator.json", record)
+    html, facts = written(stores, inputs, generators=(name,))
     text = Page(html).text
     assert facts["generators"][0]["held_out_losses"] == [0.6, 0.3]
     assert "training from 0.5000 to 0.2500; held out from 0.6000 to 0.3000" in html
@@ -525,15 +625,22 @@ def test_how_the_generator_learned_is_shown(stores: Stores, inputs: dict[str, An
     assert "Images drawn after 100 updates" in html
 
 
-def test_further_evaluators_stand_by_themselves(stores: Stores, inputs: dict[str, Any]) -> None:
-    further = stores("report").get_json(f"{inputs['evaluation']}/evaluation.json")
+def test_further_evaluators_stand_by_themselves(stores: Stores, inputs: ReportInputs) -> None:
     name = f"evaluations/{'9' * 32}"
-    network = {"backbone": "BACKBONE_VGG19", "image_size": 224, "tuning": "TUNING_FINE_TUNED", "head": "HEAD_PUBLISHED"}
-    further |= {"name": name, "spec": {"evaluation": {"classifier": {**network, "detail": 64}}}}
-    further["verdict"] = {"outcome": "OUTCOME_NO_EVIDENCE", "sentence": "No evidence: of its own."}
-    further["reference_probe"] = {"macro_recall": {"value": 0.99, "lower": 0.98, "upper": 1.0}}
-    stores("evaluate").put_new_json(f"{name}/evaluation.json", further)
-    html, facts = written(stores, {**inputs, "further_evaluations": [name]})
+    network = ClassifierSpec(
+        backbone="VGG19", image_size=224, tuning=Tuning.FINE_TUNED, head=Head.PUBLISHED, pre_resize=64
+    )
+    probe = ScenarioScore(macro_recall=Estimate(value=0.99, lower=0.98, upper=1.0))
+    further = read(stores("report"), f"{inputs.evaluation}/evaluation.json", Evaluation).model_copy(
+        update={
+            "name": name,
+            "spec": EvaluationSpec(evaluation=EvaluationSettings(classifier=network)),
+            "verdict": Verdict(outcome=Outcome.NO_EVIDENCE, sentence="No evidence: of its own."),
+            "reference_probe": probe,
+        }
+    )
+    put(stores("evaluate"), f"{name}/evaluation.json", further)
+    html, facts = written(stores, inputs, further_evaluations=(name,))
     text = Page(html).text
     assert "vgg19 at 224 pixels, every layer learning, the published head, every image first brought to 64" in text
     assert "No evidence: of its own." in text
@@ -543,40 +650,81 @@ def test_further_evaluators_stand_by_themselves(stores: Stores, inputs: dict[str
 
 
 @pytest.mark.parametrize("folds", [1, 5])
-def test_folds_are_not_called_a_seal(stores: Stores, inputs: dict[str, Any], folds: int) -> None:
-    spec = inputs["run"]["spec"]
-    run = {**inputs["run"], "spec": {**spec, "evaluation": {**spec["evaluation"], "folds": folds}}}
-    text = Page(written(stores, {**inputs, "run": run})[0]).text
+def test_folds_are_not_called_a_seal(stores: Stores, inputs: ReportInputs, folds: int) -> None:
+    inputs = with_spec(inputs, evaluation=SPEC.evaluation.replace(folds=folds))
+    text = Page(written(stores, inputs)[0]).text
     assert ("What the held-out images say" in text) == (folds > 1)
     assert ("the seal stayed shut" in text) == (folds > 1)
 
 
 @pytest.mark.parametrize(("mean", "said"), [(0.5, "below"), (0.7, "within"), (0.9, "above")])
 def test_the_reference_probe_is_told_either_way(mean: float, said: str) -> None:
-    score, probe = ({"macro_recall": {"value": v, "lower": v - 0.1, "upper": v + 0.1}} for v in (mean, 0.7))
-    sentence = probe_said("real", score, probe)
+    score, probe = (ScenarioScore(macro_recall=Estimate(value=v, lower=v - 0.1, upper=v + 0.1)) for v in (mean, 0.7))
+    sentence = probe_text("real", score, probe)
     assert f"real lies {said} the probe’s interval" in sentence
     assert ("worth less" in sentence) == (said == "below")
 
 
-@pytest.mark.parametrize("outcome", ["OUTCOME_HELPS", "OUTCOME_HURTS", "OUTCOME_NO_EVIDENCE"])
-def test_the_random_control_is_told_as_it_was_trained(outcome: str) -> None:
-    comparison = {"scenario": "real-random", "reference": "real", "outcome": outcome}
-    comparison["difference"] = {"value": 0.01, "lower": -0.02, "upper": 0.04}
-    facts = {
-        "scenarios": [{"name": "real-random", "reduction": "REDUCTION_RANDOM"}],
-        "evaluation": {"comparisons": [comparison]},
-    }
-    words = {"OUTCOME_HELPS": "did better", "OUTCOME_HURTS": "did worse", "OUTCOME_NO_EVIDENCE": "no evidence"}
-    assert words[outcome] in control_said(facts)
-    assert "No scenario was trained" in control_said({**facts, "scenarios": []})
+@pytest.mark.parametrize(("pre_resize", "other"), [(32, ""), (0, ""), (64, " (the evaluator’s to 64 pixels)")])
+def test_the_size_that_the_probe_sees_is_said(
+    stores: Stores, inputs: ReportInputs, pre_resize: int, other: str
+) -> None:
+    evaluation = read(stores("report"), f"{inputs.evaluation}/evaluation.json", Evaluation)
+    name = f"evaluations/{'9' * 32}"
+    record = evaluation.model_copy(update={"reference_probe": evaluation.scores[0]})
+    put(stores("evaluate"), f"{name}/evaluation.json", record)
+    settings = SPEC.evaluation.replace(classifier=NETWORK.replace(pre_resize=pre_resize))
+    spec = with_spec(inputs, generator=GeneratorSpec(image_size=32), evaluation=settings)
+    text = " ".join(Page(written(stores, spec, evaluation=name)[0]).text.split())
+    assert f"each image first brought to the generator’s image size, 32 pixels{other}. It is no scenario" in text
+
+
+@pytest.mark.parametrize(
+    ("split", "said"),
+    [((0.6, 0.2, 0.2), "0.6 / 0.2 / 0.2 by subject, seed 42, 5 folds"), ((), "the source’s own split, 5 folds by")],
+)
+def test_the_split_is_the_seeds_or_the_sources_own(
+    stores: Stores, inputs: ReportInputs, split: tuple[float, ...], said: str
+) -> None:
+    dataset = read(stores("report"), f"{DATASET}/dataset.json", Dataset).replace(split=split)
+    stores("assembly").put_json(f"{DATASET}/dataset.json", dataset.json_value())
+    assert said in Page(written(stores, inputs)[0]).text
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_further_metrics_have_a_table(
+    stores: Stores, inputs: ReportInputs, monkeypatch: pytest.MonkeyPatch, installed: bool
+) -> None:
+    metric = SimpleNamespace(name="share right", direction="higher")
+    monkeypatch.setitem(sys.modules, "metrics", SimpleNamespace(metric=metric))
+    monkeypatch.setattr(METRICS, "_entries", {"share": "metrics:metric"} if installed else {})
+    record = read(stores("report"), f"{inputs.evaluation}/evaluation.json", Evaluation)
+    scores = tuple(
+        score.replace(metrics={"share": Estimate(value=0.25, lower=0.125, upper=0.5)}) for score in record.scores
+    )
+    name = f"evaluations/{'9' * 32}"
+    put(stores("evaluate"), f"{name}/evaluation.json", record.replace(scores=scores))
+    text = " ".join(Page(written(stores, inputs, evaluation=name)[0]).text.split())
+    assert ("share right (higher is better)" in text) == installed
+    assert text.count("0.2500 0.1250 – 0.5000") == 2
+
+
+@pytest.mark.parametrize("outcome", [Outcome.HELPS, Outcome.HURTS, Outcome.NO_EVIDENCE])
+def test_the_random_control_is_told_as_it_was_trained(outcome: Outcome) -> None:
+    difference = Estimate(value=0.01, lower=-0.02, upper=0.04)
+    comparison = Comparison(scenario="real-random", reference="real", outcome=outcome, difference=difference)
+    control = ScenarioData.model_construct(name="real-random", reduction=Reduction.RANDOM)
+    data = ReportData.model_construct(scenarios=(control,), evaluation=Evaluation(comparisons=(comparison,)))
+    words = {Outcome.HELPS: "did better", Outcome.HURTS: "did worse", Outcome.NO_EVIDENCE: "no evidence"}
+    assert words[outcome] in control_text(data)
+    assert "No scenario was trained" in control_text(data.model_copy(update={"scenarios": ()}))
 
 
 def test_the_dose_curve_names_its_best_dose() -> None:
-    recalls = [{"value": v, "lower": v - 0.05, "upper": v + 0.05} for v in (0.7, 0.72, 0.75)]
-    curve = {"doses": [0.0, 1.0, 2.0], "macro_recalls": recalls, "best_dose": 2.0, "sentence": "No dose."}
-    drawn = str(dose_chart({"saturation": curve}))
+    recalls = tuple(Estimate(value=v, lower=v - 0.05, upper=v + 0.05) for v in (0.7, 0.72, 0.75))
+    curve = Saturation(doses=(0.0, 1.0, 2.0), macro_recalls=recalls, best_dose=2.0, sentence="No dose.")
+    drawn = str(dose_chart(Evaluation(saturation=curve)))
     assert drawn.count("<circle") == 3
     assert drawn.count('class="point best"') == 1
     assert drawn.rindex("<circle") == drawn.index('<circle class="point best"'), "the last"
-    assert dose_chart({}) is None
+    assert dose_chart(Evaluation()) is None

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from peft import LoraConfig, inject_adapter_in_model
 from torch import Tensor, nn
 
-from genaug.generation.generators.stable_diffusion.adapters import DOWN, UP, Merged, expected_shapes, product
+from genaug.generation.generators.stable_diffusion.adapters import DOWN, UP, MergedAdapter, expected_shapes, product
 
 
 class Network(nn.Module):
@@ -45,14 +45,14 @@ def test_weights_are_those_of_the_last_adapter_alone_and_its_own_without_one(
     put: list[tuple[int, set[str], float]], dtype: torch.dtype
 ) -> None:
     network = Network().to(dtype)
-    own, merged = weights(network), Merged(network)
+    own, merged = weights(network), MergedAdapter(network)
     for seed, names, scale in put:
-        merged.put_in(adapter(seed, tuple(sorted(names))), scale=scale)
+        merged.merge(adapter(seed, tuple(sorted(names))), scale=scale)
         fresh = Network().to(dtype)
-        Merged(fresh).put_in(adapter(seed, tuple(sorted(names))), scale=scale)
+        MergedAdapter(fresh).merge(adapter(seed, tuple(sorted(names))), scale=scale)
         found, expected = weights(network), weights(fresh)
         assert all(torch.equal(found[key], expected[key]) for key in own)
-    merged.put_in({}, scale=1.0)
+    merged.merge({}, scale=1.0)
     back = weights(network)
     assert all(torch.equal(back[key], own[key]) for key in own)
 
@@ -68,7 +68,7 @@ def test_a_merged_network_says_what_peft_says(rank: int) -> None:
             tensors[key.replace(".default.weight", ".weight")] = value.detach()
     assert len(tensors) == 6
     ours = Network()
-    Merged(ours).put_in(tensors, scale=alpha / rank)
+    MergedAdapter(ours).merge(tensors, scale=alpha / rank)
     flat, image = torch.randn(5, 6), torch.randn(2, 3, 8, 8)
     with torch.inference_mode():
         for one, other in zip(ours(flat, image), theirs(flat, image), strict=True):
@@ -93,7 +93,7 @@ def test_a_product_is_in_float32_whatever_it_is_made_of() -> None:
 
 def test_only_weights_that_were_touched_are_kept_twice() -> None:
     network = Network()
-    merged = Merged(network)
+    merged = MergedAdapter(network)
     assert merged.nbytes == 0
-    merged.put_in(adapter(0, ("to_q",)), scale=1.0)
+    merged.merge(adapter(0, ("to_q",)), scale=1.0)
     assert merged.nbytes == 4 * network.to_q.weight.numel()

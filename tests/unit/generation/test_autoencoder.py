@@ -11,11 +11,12 @@ import torch
 from diffusers import AutoencoderKL, AutoencoderTiny
 from tests.unit.generation.conftest import World
 
-from genaug.generation.artifacts import read_artefact
+from genaug.generation.artifacts import read_artifact
 from genaug.generation.generators.class_conditional.autoencoder import FILES, Taef2, build_autoencoder, load_autoencoder
-from genaug.generation.generators.class_conditional.generator import ClassConditional
+from genaug.generation.generators.class_conditional.generator import ClassConditional, Config
 from genaug.generation.sampling.draw import draw
-from genaug.generation.sampling.receipts import Sampler, Wanted
+from genaug.generation.sampling.receipts import ImageRequest
+from genaug.schema.sampling import Sampler
 from genaug.shared.errors import FailedPrecondition, InvalidArgument
 
 CPU = torch.device("cpu")
@@ -78,9 +79,9 @@ def test_what_decoding_needs_is_enough_to_decode(tmp_path: Path, kind: str) -> N
     latents = torch.randn(2, found.channels, 4, 4)
     with torch.inference_mode():
         assert not torch.equal(other.decode(latents), found.decode(latents)), "weights at random"
-        other.fill(found.decoding())
+        other.load_decoder(found.decoder_tensors())
         assert torch.equal(other.decode(latents), found.decode(latents))
-    assert not any(name.startswith("encoder.") for name in found.decoding())
+    assert not any(name.startswith("encoder.") for name in found.decoder_tensors())
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -127,16 +128,17 @@ def test_images_are_drawn_in_latents_by_an_artefact_that_stands_alone(
 ) -> None:
     changes = {"image_size": 32, "channels": channels, "autoencoder": str(write(tmp_path, kind))}
     name = world.finetune(train_steps=2, sample_grids=1, horizontal_flip=True, **changes)
-    record = world.stores("generation").get_json(f"{name}/generator.json")
-    assert record["autoencoder_sha256"] == load_autoencoder(str(tmp_path))[1]
+    artifact = read_artifact(world.stores("generation"), name)
+    assert artifact.record.autoencoder_sha256 == load_autoencoder(str(tmp_path))[1]
     for file in tmp_path.iterdir():
         file.unlink()
-    generator = ClassConditional.load(read_artefact(world.stores("generation"), name), device=CPU)
-    wanted = [Wanted(("lies", "stands")[index % 2], 0, index) for index in range(16)]
-    together = list(draw(generator, wanted, sampler=Sampler(steps=2), active=lambda: True, bucket=16))
-    [alone] = draw(generator, wanted[7:8], sampler=Sampler(steps=2), active=lambda: True, bucket=16)
+    generator = ClassConditional.load(artifact, device=CPU)
+    requests = [ImageRequest(("lies", "stands")[index % 2], 0, index) for index in range(16)]
+    together = list(draw(generator, requests, sampler=Sampler(steps=2), is_active=lambda: True, bucket=16))
+    [alone] = draw(generator, requests[7:8], sampler=Sampler(steps=2), is_active=lambda: True, bucket=16)
     assert alone.pixels.shape == (32, 32, channels)
     assert np.array_equal(together[7].pixels, alone.pixels)
-    config = read_artefact(world.stores("generation"), name).config
-    assert len(config["latents"]["mean"]) == CHANNELS[kind]
-    assert min(config["latents"]["std"]) > 0
+    moments = artifact.parse_config(Config).latents
+    assert moments
+    assert len(moments.mean) == CHANNELS[kind]
+    assert min(moments.std) > 0

@@ -10,7 +10,7 @@ import torch
 from tests.conftest import Stores
 from tests.tiny_base import write_tiny_base
 
-from genaug.generation.generators.stable_diffusion.base_models import FILES, bring_base, open_base
+from genaug.generation.generators.stable_diffusion.base_models import FILES, import_base, open_base
 from genaug.shared.errors import FailedPrecondition, GenaugError, InvalidArgument, NotFound
 
 
@@ -20,7 +20,7 @@ def copy(base: Path, tmp_path: Path) -> Path:
 
 
 def test_a_directory_is_brought_into_the_store_whole(stores: Stores, base: Path) -> None:
-    found = bring_base(stores("finetune"), str(base))
+    found = import_base(stores("finetune"), str(base))
     assert open_base(stores("generation"), found.name).files == found.files
     keys = {key for key, _ in stores("generation").list(f"{found.name}/")}
     assert keys == {f"{found.name}/{path}" for path in (*FILES, "base.json")}
@@ -30,42 +30,42 @@ def test_a_directory_is_brought_into_the_store_whole(stores: Stores, base: Path)
 
 def test_its_name_is_its_contents(stores: Stores, base: Path, copy: Path, tmp_path: Path) -> None:
     store = stores("finetune")
-    name = bring_base(store, str(base)).name
-    assert bring_base(store, str(copy)).name == name
+    name = import_base(store, str(base)).name
+    assert import_base(store, str(copy)).name == name
     (copy / "README.md").write_text("what is no part of it")
-    assert bring_base(store, str(copy)).name == name
-    assert bring_base(store, str(write_tiny_base(tmp_path / "other", seed=1))).name != name
+    assert import_base(store, str(copy)).name == name
+    assert import_base(store, str(write_tiny_base(tmp_path / "other", seed=1))).name != name
     config = json.loads((copy / "unet/config.json").read_text())
     (copy / "unet/config.json").write_text(json.dumps(config | {"sample_size": 16}))
-    assert bring_base(store, str(copy)).name != name
+    assert import_base(store, str(copy)).name != name
     assert len(list(store.children("bases/"))) == 3
 
 
 def test_one_that_was_half_brought_is_completed(stores: Stores, base: Path) -> None:
     store = stores("finetune")
-    name = bring_base(store, str(base)).name
+    name = import_base(store, str(base)).name
     for path in ("base.json", "vae/config.json"):
         store.delete(f"{name}/{path}")
     with pytest.raises(NotFound):
         open_base(store, name)
-    bring_base(store, str(base)).unet()
+    import_base(store, str(base)).unet()
     assert store.exists(f"{name}/vae/config.json")
 
 
 def test_files_in_half_precision_are_found_by_their_other_name(stores: Stores, copy: Path) -> None:
     file = copy / "unet/diffusion_pytorch_model.safetensors"
     file.rename(file.with_name("diffusion_pytorch_model.fp16.safetensors"))
-    assert isinstance(bring_base(stores("finetune"), str(copy)).unet(), torch.nn.Module)
+    assert isinstance(import_base(stores("finetune"), str(copy)).unet(), torch.nn.Module)
 
 
 def test_a_digest_pins_its_content(stores: Stores, base: Path) -> None:
     store = stores("finetune")
-    name = bring_base(store, str(base)).name
+    name = import_base(store, str(base)).name
     digest = name.removeprefix("bases/")
     for source in (str(base), name):
-        assert bring_base(store, f"{source}#sha256={digest}").name == name
+        assert import_base(store, f"{source}#sha256={digest}").name == name
         with pytest.raises(InvalidArgument, match=f"is {name}, not bases/0000") as caught:
-            bring_base(store, f"{source}#sha256={'0' * 32}")
+            import_base(store, f"{source}#sha256={'0' * 32}")
         assert caught.value.reason == "BASE_DIGEST_MISMATCH"
 
 
@@ -114,7 +114,7 @@ def test_what_is_no_base_is_refused_by_what_it_lacks(
 ) -> None:
     damage(copy)
     with pytest.raises(FailedPrecondition, match=words) as caught:
-        bring_base(stores("finetune"), str(copy))
+        import_base(stores("finetune"), str(copy))
     assert caught.value.reason == "BAD_BASE"
     assert not list(stores("finetune").list("bases/"))
 
@@ -125,7 +125,7 @@ def test_what_is_no_directory_and_cannot_be_had_from_the_hub_is_refused(
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(InvalidArgument, match="cannot be had from the Hugging Face Hub") as caught:
-        bring_base(stores("finetune"), wanted)
+        import_base(stores("finetune"), wanted)
     assert caught.value.reason == "BASE_NOT_FOUND"
 
 
@@ -139,14 +139,14 @@ def test_a_model_of_the_hub_is_brought_like_a_directory(
         return str(base)
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
-    assert bring_base(stores("finetune"), "a/model").name == bring_base(stores("finetune"), str(base)).name
+    assert import_base(stores("finetune"), "a/model").name == import_base(stores("finetune"), str(base)).name
     [(repository, patterns)] = asked
     assert repository == "a/model"
     assert not any(one.endswith(".bin") for one in patterns), "nothing pickled is fetched"
 
 
 def test_no_other_base_takes_the_place_of_one_that_is_gone(stores: Stores) -> None:
-    for find in (bring_base, open_base):
+    for find in (import_base, open_base):
         with pytest.raises(NotFound, match="no such base in the store") as caught:
             find(stores("finetune"), "bases/" + "0" * 32)
         assert caught.value.reason == "BASE_NOT_FOUND"
@@ -157,7 +157,7 @@ def test_no_other_base_takes_the_place_of_one_that_is_gone(stores: Stores) -> No
 )
 def test_a_file_that_was_changed_in_the_store_is_named(stores: Stores, base: Path, path: str) -> None:
     store = stores("finetune")
-    found = bring_base(store, str(base))
+    found = import_base(store, str(base))
     key = f"{found.name}/{path}"
     data = store.get(key)
     store.delete(key)
@@ -181,7 +181,7 @@ def test_parts_that_no_library_can_load_are_named(
     stores: Stores, copy: Path, path: str, content: str, words: str
 ) -> None:
     (copy / path).write_text(content)
-    found = bring_base(stores("finetune"), str(copy))
+    found = import_base(stores("finetune"), str(copy))
     load = {"u": found.unet, "v": found.autoencoder, "t": found.text_encoder}[path[0]]
     with pytest.raises(GenaugError, match=words) as caught:
         load()
@@ -190,7 +190,7 @@ def test_parts_that_no_library_can_load_are_named(
 
 
 def test_networks_are_frozen_and_in_the_number_format_that_is_asked_for(stores: Stores, base: Path) -> None:
-    found = bring_base(stores("finetune"), str(base))
+    found = import_base(stores("finetune"), str(base))
     for network in (found.unet(torch.bfloat16), found.text_encoder(torch.bfloat16), found.autoencoder(torch.bfloat16)):
         for parameter in network.parameters():
             assert parameter.dtype == torch.bfloat16
@@ -198,7 +198,7 @@ def test_networks_are_frozen_and_in_the_number_format_that_is_asked_for(stores: 
 
 
 def test_a_captions_numbers_do_not_depend_on_its_neighbours(stores: Stores, base: Path) -> None:
-    text = bring_base(stores("finetune"), str(base)).text_encoder()
+    text = import_base(stores("finetune"), str(base)).text_encoder()
     captions = ["a photograph of class 1", "", "a fundus eye " * 100]
     together = text.embed(captions)
     assert together.shape[:2] == (3, 77)

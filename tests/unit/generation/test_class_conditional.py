@@ -8,28 +8,31 @@ import pytest
 import torch
 from tests.unit.generation.conftest import World
 
-from genaug.generation.artifacts import Artefact, read_artefact
+from genaug.generation.artifacts import Artifact, read_artifact
 from genaug.generation.diffusion.schedulers import signal_left
 from genaug.generation.generators.class_conditional.generator import (
     ClassConditional,
     Config,
     build_network,
     fitting_threads,
+    from_places,
     new_config,
     noise_of,
-    to_images,
-    to_pixels,
     to_places,
 )
+from genaug.generation.generators.pixels import to_images, to_pixels
 from genaug.generation.sampling.draw import draw
-from genaug.generation.sampling.receipts import Drawn, Sampler, Wanted
-from genaug.shared.errors import Cancelled, FailedPrecondition, InvalidArgument
+from genaug.generation.sampling.receipts import DrawnImage, ImageRequest
+from genaug.schema.generators import ClassConditionalSpec
+from genaug.schema.sampling import Sampler
+from genaug.shared.errors import Cancelled, FailedPrecondition
 
 CPU = torch.device("cpu")
 
 
 def config(image_size: int = 8, channels: int = 1) -> Config:
-    return new_config(classes=["a", "b"], image_size=image_size, channels=channels, base_channels=8)
+    settings = ClassConditionalSpec(base_channels=8)
+    return new_config(settings, classes=["a", "b"], image_size=image_size, channels=channels)
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +41,8 @@ def generator() -> ClassConditional:
     return ClassConditional("generators/" + "0" * 32, config(), build_network(config()), device=CPU)
 
 
-def make(generator: ClassConditional, wanted: list[Wanted], sampler: Sampler) -> list[Drawn]:
-    return list(draw(generator, wanted, sampler=sampler, active=lambda: True))
+def make(generator: ClassConditional, requests: list[ImageRequest], sampler: Sampler) -> list[DrawnImage]:
+    return list(draw(generator, requests, sampler=sampler, is_active=lambda: True))
 
 
 @pytest.mark.parametrize("size", range(8, 65, 8))
@@ -70,50 +73,45 @@ def test_threads_are_left_as_they_were_found() -> None:
         torch.set_num_threads(before)
 
 
-def test_each_class_has_a_label_for_its_moved_images_and_all_share_the_one_for_none() -> None:
+def test_each_class_has_a_label_for_jittered_images_and_all_share_the_null_class() -> None:
     made = config()
-    assert (made.moved, made.null_class, made.network["num_class_embeds"]) == (2, 4, 5)
-
-
-def test_a_width_that_cannot_be_grouped_is_refused() -> None:
-    with pytest.raises(InvalidArgument, match="base_channels"):
-        new_config(classes=["a"], image_size=8, channels=1, base_channels=12)
+    assert (made.jittered, made.null_class, made.network["num_class_embeds"]) == (2, 4, 5)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_pixels_survive_the_way_to_the_network_and_back(channels: int) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (5, 16, 16, channels), dtype=np.uint8)
     made = config(16, channels)
-    assert np.array_equal(to_pixels(made, to_places(made, to_images(pixels))), pixels)
+    assert np.array_equal(to_pixels(from_places(made, to_places(made, to_images(pixels))), channels=channels), pixels)
 
 
 def test_noise_is_standard_and_depends_on_seed_class_and_index_alone() -> None:
     made = config(64)
-    noise = noise_of(made, Wanted("a", 0, 0))
-    assert torch.equal(noise, noise_of(made, Wanted("a", 0, 0)))
+    noise = noise_of(made, ImageRequest("a", 0, 0))
+    assert torch.equal(noise, noise_of(made, ImageRequest("a", 0, 0)))
     assert abs(float(noise.mean())) < 0.1
     assert abs(float(noise.std()) - 1) < 0.1
-    for other in (Wanted("b", 0, 0), Wanted("a", 1, 0), Wanted("a", 0, 1)):
+    for other in (ImageRequest("b", 0, 0), ImageRequest("a", 1, 0), ImageRequest("a", 0, 1)):
         assert abs(float((noise * noise_of(made, other)).mean())) < 0.1
 
 
 def test_an_image_does_not_depend_on_who_shares_its_batch(generator: ClassConditional) -> None:
     sampler = Sampler(steps=5)
-    wanted = [Wanted("ab"[index % 2], 0, index) for index in range(16)]
-    together = make(generator, wanted, sampler)
-    [alone] = make(generator, [wanted[7]], sampler)
-    assert together[7].wanted == alone.wanted
+    requests = [ImageRequest("ab"[index % 2], 0, index) for index in range(16)]
+    together = make(generator, requests, sampler)
+    [alone] = make(generator, [requests[7]], sampler)
+    assert together[7].request == alone.request
     assert np.array_equal(together[7].pixels, alone.pixels)
-    assert np.array_equal(make(generator, wanted[::-1], sampler)[8].pixels, alone.pixels)
+    assert np.array_equal(make(generator, requests[::-1], sampler)[8].pixels, alone.pixels)
     assert len({one.pixels.tobytes() for one in together}) == 16
 
 
 def test_a_guidance_of_one_needs_half_the_rows(generator: ClassConditional) -> None:
     shapes: list[int] = []
     hook = generator._network.register_forward_hook(lambda module, inputs, output: shapes.append(len(inputs[0])))
-    wanted = [Wanted("a", 0, index) for index in range(32)]
-    make(generator, wanted, Sampler(steps=2, guidance_scale=1))
-    make(generator, wanted, Sampler(steps=1, guidance_scale=2))
+    requests = [ImageRequest("a", 0, index) for index in range(32)]
+    make(generator, requests, Sampler(steps=2, guidance_scale=1))
+    make(generator, requests, Sampler(steps=1, guidance_scale=2))
     hook.remove()
     assert shapes == [32, 32, 32, 32], "two steps of 32 rows; one of 64, in one shape"
 
@@ -133,8 +131,8 @@ def test_every_number_of_steps_solves_a_known_diffusion(steps: int) -> None:
             noise = (sample - signal * places) / spread
             return type("Output", (), {"sample": signal * noise - spread * places})
 
-    [drawn] = make(ClassConditional("g", made, Oracle(), device=CPU), [Wanted("a", 0, 0)], Sampler(steps=steps))
-    assert np.abs(drawn.pixels.astype(int) - to_pixels(made, places)[0]).max() <= 1
+    [drawn] = make(ClassConditional("g", made, Oracle(), device=CPU), [ImageRequest("a", 0, 0)], Sampler(steps=steps))
+    assert np.abs(drawn.pixels.astype(int) - to_pixels(image, channels=1)[0]).max() <= 1
 
 
 @pytest.mark.parametrize("asked", [1, 3])
@@ -143,23 +141,23 @@ def test_cancelling_stops_within_one_step(generator: ClassConditional, asked: in
     steps: list[int] = []
     hook = generator._network.register_forward_hook(lambda *_: steps.append(1))
     with pytest.raises(Cancelled):
-        list(draw(generator, [Wanted("a", 0, 0)], sampler=Sampler(), active=lambda: next(answers)))
+        list(draw(generator, [ImageRequest("a", 0, 0)], sampler=Sampler(), is_active=lambda: next(answers)))
     hook.remove()
     assert len(steps) == asked - 1
 
 
 def test_weights_that_are_not_the_networks_are_refused(world: World) -> None:
-    artefact = read_artefact(world.stores("generation"), world.finetune())
+    artifact = read_artifact(world.stores("generation"), world.finetune())
     wider = world.finetune(base_channels=16)
-    strange = replace(artefact, weights=world.stores("generation").get(f"{wider}/model.safetensors"))
+    strange = replace(artifact, weights=world.stores("generation").get(f"{wider}/model.safetensors"))
     with pytest.raises(FailedPrecondition, match=r"of another shape: class_embedding\.weight"):
         ClassConditional.load(strange, device=CPU)
     with pytest.raises(FailedPrecondition, match="cannot be read"):
-        ClassConditional.load(replace(artefact, weights=b"x" * 100), device=CPU)
+        ClassConditional.load(replace(artifact, weights=b"x" * 100), device=CPU)
 
 
 def test_a_loaded_generator_draws_as_it_did(world: World) -> None:
-    artefact: Artefact = read_artefact(world.stores("generation"), world.finetune())
-    load: Callable[[], ClassConditional] = lambda: ClassConditional.load(artefact, device=CPU)  # noqa: E731
-    [one], [other] = (make(load(), [Wanted("lies", 0, 0)], Sampler(steps=2)) for _ in range(2))
+    artifact: Artifact = read_artifact(world.stores("generation"), world.finetune())
+    load: Callable[[], ClassConditional] = lambda: ClassConditional.load(artifact, device=CPU)  # noqa: E731
+    [one], [other] = (make(load(), [ImageRequest("lies", 0, 0)], Sampler(steps=2)) for _ in range(2))
     assert np.array_equal(one.pixels, other.pixels)

@@ -15,7 +15,7 @@ from tests.tiny_base import write_tiny_base
 from tests.unit.generation.conftest import CLASSES, loader, put_adapter
 
 from genaug.generation.diffusion.denoise import Cohort, step
-from genaug.generation.generators.stable_diffusion.base_models import bring_base
+from genaug.generation.generators.stable_diffusion.base_models import import_base
 from genaug.generation.generators.stable_diffusion.generator import StableDiffusion
 from genaug.generation.sampling.draw import draw
 from genaug.generation.sampling.receipts import ImageRequest
@@ -36,7 +36,7 @@ def base_generator(stores: Stores, base: Path, **changes: Any) -> StableDiffusio
 
 def reference_pipeline(stores: Stores, base: Path, scheduler: str, kind: Any = StableDiffusionPipeline) -> Any:
     """diffusers' pipeline over the same base."""
-    model = bring_base(stores("finetune"), str(base))
+    model = import_base(stores("finetune"), str(base))
     text = model.text_encoder()
     pipeline = kind(
         vae=model.autoencoder().inner, text_encoder=text.network, tokenizer=text._tokenizer, unet=model.unet(),

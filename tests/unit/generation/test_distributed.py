@@ -23,7 +23,9 @@ def test_one_process_is_alone() -> None:
 
 
 def test_a_batch_that_cannot_be_shared_evenly_is_refused() -> None:
-    Processes(CPU).check(batch_size=6, accumulation=3)
-    with pytest.raises(InvalidArgument, match="take a multiple of 4") as caught:
-        Processes(CPU).check(batch_size=6, accumulation=4)
+    Processes(CPU).check(batch_size=6, accumulation=3, path="generator.stable_diffusion")
+    with pytest.raises(
+        InvalidArgument, match=r"generator\.stable_diffusion\.batch_size: .* take a multiple of 4"
+    ) as caught:
+        Processes(CPU).check(batch_size=6, accumulation=4, path="generator.stable_diffusion")
     assert caught.value.reason == "BAD_TRAINING"

@@ -10,40 +10,48 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from tests.shapes import put_version, real_rows
-from tests.unit.generation.conftest import IMAGES, World
+from tests.unit.generation.conftest import IMAGES, World, inputs
 
-from genaug.generation.artifacts import read_artefact
+from genaug.generation.artifacts import read_artifact, read_record
 from genaug.generation.finetune import finetune, hold_out
-from genaug.generation.generators.class_conditional.generator import ClassConditional
+from genaug.generation.generators.class_conditional.generator import ClassConditional, Config
 from genaug.generation.sampling.draw import draw
-from genaug.generation.sampling.receipts import Sampler, Wanted
-from genaug.schema.jobs import generator_name
+from genaug.generation.sampling.receipts import ImageRequest
+from genaug.schema.common import Precision
+from genaug.schema.generators import Generator, Prediction
+from genaug.schema.sampling import Sampler
+from genaug.schema.wire import to_proto
+from genaug.shared.digests import sha256
 from genaug.shared.errors import Cancelled, FailedPrecondition, InvalidArgument, NotFound
 from genaug.shared.manifest import Row
-from genaug.shared.protojson import from_dict, to_dict
 from genaug.v1 import generator_pb2
 from genaug.vision.images.pixels import decode
 
-KINDS = ["KIND_CLASS_CONDITIONAL", "KIND_TRANSFORMS"]
+KINDS = ["class_conditional", "transforms"]
+
+
+def record(world: World, name: str) -> Generator:
+    return read_record(world.stores("generation"), name)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_generator_is_named_by_its_inputs_and_written_whole(world: World, kind: str) -> None:
     name = world.finetune(kind=kind)
-    assert name == generator_name(world.inputs(kind=kind))
-    store = world.stores("generation")
-    record = store.get_json(f"{name}/generator.json")
-    grids = [grid["object"] for grid in record.get("sample_grids", [])]
+    job = inputs(kind)
+    assert name == job.result
+    store, found = world.stores("generation"), record(world, name)
+    grids = [grid.object for grid in found.sample_grids]
+    assert len(grids) == (kind == "class_conditional")
     assert {key for key, _ in store.list(f"{name}/")} == {
         *(f"{name}/{part}" for part in ("model.safetensors", "config.json", "generator.json")),
         *grids,
     }, "no checkpoint is left"
-    message = from_dict(generator_pb2.Generator, record)
-    assert to_dict(message).keys() >= record.keys() - {"losses", "held_out_losses"}
+    message = to_proto(generator_pb2.Generator, found)
     assert [(entry.class_name, entry.count) for entry in message.training] == [("lies", IMAGES), ("stands", IMAGES)]
     assert (message.image_size, message.channels, list(message.classes)) == (8, 1, ["lies", "stands"])
-    assert "channels" not in record["spec"]
-    assert store.get_json(f"{name}/config.json")["kind"] == kind
+    assert (found.spec, found.dataset_version) == (job.generator, job.dataset_version)
+    assert found.weights_sha256 == sha256(store.get(f"{name}/model.safetensors"))
+    assert store.get_json(f"{name}/config.json")["kind"] == f"KIND_{kind.upper()}"
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -61,16 +69,16 @@ def test_progress_is_told_at_each_update(world: World) -> None:
 
 def test_killed_before_the_record_it_runs_again(world: World) -> None:
     """What a killed attempt left is completed, not trusted."""
-    name = generator_name(world.inputs())
+    name = inputs().result
 
     class Killed(Exception):
         pass
 
-    def kill(done: int, total: int, unit: str) -> None:
+    def kill(done: int, total: int, unit: str, note: str = "", /) -> None:
         raise Killed
 
     with pytest.raises(Killed):
-        finetune(world.inputs(), world.stores("finetune"), kill, device="cpu")
+        finetune(inputs(), world.stores("finetune"), kill, device="cpu")
     assert not world.stores("generation").exists(f"{name}/generator.json")
     world.finetune()
     assert world.stores("generation").exists(f"{name}/generator.json")
@@ -101,58 +109,39 @@ def test_another_seed_gives_other_weights(world: World) -> None:
 
 def test_it_learns(world: World) -> None:
     name = world.finetune(train_steps=150, batch_size=16, learning_rate=0.01)
-    losses = world.stores("generation").get_json(f"{name}/generator.json")["losses"]
+    losses = record(world, name).losses
     assert len(losses) == 20
     assert np.mean(losses[-2:]) < 0.7 * losses[0]
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_class_with_one_image_is_refused(world: World, kind: str) -> None:
-    inputs = world.inputs(classes=("lies", "leans", "bends"), kind=kind)
     with pytest.raises(FailedPrecondition, match="leans has 1, bends has 0") as error:
-        finetune(inputs, world.stores("finetune"), world.report, device="cpu")
+        world.finetune(kind, classes=("lies", "leans", "bends"))
     assert error.value.reason == "TOO_FEW_IMAGES"
 
 
 @pytest.mark.parametrize("classes", [(), ("lies", "lies")])
 def test_classes_must_be_named_once(world: World, classes: tuple[str, ...]) -> None:
     with pytest.raises(InvalidArgument, match="classes"):
-        finetune(world.inputs(classes=classes), world.stores("finetune"), world.report, device="cpu")
+        world.finetune(classes=classes)
 
 
 @pytest.mark.parametrize(
     ("changes", "word"),
     [
-        ({"kind": "KIND_MAGIC"}, "KIND_MAGIC"),
-        *[({"image_size": size}, "multiple of 8") for size in (0, 4, 12, 72)],
-        ({"kind": "KIND_TRANSFORMS", "image_size": 12}, "image_size"),
-        ({"kind": "KIND_TRANSFORMS", "transforms": {"shift": 2.0}}, "shift"),
-        ({"channels": 2}, "channels"),
-        ({"train_steps": 0}, "train_steps"),
-        ({"batch_size": -1}, "batch_size"),
-        ({"learning_rate": 0.0}, "learning_rate"),
-        ({"base_channels": 9}, "base_channels"),
-        ({"patch_size": 3}, "patch_size"),
-        ({"patch_size": 8}, "patch_size"),
-        ({"prediction": "PREDICTION_X"}, "prediction"),
-        ({"ema_decay": 1.5}, "ema_decay"),
-        ({"held_out": 0.9}, "held_out"),
-        ({"precision": "PRECISION_FLOAT8"}, "precision"),
-        ({"sample_grids": -1}, "sample_grids"),
-        ({"image_size": 128}, "name generator.autoencoder"),
-        ({"image_size": 136, "autoencoder": "/weights"}, "multiple of 16"),
+        ({"patch_size": 4}, "patch_size: 4 does not cut 8 places"),
         ({"image_size": 128, "autoencoder": "/nowhere"}, "taef2_encoder"),
     ],
 )
-def test_a_specification_out_of_range_is_refused(world: World, changes: dict[str, Any], word: str) -> None:
+def test_settings_that_do_not_suit_the_images_are_refused(world: World, changes: dict[str, Any], word: str) -> None:
     with pytest.raises(InvalidArgument, match=word):
         world.finetune(**changes)
 
 
 def test_an_unknown_version_is_refused(world: World) -> None:
-    inputs = {**world.inputs(), "dataset_version": "datasets/shapes/versions/" + "0" * 32}
     with pytest.raises(NotFound):
-        finetune(inputs, world.stores("finetune"), world.report, device="cpu")
+        world.run(inputs().replace(dataset_version="datasets/shapes/versions/" + "0" * 32))
 
 
 def row(number: int, name: str, group: str) -> Row:
@@ -191,23 +180,23 @@ def test_held_out_images_are_not_trained_on_and_their_loss_is_told(stores) -> No
     store = stores("assembly")
     put_version(store, real_rows(store, {"lies": 25, "stands": 30}))
     world = World(stores, [])
-    record = stores("generation").get_json(f"{world.finetune(train_steps=5)}/generator.json")
-    assert [one["count"] for one in record["training"]] == [24, 28]
-    assert [one["count"] for one in record["held_out"]] == [1, 2]
-    assert len(record["held_out_losses"]) == len(record["losses"]) == 5
-    record = stores("generation").get_json(f"{world.finetune(train_steps=5, held_out=0)}/generator.json")
-    assert [one["count"] for one in record["training"]] == [25, 30]
-    assert "held_out" not in record
+    found = record(world, world.finetune(train_steps=5))
+    assert [entry.count for entry in found.training] == [24, 28]
+    assert [entry.count for entry in found.held_out] == [1, 2]
+    assert len(found.held_out_losses) == len(found.losses) == 5
+    found = record(world, world.finetune(train_steps=5, held_out=0))
+    assert [entry.count for entry in found.training] == [25, 30]
+    assert not found.held_out
 
 
 def test_sample_grids_show_every_class_and_disturb_nothing(world: World) -> None:
     plain = world.finetune(train_steps=8, sample_grids=0)
     name = world.finetune(train_steps=8, sample_grids=2)
     store = world.stores("generation")
-    grids = store.get_json(f"{name}/generator.json")["sample_grids"]
-    assert [grid["update"] for grid in grids] == [4, 8]
-    shown = [decode(store.get(grid["object"])) for grid in grids]
-    assert {one.shape for one in shown} == {(16, 32, 1)}, "a row of four images of 8 pixels for each of two classes"
+    grids = record(world, name).sample_grids
+    assert [grid.update for grid in grids] == [4, 8]
+    shown = [decode(store.get(grid.object)) for grid in grids]
+    assert {image.shape for image in shown} == {(16, 32, 1)}, "a row of four images of 8 pixels for each of two classes"
     assert not np.array_equal(*shown)
     first, second = weights(world, plain), weights(world, name)
     assert all(np.array_equal(first[key], second[key]) for key in first)
@@ -216,35 +205,35 @@ def test_sample_grids_show_every_class_and_disturb_nothing(world: World) -> None
 def test_every_grid_that_is_listed_is_there(world: World) -> None:
     name = world.finetune(train_steps=1, sample_grids=4)
     store = world.stores("generation")
-    grids = store.get_json(f"{name}/generator.json")["sample_grids"]
-    assert [grid["update"] for grid in grids] == [1]
-    assert store.exists(grids[0]["object"])
+    [grid] = record(world, name).sample_grids
+    assert grid.update == 1
+    assert store.exists(grid.object)
 
 
 @pytest.mark.parametrize("at", [1, 4, 7])
 def test_a_cancelled_training_goes_on_to_the_same_weights(world: World, at: int) -> None:
-    changes = {"train_steps": 8, "sample_grids": 2, "horizontal_flip": True, "prediction": "PREDICTION_EPSILON"}
+    changes = {"train_steps": 8, "sample_grids": 2, "horizontal_flip": True, "prediction": Prediction.EPSILON}
     whole = weights(world, world.finetune(**changes))
     told: list[int] = []
 
-    def cancel(done: int, total: int, unit: str) -> None:
+    def cancel(done: int, total: int, unit: str, note: str = "", /) -> None:
         told.append(done)
         if done == at:
             raise Cancelled("told to end", reason="CANCELLED")
 
-    inputs = world.inputs(**changes)
-    name = generator_name(inputs)
+    job = inputs(**changes)
+    name = job.result
     store = world.stores("finetune")
     for key in [key for key, _ in store.list(f"{name}/")]:
         store.delete(key)
     with pytest.raises(Cancelled):
-        finetune(inputs, store, cancel, device="cpu")
+        finetune(job, store, cancel, device="cpu")
     assert told == list(range(1, at + 1)), "within one update"
     assert [key for key, _ in store.list(f"{name}/") if not key.startswith(f"{name}/grids/")] == [
         f"{name}/checkpoint.safetensors"
     ]
     world.reports.clear()
-    assert finetune(inputs, store, world.report, device="cpu") == name
+    assert finetune(job, store, world.report, device="cpu") == name
     assert [done for done, _, _ in world.reports] == list(range(at + 1, 9)), "nothing is done twice"
     resumed = weights(world, name)
     assert all(np.array_equal(whole[key], resumed[key]) for key in whole)
@@ -253,23 +242,23 @@ def test_a_cancelled_training_goes_on_to_the_same_weights(world: World, at: int)
 def test_a_killed_training_goes_on_from_its_last_checkpoint(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("genaug.generation.training.loop._CHECKPOINT_EVERY", 0.0)
     monkeypatch.setattr("genaug.generation.training.loop._CHECKPOINT_SHARE", 0.0)
-    inputs = world.inputs(train_steps=6)
-    whole = weights(world, finetune(inputs, world.stores("finetune"), world.report, device="cpu"))
-    name, store = generator_name(inputs), world.stores("finetune")
+    job = inputs(train_steps=6)
+    whole = weights(world, world.run(job))
+    name, store = job.result, world.stores("finetune")
     for key in [key for key, _ in store.list(f"{name}/")]:
         store.delete(key)
 
     class Killed(BaseException):
         """As kill -9: nothing runs after it."""
 
-    def kill(done: int, total: int, unit: str) -> None:
+    def kill(done: int, total: int, unit: str, note: str = "", /) -> None:
         if done == 4:
             raise Killed
 
     with pytest.raises(Killed):
-        finetune(inputs, store, kill, device="cpu")
+        finetune(job, store, kill, device="cpu")
     world.reports.clear()
-    finetune(inputs, store, world.report, device="cpu")
+    finetune(job, store, world.report, device="cpu")
     assert world.reports[0] == (5, 6, "updates")
     resumed = weights(world, name)
     assert all(np.array_equal(whole[key], resumed[key]) for key in whole)
@@ -278,9 +267,9 @@ def test_a_killed_training_goes_on_from_its_last_checkpoint(world: World, monkey
 @pytest.mark.parametrize(
     "changes",
     [
-        {"prediction": "PREDICTION_EPSILON"},
-        {"prediction": "PREDICTION_IMAGE"},
-        {"precision": "PRECISION_BFLOAT16"},
+        {"prediction": Prediction.EPSILON},
+        {"prediction": Prediction.IMAGE},
+        {"precision": Precision.BFLOAT16},
         {"patch_size": 1},
         {"patch_size": 2, "image_size": 16},
         {"patch_size": 4, "image_size": 16, "channels": 3},
@@ -289,16 +278,16 @@ def test_a_killed_training_goes_on_from_its_last_checkpoint(world: World, monkey
 )
 def test_every_way_to_train_draws(world: World, changes: dict[str, Any]) -> None:
     name = world.finetune(train_steps=4, **changes)
-    artefact = read_artefact(world.stores("generation"), name)
-    generator = ClassConditional.load(artefact, device=torch.device("cpu"))
-    [drawn] = draw(generator, [Wanted("lies", 0, 0)], sampler=Sampler(steps=3), active=lambda: True, bucket=4)
+    artifact = read_artifact(world.stores("generation"), name)
+    generator = ClassConditional.load(artifact, device=torch.device("cpu"))
+    [drawn] = draw(generator, [ImageRequest("lies", 0, 0)], sampler=Sampler(steps=3), is_active=lambda: True, bucket=4)
     size = changes.get("image_size", 8)
     assert drawn.pixels.shape == (size, size, changes.get("channels", 1))
-    named = {"PREDICTION_EPSILON": "epsilon", "PREDICTION_IMAGE": "sample"}
-    assert artefact.config["schedule"]["prediction_type"] == named.get(changes.get("prediction", ""), "v_prediction")
+    named = {Prediction.EPSILON: "epsilon", Prediction.IMAGE: "sample"}
+    prediction_type = artifact.parse_config(Config).schedule["prediction_type"]
+    assert prediction_type == named.get(changes.get("prediction", Prediction.V), "v_prediction")
 
 
 def test_transforms_take_photographs_as_large_as_those_drawn_in_latents(world: World) -> None:
     """A traditional scenario stands beside images of 128 pixels; nothing of it is drawn in pixels by a network."""
-    name = world.finetune(kind="KIND_TRANSFORMS", image_size=128)
-    assert world.stores("generation").get_json(f"{name}/generator.json")["image_size"] == 128
+    assert record(world, world.finetune("transforms", image_size=128)).image_size == 128

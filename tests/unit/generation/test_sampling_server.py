@@ -24,7 +24,7 @@ from genaug.generation.generators.class_conditional.generator import ClassCondit
 from genaug.generation.sampling.draw import draw
 from genaug.generation.sampling.receipts import DrawnImage, DrawProgress, ImageRequest
 from genaug.generation.sampling.sampling_server import SamplingServer
-from genaug.schema.generators import Generator
+from genaug.schema.generators import ClassConditionalSpec, Generator
 from genaug.schema.sampling import Sampler
 from genaug.shared.errors import (
     Cancelled,
@@ -149,7 +149,8 @@ def test_progress_counts_the_samplers_steps_with_any_scheduler(make: Make, sched
 
 @pytest.fixture(scope="module")
 def small() -> ClassConditional:
-    config = new_config(classes=["a", "b"], image_size=8, channels=1, base_channels=8)
+    settings = ClassConditionalSpec(base_channels=8).completed(8)
+    config = new_config(settings, classes=["a", "b"], image_size=8, channels=1)
     torch.manual_seed(0)
     return ClassConditional("generators/" + "1" * 32, config, build_network(config), device=torch.device("cpu"))
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,24 +11,34 @@ import torch
 from tests.conftest import Stores
 from tests.unit.generation.conftest import CLASSES, loader, low_rank, put_adapter
 
-from genaug.generation.artifacts import read_artefact
+from genaug.generation.artifacts import read_artifact
 from genaug.generation.generators import Loader
-from genaug.generation.generators.stable_diffusion.base_models import bring_base
-from genaug.generation.generators.stable_diffusion.generator import Config, StableDiffusion, smallest_side
+from genaug.generation.generators.stable_diffusion.base_models import import_base
+from genaug.generation.generators.stable_diffusion.generator import (
+    Config,
+    Pipeline,
+    PipelineResource,
+    StableDiffusion,
+    size_multiple,
+)
 from genaug.generation.sampling.draw import draw
-from genaug.generation.sampling.receipts import Drawn, Sampler, Wanted
+from genaug.generation.sampling.receipts import DrawnImage, ImageRequest
+from genaug.schema.common import Precision
+from genaug.schema.sampling import Sampler
 from genaug.shared.errors import FailedPrecondition, InvalidArgument, NotFound
 from genaug.shared.store import Store
 
 SAMPLER = Sampler(steps=3, guidance_scale=3.0)
-WANTED = [Wanted(name, 0, index) for name in CLASSES for index in range(2)]
+REQUESTS = [ImageRequest(name, 0, index) for name in CLASSES for index in range(2)]
 
 
-def images(shelf: Loader, name: str, wanted: Sequence[Wanted] = WANTED, sampler: Sampler = SAMPLER) -> list[Drawn]:
-    return list(draw(shelf.generator(name), wanted, sampler=sampler, active=lambda: True))
+def images(
+    generators: Loader, name: str, requests: Sequence[ImageRequest] = REQUESTS, sampler: Sampler = SAMPLER
+) -> list[DrawnImage]:
+    return list(draw(generators.generator(name), requests, sampler=sampler, is_active=lambda: True))
 
 
-def same(one: Sequence[Drawn], other: Sequence[Drawn]) -> bool:
+def same(one: Sequence[DrawnImage], other: Sequence[DrawnImage]) -> bool:
     return all(np.array_equal(a.pixels, b.pixels) for a, b in zip(one, other, strict=True))
 
 
@@ -45,16 +55,16 @@ def test_adapters_take_turns_on_one_base_that_is_read_once(
         return get(store, key)
 
     monkeypatch.setattr(Store, "get", counting)
-    shelf = loader(stores)
-    own = images(shelf, none)
-    base_name = shelf.generator(none).config.base  # type: ignore[union-attr]
-    pipeline = shelf.pipeline(base_name, torch.float32)
+    generators = loader(stores)
+    own = images(generators, none)
+    base_name = generators.generator(none).config.base  # type: ignore[union-attr]
+    pipeline = generators.resource(PipelineResource(base_name, torch.float32))
     weights = {key: value.clone() for key, value in pipeline.unet.state_dict().items()}
-    first, second, again = images(shelf, one), images(shelf, other), images(shelf, one)
+    first, second, again = images(generators, one), images(generators, other), images(generators, one)
     assert same(first, again)
     assert not same(first, second)
     assert not same(first, own)
-    assert same(images(shelf, none), own)
+    assert same(images(generators, none), own)
     assert all(torch.equal(value, weights[key]) for key, value in pipeline.unet.state_dict().items())
     assert sum(key.endswith("unet/diffusion_pytorch_model.safetensors") for key in read) == 1
     assert same(images(loader(stores), other), second), "as on a base that no other adapter has changed"
@@ -71,30 +81,30 @@ def test_a_generator_that_left_memory_draws_as_before(stores: Stores, base: Path
 
 def test_each_class_may_have_an_adapter_of_its_own(stores: Stores, base: Path) -> None:
     name = put_adapter(stores, base, per_class=True, captions=dict.fromkeys(CLASSES, "a photograph"))
-    shelf = loader(stores)
-    found = images(shelf, name)
-    pipeline = shelf.pipeline(shelf.generator(name).config.base, torch.float32)  # type: ignore[union-attr]
-    tensors = safetensors.torch.load(read_artefact(stores("generation"), name).weights)
+    generators = loader(stores)
+    found = images(generators, name)
+    pipeline = generators.resource(PipelineResource(generators.generator(name).config.base, torch.float32))  # type: ignore[union-attr]
+    tensors = safetensors.torch.load(read_artifact(stores("generation"), name).weights)
     for number, class_name in enumerate(CLASSES):
         part = {key.removeprefix(f"{number}/"): one for key, one in tensors.items() if key.startswith(f"{number}/")}
         alone = put_adapter(
             stores, base, tensors={f"all/{key}": one for key, one in part.items()},
             captions=dict.fromkeys(CLASSES, "a photograph"),
         )  # fmt: skip
-        mine = [one for one in WANTED if one.class_name == class_name]
-        assert same(images(shelf, alone, mine), found[2 * number : 2 * number + 2])
+        mine = [one for one in REQUESTS if one.class_name == class_name]
+        assert same(images(generators, alone, mine), found[2 * number : 2 * number + 2])
     assert pipeline.nbytes > 0
-    mixed = [WANTED[index] for index in (0, 2, 1, 3)]
-    assert same(images(shelf, name, mixed), [found[index] for index in (0, 2, 1, 3)])
+    mixed = [REQUESTS[index] for index in (0, 2, 1, 3)]
+    assert same(images(generators, name, mixed), [found[index] for index in (0, 2, 1, 3)])
 
 
 def all_weights(stores: Stores, base: Path, *, text: bool) -> dict[str, torch.Tensor]:
     """The base's own, moved a little."""
-    found = bring_base(stores("finetune"), str(base))
+    found = import_base(stores("finetune"), str(base))
     networks = {"unet": found.unet()} | ({"text_encoder": found.text_encoder().network} if text else {})
-    source = torch.Generator().manual_seed(0)
+    random = torch.Generator().manual_seed(0)
     return {
-        f"all/{name}.{key}": value + 0.05 * torch.randn(value.shape, generator=source)
+        f"all/{name}.{key}": value + 0.05 * torch.randn(value.shape, generator=random)
         for name, network in networks.items()
         for key, value in network.state_dict().items()
     }
@@ -102,30 +112,30 @@ def all_weights(stores: Stores, base: Path, *, text: bool) -> dict[str, torch.Te
 
 @pytest.mark.parametrize("text", [False, True])
 def test_weights_may_be_all_its_own_and_leave_the_base_alone(stores: Stores, base: Path, text: bool) -> None:
-    shelf = loader(stores)
+    generators = loader(stores)
     none = put_adapter(stores, base, targets=("nothing",))
-    before = images(shelf, none)
+    before = images(generators, none)
     whole = put_adapter(
         stores, base, tensors=all_weights(stores, base, text=text), weights="WEIGHTS_ALL", rank=0, alpha=0.0
     )
-    found = images(shelf, whole)
+    found = images(generators, whole)
     assert not same(found, before)
-    assert same(images(shelf, none), before)
+    assert same(images(generators, none), before)
     assert same(images(loader(stores), whole), found)
-    adapted, generator = shelf.generator(none), shelf.generator(whole)
+    adapted, generator = generators.generator(none), generators.generator(whole)
     assert generator.nbytes > 2 * adapted.nbytes, "its networks are counted as its own"
 
 
 def test_drawing_starts_from_training_images_that_travel_along(stores: Stores, base: Path) -> None:
-    name, shelf = put_adapter(stores, base, latents=True), loader(stores)
-    sampler = replace(SAMPLER, steps=4, strength=0.5)
-    wanted = [Wanted("lies", 5, index) for index in range(6)]
-    found = images(shelf, name, wanted, sampler)
+    name, generators = put_adapter(stores, base, latents=True), loader(stores)
+    sampler = SAMPLER.replace(steps=4, strength=0.5)
+    requests = [ImageRequest("lies", 5, index) for index in range(6)]
+    found = images(generators, name, requests, sampler)
     parents = [one.parent_ids for one in found]
     assert sorted(parents[:3]) == sorted(parents[3:]) == [(f"lies-{number}",) for number in range(3)]
-    assert {one.parent_ids for one in images(shelf, name, wanted)} == {()}
-    weak = images(shelf, name, wanted, replace(sampler, steps=50, strength=0.02))
-    strong = images(shelf, name, wanted, replace(sampler, steps=50, strength=0.9))
+    assert {one.parent_ids for one in images(generators, name, requests)} == {()}
+    weak = images(generators, name, requests, sampler.replace(steps=50, strength=0.02))
+    strong = images(generators, name, requests, sampler.replace(steps=50, strength=0.9))
     # Of one parent, index and index + 3: they differ by their noise alone.
     apart = [np.abs(a[0].pixels.astype(int) - a[3].pixels).mean() for a in (weak, strong)]
     assert apart[0] < apart[1]
@@ -152,30 +162,35 @@ def test_settings_that_it_cannot_draw_with_are_refused(
 
 
 def test_other_sizes_and_colours_are_drawn(stores: Stores, base: Path) -> None:
-    shelf = loader(stores)
-    [large] = images(shelf, put_adapter(stores, base), WANTED[:1], replace(SAMPLER, image_size=36))
-    [grey] = images(shelf, put_adapter(stores, base, channels=1), WANTED[:1])
+    generators = loader(stores)
+    [large] = images(generators, put_adapter(stores, base), REQUESTS[:1], SAMPLER.replace(image_size=36))
+    [grey] = images(generators, put_adapter(stores, base, channels=1), REQUESTS[:1])
     assert large.pixels.shape == (36, 36, 3)
     assert grey.pixels.shape == (16, 16, 1)
 
 
 def test_bfloat16_is_nearly_float32_and_the_adapter_is_in_it_too(stores: Stores, base: Path) -> None:
-    shelf = loader(stores)
+    generators = loader(stores)
     one, none = put_adapter(stores, base), put_adapter(stores, base, targets=("nothing",))
-    low = replace(SAMPLER, precision="PRECISION_BFLOAT16")
-    full, half, bare = images(shelf, one), images(shelf, one, sampler=low), images(shelf, none, sampler=low)
+    low = SAMPLER.replace(precision=Precision.BFLOAT16)
+    full, half, bare = (
+        images(generators, one),
+        images(generators, one, sampler=low),
+        images(generators, none, sampler=low),
+    )
     difference = [np.abs(a.pixels.astype(int) - b.pixels).mean() for a, b in zip(full, half, strict=True)]
     apart = [np.abs(a.pixels.astype(int) - b.pixels).mean() for a, b in zip(bare, half, strict=True)]
     assert 0 < np.mean(difference) < 0.5 * np.mean(apart)
 
 
 def test_what_drawing_is_steered_away_from_changes_the_image(stores: Stores, base: Path) -> None:
-    name, shelf = put_adapter(stores, base), loader(stores)
-    away = replace(SAMPLER, negative_prompt="a fundus eye")
-    assert not same(images(shelf, name), images(shelf, name, sampler=away))
-    unguided = replace(SAMPLER, guidance_scale=1.0)
+    name, generators = put_adapter(stores, base), loader(stores)
+    away = SAMPLER.replace(negative_prompt="a fundus eye")
+    assert not same(images(generators, name), images(generators, name, sampler=away))
+    unguided = SAMPLER.replace(guidance_scale=1.0)
     assert same(
-        images(shelf, name, sampler=unguided), images(shelf, name, sampler=replace(unguided, negative_prompt="x"))
+        images(generators, name, sampler=unguided),
+        images(generators, name, sampler=unguided.replace(negative_prompt="x")),
     )
 
 
@@ -184,21 +199,21 @@ def test_embeddings_that_are_kept_have_an_end(stores: Stores, base: Path) -> Non
     assert isinstance(generator, StableDiffusion)
     with torch.inference_mode():
         for number in range(300):
-            generator.begin(WANTED[:1], Sampler(negative_prompt=str(number)))
+            generator.begin(REQUESTS[:1], Sampler(negative_prompt=str(number)))
     assert len(generator._embeddings) == 256
 
 
 def broken(stores: Stores, base: Path, change: str) -> dict[str, torch.Tensor]:
-    network = bring_base(stores("finetune"), str(base)).unet()
-    source = torch.Generator().manual_seed(0)
-    found = {f"all/unet.{key}": one for key, one in low_rank(network, ("to_q",), source).items()}
+    network = import_base(stores("finetune"), str(base)).unet()
+    random = torch.Generator().manual_seed(0)
+    found = {f"all/unet.{key}": one for key, one in low_rank(network, ("to_q",), random).items()}
     first = min(found)
     if change == "missing":
         del found[first]
     elif change == "shape":
         found[first] = found[first][:, :-1].contiguous()
     elif change == "rank":
-        return {f"all/unet.{key}": one for key, one in low_rank(network, ("to_q",), source, rank=3).items()}
+        return {f"all/unet.{key}": one for key, one in low_rank(network, ("to_q",), random, rank=3).items()}
     else:
         found["all/unet.nowhere.lora_A.weight"] = torch.zeros(2, 2)
     return found
@@ -232,15 +247,19 @@ def test_weights_of_another_network_are_refused(stores: Stores, base: Path) -> N
 
 def test_parts_that_contradict_each_other_are_refused(stores: Stores, base: Path) -> None:
     store = stores("generation")
-    plain, carrying = (read_artefact(store, put_adapter(stores, base, latents=latents)) for latents in (False, True))
-    found = bring_base(stores("finetune"), str(base))
-    for artefact, words in [
-        (replace(plain, weights=b"x" * 100), "cannot be read"),
-        (replace(plain, config=carrying.config), "whether latents travel"),
-        (replace(carrying, config=plain.config), "whether latents travel"),
+    plain, carrying = (read_artifact(store, put_adapter(stores, base, latents=latents)) for latents in (False, True))
+    found = import_base(stores("finetune"), str(base))
+
+    def unused(name: str, dtype: torch.dtype) -> Pipeline:
+        raise AssertionError
+
+    for artifact, words in [
+        (dataclasses.replace(plain, weights=b"x" * 100), "cannot be read"),
+        (dataclasses.replace(plain, config=carrying.config), "whether latents travel"),
+        (dataclasses.replace(carrying, config=plain.config), "whether latents travel"),
     ]:
         with pytest.raises(FailedPrecondition, match=words):
-            StableDiffusion(artefact, pipelines=loader(stores).pipeline, base=found, device=torch.device("cpu"))
+            StableDiffusion(artifact, pipelines=unused, base=found, device=torch.device("cpu"))
 
 
 def test_without_its_base_it_is_not_there(stores: Stores, base: Path) -> None:
@@ -266,12 +285,14 @@ def test_a_base_that_was_changed_in_the_store_draws_nothing(stores: Stores, base
 
 def test_the_configuration_comes_back_from_json(stores: Stores, base: Path) -> None:
     name = put_adapter(stores, base, latents=True, per_class=True)
-    config = Config.read(stores("generation").get_json(f"{name}/config.json"))
-    assert Config.read(config.json()) == config
+    artifact = read_artifact(stores("generation"), name)
+    config = artifact.parse_config(Config)
+    assert config.stored() == artifact.config
+    assert artifact.config["sources"][3] == ["stands", "stands-0"]
     assert config.parts == ("0", "1")
     assert [config.part(one) for one in CLASSES] == ["0", "1"]
     assert config.sources[3] == ("stands", "stands-0")
 
 
 def test_sides_are_multiples_that_the_networks_say(stores: Stores, base: Path) -> None:
-    assert smallest_side(bring_base(stores("finetune"), str(base))) == 4
+    assert size_multiple(import_base(stores("finetune"), str(base))) == 4

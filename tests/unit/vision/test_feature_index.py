@@ -7,16 +7,17 @@ from hypothesis import strategies as st
 from obstore.store import MemoryStore
 from tests.shapes import VERSION, put_image, put_version, real_rows, shape
 
+from genaug.schema.jobs import FeatureSources
 from genaug.shared.errors import FailedPrecondition
 from genaug.shared.manifest import write_rows
 from genaug.shared.store import Store
 from genaug.vision.features.feature_index import (
     SHARD,
+    FeatureIndex,
     Shard,
-    Shelf,
     cut,
+    read_feature_index,
     read_shard,
-    read_shelf,
     shard_key,
     write_shard,
 )
@@ -72,7 +73,7 @@ def test_lists_are_cut_whole(count: int) -> None:
 
 @given(lists=st.lists(st.lists(st.integers(0, 30), max_size=70, unique=True), max_size=4), written=st.integers(0, 15))
 @settings(max_examples=40)
-def test_a_shelf_finds_what_was_written_and_nothing_else(lists: list[list[int]], written: int) -> None:
+def test_the_index_finds_what_was_written_and_nothing_else(lists: list[list[int]], written: int) -> None:
     store = Store(MemoryStore(), "train", url="memory://")
     named = [[f"images/{number}" for number in one] for one in lists]
     there = {}
@@ -82,7 +83,7 @@ def test_a_shelf_finds_what_was_written_and_nothing_else(lists: list[list[int]],
             features = np.array([[float(uri.split("/")[1])] for uri in part], np.float32)
             write_shard(store, SPACE, part, Shard(features, np.zeros(len(part), np.int8)))
             there |= dict(zip(part, features, strict=True))
-    found = Shelf(named).features(store, SPACE, [f"images/{number}" for number in range(40)])
+    found = FeatureIndex(named).read(store, SPACE, [f"images/{number}" for number in range(40)])
     assert found.keys() <= there.keys()
     assert all(value == there[uri] for uri, value in found.items())
 
@@ -91,21 +92,21 @@ def test_an_image_that_could_not_be_seen_is_not_found(stores) -> None:
     store = stores("train")
     features = np.array([[np.nan], [1]], np.float32)
     write_shard(store, SPACE, ["a", "b"], Shard(features, np.array([2, 0], np.int8)))
-    assert list(Shelf([["a", "b"]]).features(store, SPACE, ["a", "b"])) == ["b"]
+    assert list(FeatureIndex([["a", "b"]]).read(store, SPACE, ["a", "b"])) == ["b"]
 
 
 def test_features_that_training_computed_are_kept_in_whole_shards(stores) -> None:
     real = [f"images/{number}" for number in range(SHARD + 3)]
     known = {uri: np.array([float(number)], np.float32) for number, uri in enumerate(real)}
-    shelf = Shelf([real], [["draws/0"]])
-    shelf.keep(stores("train"), SPACE, {**dict(list(known.items())[:-1]), "draws/0": np.zeros(1, np.float32)})
+    index = FeatureIndex([real], [["draws/0"]])
+    index.write(stores("train"), SPACE, {**dict(list(known.items())[:-1]), "draws/0": np.zeros(1, np.float32)})
     assert len(list(stores("train").list(f"embeddings/{SPACE}/"))) == 1
-    shelf.keep(stores("train"), SPACE, known)
-    found = shelf.features(stores("selection"), SPACE, [*real, "draws/0"])
+    index.write(stores("train"), SPACE, known)
+    found = index.read(stores("selection"), SPACE, [*real, "draws/0"])
     assert found == known
 
 
-def test_a_runs_shelf_is_read_from_its_manifests(stores) -> None:
+def test_a_runs_index_is_read_from_its_manifests(stores) -> None:
     store = stores("assembly")
     training = real_rows(store, {"lies": 3})
     validation = real_rows(store, {"lies": 2}, split="validation", first=20)
@@ -114,8 +115,8 @@ def test_a_runs_shelf_is_read_from_its_manifests(stores) -> None:
     )
     put_version(store, [*validation, *training])
     write_rows(stores("labeling"), "labels/a/manifest.parquet", [made])
-    shelf = read_shelf(stores("train"), {"views": [VERSION], "labels": ["labels/a"]})
+    index = read_feature_index(stores("train"), FeatureSources(views=(VERSION,), labels=("labels/a",)))
     for uris in ([row.uri for row in training], [row.uri for row in validation], [made.uri]):
         write_shard(stores("train"), SPACE, uris, shard(len(uris)))
-    found = shelf.features(stores("train"), SPACE, [row.uri for row in (*training, *validation, made)])
+    found = index.read(stores("train"), SPACE, [row.uri for row in (*training, *validation, made)])
     assert len(found) == 6

@@ -4,18 +4,27 @@ import numpy as np
 import pytest
 import torch
 
+from genaug.schema.classifiers import BACKBONES, BackboneInfo, ClassifierSpec, Head, Tuning
 from genaug.shared.errors import InvalidArgument
-from genaug.vision.models.backbones import EFFICIENTNET_LITE0, MOBILENET_V2, SMALL_CNN, VGG19
-from genaug.vision.models.heads import DENSE, LOGISTIC, PUBLISHED
-from genaug.vision.models.networks import FINE_TUNED, FROZEN, Network, build_network
+from genaug.vision.models.backbones import BackboneKind, SmallCnn
+from genaug.vision.models.networks import Network, build_network
+
+
+def spec(backbone: str, image_size: int, **fields) -> ClassifierSpec:
+    return ClassifierSpec(backbone=backbone, image_size=image_size, **fields).completed(image_size, pre_resize=0)
 
 
 def small(size: int = 8, channels: int = 1, seed: int = 0) -> Network:
-    return build_network(SMALL_CNN, image_size=size, channels=channels, classes=3, seed=seed)
+    return build_network(spec("SMALL_CNN", size), channels=channels, classes=3, seed=seed)
 
 
-def frozen(size: int = 64, **more) -> Network:
-    return build_network(EFFICIENTNET_LITE0, image_size=size, channels=1, classes=2, seed=0, **more)
+def frozen(size: int = 64, **fields) -> Network:
+    return build_network(spec("EFFICIENTNET_LITE0", size, **fields), channels=1, classes=2, seed=0)
+
+
+def fine_tuned(backbone: str, *, classes: int = 2, **fields) -> Network:
+    tuned = spec(backbone, 32, tuning=Tuning.FINE_TUNED, weights="none", **fields)
+    return build_network(tuned, channels=3, classes=classes, seed=0)
 
 
 def test_inputs_features_logits() -> None:
@@ -41,40 +50,28 @@ def test_building_leaves_the_global_generator_alone() -> None:
     assert torch.equal(torch.rand(1), expected)
 
 
-def test_defaults_are_written_out() -> None:
-    assert small().spec == {
-        "backbone": SMALL_CNN,
-        "image_size": 8,
-        "tuning": FINE_TUNED,
-        "head": "HEAD_LINEAR",
-        "weights": "none",
-        "detail": 0,
-    }
-    assert (frozen(0).spec["tuning"], frozen(0).spec["weights"], frozen(0).image_size) == (FROZEN, "imagenet", 224)
+@pytest.mark.parametrize("channels", [0, 2, 4])
+def test_images_have_one_channel_or_three(channels: int) -> None:
+    with pytest.raises(InvalidArgument, match="1 or 3"):
+        small(channels=channels)
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"backbone": EFFICIENTNET_LITE0, "weights": "none"},
-        {"backbone": EFFICIENTNET_LITE0, "tuning": FINE_TUNED, "head": DENSE},
-        {"backbone": EFFICIENTNET_LITE0, "tuning": FINE_TUNED, "head": LOGISTIC},
-        {"backbone": EFFICIENTNET_LITE0, "tuning": "TUNING_SOME"},
-        {"backbone": EFFICIENTNET_LITE0, "head": "HEAD_SOME"},
-        {"backbone": EFFICIENTNET_LITE0, "detail": -1},
-        {"backbone": SMALL_CNN, "head": PUBLISHED},
-        {"backbone": SMALL_CNN, "tuning": FROZEN},
-    ],
-)
-def test_parts_that_do_not_fit_together_are_refused(wrong) -> None:
-    with pytest.raises(InvalidArgument) as caught:
-        build_network(**wrong, image_size=32, channels=3, classes=2, seed=0)
-    assert caught.value.reason == "BAD_CLASSIFIER"
+def test_a_backbone_of_another_distribution(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One object builds it; the registry's entry references that object."""
+    monkeypatch.setitem(BACKBONES._entries, "OTHER", BackboneInfo(f"{__name__}:OTHER", 8, 64, 16, pretrained=False))
+    network = build_network(
+        ClassifierSpec(backbone="OTHER").completed(100, pre_resize=0), channels=1, classes=2, seed=0
+    )
+    assert (network.image_size, network.features) == (16, SmallCnn.FEATURES)
+    assert network.extract_features(np.zeros((3, 16, 16, 1), np.uint8)).shape == (3, SmallCnn.FEATURES)
+
+
+OTHER = BackboneKind("OTHER", SmallCnn.FEATURES, SmallCnn, channels=0)
 
 
 class TestFrozen:
-    def test_it_has_its_own_size_and_sees_colour(self) -> None:
-        assert (frozen(0).image_size, frozen(0).channels) == (224, 3)
+    def test_it_takes_color(self) -> None:
+        assert frozen().channels == 3
 
     def test_only_the_head_learns_and_only_the_head_is_kept(self) -> None:
         network = frozen()
@@ -89,7 +86,7 @@ class TestFrozen:
         assert together.shape == (3, 1280)
         np.testing.assert_allclose(network.preprocess(pixels[1:2])[0], together[1], rtol=1e-5, atol=1e-6)
 
-    def test_features_are_standardised_by_the_training_inputs(self) -> None:
+    def test_features_are_standardized_by_the_training_inputs(self) -> None:
         network = frozen()
         inputs = torch.from_numpy(np.random.default_rng(0).normal(5, 3, (200, 1280)).astype(np.float32))
         inputs[:, 0] = 2.0
@@ -99,14 +96,14 @@ class TestFrozen:
         assert torch.allclose(features.std(0)[1:], torch.ones(1279), atol=0.02)
         assert torch.isfinite(features).all()
 
-    def test_another_detail_is_another_input(self) -> None:
-        assert frozen(detail=32).input_key != frozen().input_key
+    def test_another_pre_resize_is_another_input(self) -> None:
+        assert frozen(pre_resize=32).input_key != frozen().input_key
 
     def test_heads_share_their_features(self) -> None:
-        assert frozen(head=LOGISTIC).input_key == frozen(head=PUBLISHED).input_key
+        assert frozen(head=Head.LOGISTIC).input_key == frozen(head=Head.PUBLISHED).input_key
 
     def test_the_dense_head_stands_on_maps(self) -> None:
-        network = frozen(head=DENSE)
+        network = frozen(head=Head.DENSE)
         shapes = [tuple(p.shape) for name, p in network.head.named_parameters() if name.endswith("weight")]
         assert shapes == [(4096, 1280 * 49), (4096, 4096), (2, 4096)]
         pixels = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), np.uint8)
@@ -120,29 +117,23 @@ class TestFrozen:
 
 
 class TestFineTuned:
-    @pytest.mark.parametrize("backbone", [EFFICIENTNET_LITE0, VGG19, MOBILENET_V2])
+    @pytest.mark.parametrize("backbone", ["EFFICIENTNET_LITE0", "VGG19", "MOBILENET_V2"])
     def test_every_layer_learns(self, backbone: str) -> None:
-        network = build_network(
-            backbone, image_size=32, channels=3, classes=2, seed=0, tuning=FINE_TUNED, weights="none"
-        ).train()
+        network = fine_tuned(backbone).train()
         pixels = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)
         network(torch.from_numpy(network.preprocess(pixels))).square().sum().backward()
-        first = next(parameter for name, parameter in network.named_parameters() if name.startswith("body."))
+        first = next(parameter for name, parameter in network.named_parameters() if name.startswith("backbone."))
         assert first.grad is not None
         assert first.grad.abs().sum() > 0
         assert not network.weights_sha256
 
     def test_the_published_head(self) -> None:
-        network = build_network(
-            VGG19, image_size=32, channels=3, classes=5, seed=0, tuning=FINE_TUNED, head=PUBLISHED, weights="none"
-        )
+        network = fine_tuned("VGG19", classes=5, head=Head.PUBLISHED)
         shapes = [tuple(p.shape) for name, p in network.head.named_parameters() if name.endswith("weight")]
         assert shapes == [(512,), (256, 512), (128, 256), (64, 128), (5, 64)]
         assert network.drop.p == 0.6
 
 
 def test_a_finished_network_does_not_ask_for_its_first_weights() -> None:
-    net = build_network(
-        VGG19, image_size=32, channels=3, classes=2, seed=0, tuning=FINE_TUNED, weights="/gone", weights_sha256=""
-    )
-    assert net.spec["weights"] == "/gone"
+    gone = spec("VGG19", 32, tuning=Tuning.FINE_TUNED, weights="/gone")
+    assert build_network(gone, channels=3, classes=2, seed=0, weights_sha256="").spec == gone

@@ -7,18 +7,19 @@ import numpy as np
 import pytest
 import torch
 
+from genaug.schema.classifiers import ClassifierSpec, Tuning
+from genaug.schema.common import Precision
 from genaug.shared.errors import FailedPrecondition, InvalidArgument
-from genaug.vision.models.backbones import EFFICIENTNET_LITE0, VGG19, Vgg19, build_body
-from genaug.vision.models.networks import FINE_TUNED, build_network
-from genaug.vision.models.precision import INT8
-from genaug.vision.models.quantized import QuantizedVgg19, _convolved, _even, ranges_of
+from genaug.vision.models.backbones import VGG19, Vgg19
+from genaug.vision.models.networks import Network, build_network
+from genaug.vision.models.quantized import _QuantizedConv, convert, prepare
 
 
 @pytest.fixture(scope="module")
 def body() -> Vgg19:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        found = build_body(VGG19, image_size=32, channels=3, weights=None)
+        found = VGG19.build(image_size=32, channels=3)
     assert isinstance(found, Vgg19)
     return found
 
@@ -31,7 +32,7 @@ def pictures(count: int, *, seed: int = 0, side: int = 32) -> torch.Tensor:
 
 
 def test_features_stay_near_those_of_32_bits(body: Vgg19) -> None:
-    quantized = QuantizedVgg19(body, ranges_of(body, pictures(16))).eval()
+    quantized = convert(body, prepare(body, pictures(16)))
     unseen = pictures(16, seed=1)
     with torch.inference_mode():
         exact, found = body(unseen).mean((2, 3)), quantized(unseen).mean((2, 3))
@@ -40,7 +41,7 @@ def test_features_stay_near_those_of_32_bits(body: Vgg19) -> None:
 
 
 def test_an_image_alone_gives_the_same_numbers_as_in_company(body: Vgg19) -> None:
-    quantized = QuantizedVgg19(body, ranges_of(body, pictures(4))).eval()
+    quantized = convert(body, prepare(body, pictures(4)))
     together = pictures(5, seed=1)
     with torch.inference_mode():
         assert torch.equal(quantized(together)[3:4], quantized(together[3:4]))
@@ -48,9 +49,8 @@ def test_an_image_alone_gives_the_same_numbers_as_in_company(body: Vgg19) -> Non
 
 def test_every_map_stays_in_7_bits(body: Vgg19, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also for an image far outside what was measured: 8 bits could run over on processors without VNNI."""
-    quantized = QuantizedVgg19(
-        body, tuple(one._replace(largest=one.largest / 10) for one in ranges_of(body, pictures(4)))
-    ).eval()
+    narrow = tuple(one._replace(largest=one.largest / 10) for one in prepare(body, pictures(4)))
+    quantized = convert(body, narrow)
     seen: list[int] = []
     real = torch.ops.onednn.qconv_pointwise
 
@@ -64,19 +64,42 @@ def test_every_map_stays_in_7_bits(body: Vgg19, monkeypatch: pytest.MonkeyPatch)
     assert max(seen) == 127
 
 
-def test_the_integer_convolution_is_exact(body: Vgg19) -> None:
-    """Against whole numbers: at most one is rounded differently."""
-    ranges = ranges_of(body, pictures(4))
-    layer = next(one for one in QuantizedVgg19(body, ranges)._layers if one is not None)
-    rng = np.random.default_rng(0)
+def test_torch_still_has_the_private_operators() -> None:
+    """Fails when torch changes them; then look at `_QuantizedConv` before raising the version."""
+    operators = torch.ops.onednn.qconv_prepack.default, torch.ops.onednn.qconv_pointwise.default
+    assert [str(operator._schema) for operator in operators] == [
+        "onednn::qconv_prepack(Tensor weight, Tensor w_scales, float x_scale, int x_zp, int[] stride, int[] padding, "
+        "int[] dilation, int groups, int[]? x_shape=None) -> Tensor",
+        "onednn::qconv_pointwise(Tensor qx, float x_scale, int x_zero_point, Tensor qw, Tensor w_scale, "
+        "Tensor w_zero_point, Tensor? bias, int[] stride, int[] padding, int[] dilation, int groups, "
+        "float output_scale, int output_zero_point, ScalarType? output_dtype, str attr, Scalar?[] scalars, "
+        "str? algorithm) -> Tensor",
+    ]
+
+
+@pytest.mark.parametrize("output_scale", [0.02, None])
+def test_the_integer_convolution_is_that_of_its_rounded_weights(output_scale: float | None) -> None:
+    """Against the same convolution in floating point: at most the last step is rounded differently."""
+    rng, input_scale = np.random.default_rng(0), 0.01
+    convolution = torch.nn.Conv2d(64, 32, 3, padding=1).requires_grad_(False)
+    convolution.weight.copy_(torch.from_numpy(rng.normal(scale=0.05, size=(32, 64, 3, 3))))
+    convolution.bias.copy_(torch.from_numpy(rng.normal(size=32)))
     maps = torch.from_numpy(rng.integers(0, 128, (2, 64, 12, 12)).astype(np.uint8))
-    convolution = _even(body, [one.channels for one in ranges])[1]
+
     scales = (convolution.weight.abs().amax((1, 2, 3)) / 127)[:, None, None, None]
-    weight = (convolution.weight / scales).round().detach().double()
-    sums = torch.nn.functional.conv2d(maps.double(), weight, padding=1) * layer.incoming * scales[:, 0].double()
-    exact = (sums + convolution.bias.detach().double()[:, None, None]) / layer.outgoing
-    found = _convolved(maps.contiguous(memory_format=torch.channels_last), layer).double()
-    assert (found - exact.clamp(0, 127)).abs().max() < 0.501
+    weight = (convolution.weight / scales).round() * scales
+    exact = torch.nn.functional.conv2d(maps * input_scale, weight, convolution.bias, padding=1).relu()
+
+    quantized = _QuantizedConv(convolution, input_scale, output_scale)
+    found = quantized(maps.contiguous(memory_format=torch.channels_last))
+    if output_scale is None:
+        torch.testing.assert_close(found, exact, rtol=1e-4, atol=1e-4)
+    else:
+        steps = (exact / output_scale).clamp(max=127)
+        assert found.dtype == torch.uint8
+        assert (found - steps).abs().max() < 0.51
+        assert (steps == 127).any()
+        assert (steps == 0).any()
 
 
 def test_uneven_channels_are_divided_and_taken_back(body: Vgg19) -> None:
@@ -93,36 +116,47 @@ def test_uneven_channels_are_divided_and_taken_back(body: Vgg19) -> None:
         unseen = pictures(8, seed=1)
         exact = body(unseen).mean((2, 3))
         torch.testing.assert_close(uneven(unseen).mean((2, 3)), exact, rtol=1e-3, atol=1e-4)
-        found = QuantizedVgg19(uneven, ranges_of(uneven, pictures(16)))(unseen).mean((2, 3))
+        found = convert(uneven, prepare(uneven, pictures(16)))(unseen).mean((2, 3))
     assert (found - exact).norm() / exact.norm() < 0.05
 
 
 @pytest.mark.parametrize("side", [33, 47])
 def test_odd_sides_are_halved_as_in_32_bits(body: Vgg19, side: int) -> None:
-    quantized = QuantizedVgg19(body, ranges_of(body, pictures(2, side=side))).eval()
+    quantized = convert(body, prepare(body, pictures(2, side=side)))
     with torch.inference_mode():
         assert quantized(pictures(1, side=side)).shape == body(pictures(1, side=side)).shape
 
 
+def vgg19() -> Network:
+    spec = ClassifierSpec(backbone="VGG19", image_size=32, tuning=Tuning.FINE_TUNED, weights="none")
+    return build_network(spec.completed(32, pre_resize=0), channels=3, classes=2, seed=0)
+
+
+def test_ranges_of_another_network_are_refused(body: Vgg19) -> None:
+    with pytest.raises(FailedPrecondition, match="15 ranges of maps for 16 convolutions"):
+        convert(body, prepare(body, pictures(1))[:-1])
+
+
 class TestNetworks:
     def test_a_network_that_was_not_measured_says_so(self) -> None:
-        net = build_network(VGG19, image_size=32, channels=3, classes=2, seed=0, tuning=FINE_TUNED, weights="none")
+        net = vgg19()
         with pytest.raises(FailedPrecondition) as caught:
-            net.set_precision(INT8)
+            net.set_precision(Precision.INT8)
         assert caught.value.reason == "NOT_QUANTIZED"
 
     def test_other_backbones_say_so(self) -> None:
-        net = build_network(EFFICIENTNET_LITE0, image_size=32, channels=3, classes=2, seed=0)
+        spec = ClassifierSpec(backbone="EFFICIENTNET_LITE0", image_size=32).completed(32, pre_resize=0)
+        net = build_network(spec, channels=3, classes=2, seed=0)
         with pytest.raises(InvalidArgument, match="VGG19 alone"):
             net.measure(np.zeros((1, 32, 32, 3), np.uint8))
 
     def test_a_measured_one_computes_in_8_bits(self) -> None:
-        net = build_network(VGG19, image_size=32, channels=3, classes=2, seed=0, tuning=FINE_TUNED, weights="none")
+        net = vgg19()
         pixels = pictures(4).permute(0, 2, 3, 1).numpy()
         exact = net.extract_features(pixels)
         net.measure(pixels)
         assert len(net.ranges) == 16
-        net.set_precision(INT8)
+        net.set_precision(Precision.INT8)
         found = net.extract_features(pixels)
         assert not np.array_equal(found, exact)
         assert np.linalg.norm(found - exact) / np.linalg.norm(exact) < 0.05

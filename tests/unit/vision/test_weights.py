@@ -10,14 +10,14 @@ import torch
 from genaug.shared.digests import sha256
 from genaug.shared.errors import FailedPrecondition, InvalidArgument
 from genaug.vision.models import weights
-from genaug.vision.models.backbones import VGG19, find_weights
-from genaug.vision.models.weights import keep, kept, key_of, mismatches
+from genaug.vision.models.backbones import VGG19
+from genaug.vision.models.weights import from_store, key_of, mismatches, put
 
 TENSORS = {"features.0.weight": torch.arange(6.0).reshape(2, 3), "classifier.0.weight": torch.zeros(4)}
 
 
 def vgg19(store, source: str):
-    found = find_weights(VGG19, source, store)
+    found = VGG19.find_weights(source, store)
     assert found is not None
     return found
 
@@ -49,8 +49,8 @@ def test_kept_weights_are_the_same(stores, tmp_path: Path) -> None:
     file = tmp_path / "weights.safetensors"
     safetensors.torch.save_file(TENSORS, file)
     found = vgg19(None, str(file))
-    keep(stores("train"), found)
-    again = kept(stores("labeling"), found.sha256)
+    put(stores("train"), found)
+    again = from_store(stores("labeling"), found.sha256)
     assert again == found
     assert torch.equal(again.tensors["features.0.weight"], TENSORS["features.0.weight"])
     assert vgg19(stores("train"), key_of(found.sha256)) == found
@@ -58,7 +58,7 @@ def test_kept_weights_are_the_same(stores, tmp_path: Path) -> None:
 
 def test_weights_that_are_nowhere_are_named(stores) -> None:
     store = stores("train")
-    for call in (lambda: vgg19(store, "backbones/none"), lambda: vgg19(None, "/none"), lambda: kept(None, "0")):
+    for call in (lambda: vgg19(store, "backbones/none"), lambda: vgg19(None, "/none"), lambda: from_store(None, "0")):
         with pytest.raises(FailedPrecondition) as caught:
             call()
         assert caught.value.reason == "BACKBONE_NOT_AVAILABLE"

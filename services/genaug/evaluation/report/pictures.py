@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from PIL import Image
 
+from genaug.schema.generators import Generator
+from genaug.schema.selection import Match
 from genaug.shared.manifest import Row, read_table
 from genaug.shared.store import Store
 from genaug.vision.images.pixels import Pixels, decode, encode_png, resize
@@ -23,7 +24,7 @@ _SIDE = 128
 
 @dataclass(frozen=True)
 class Picture:
-    """One image with what is to be said of it."""
+    """One image with its alternative text and caption."""
 
     uri: str
     """A data URI."""
@@ -63,27 +64,29 @@ def strips(store: Store, classes: Iterable[str], *, real: Sequence[Row], labelle
 
 
 def rejected(store: Store, labelled: Sequence[Row], verdict: str) -> tuple[Picture, ...]:
-    """The first rejected images of one verdict, going round the classes that were asked for."""
+    """The first rejected images of one verdict, in turn from each requested class."""
     by_prompt: dict[str, list[Row]] = {}
     for row in labelled:
         if row.label_verdict == verdict:
             by_prompt.setdefault(row.prompt, []).append(row)
     order = [rows[i] for i in range(PER_VERDICT) for _, rows in sorted(by_prompt.items()) if i < len(rows)]
     return tuple(
-        Picture(thumbnail(decode(store.get(row.uri))), f"Rejected image, asked for {row.prompt}: {verdict}", _said(row))
+        Picture(
+            thumbnail(decode(store.get(row.uri))), f"Rejected image, asked for {row.prompt}: {verdict}", _caption(row)
+        )
         for row in order[:PER_VERDICT]
     )
 
 
-def grids(store: Store, generator: Mapping[str, Any]) -> tuple[Picture, ...]:
+def grids(store: Store, generator: Generator) -> tuple[Picture, ...]:
     """The sample grids of a fine-tuning, in the order of its updates."""
     return tuple(
         Picture(
-            f"data:image/png;base64,{base64.b64encode(store.get(one['object'])).decode()}",
-            f"Images drawn after {one['update']} updates",
-            f"after {one['update']} updates",
+            f"data:image/png;base64,{base64.b64encode(store.get(grid.object)).decode()}",
+            f"Images drawn after {grid.update} updates",
+            f"after {grid.update} updates",
         )
-        for one in generator.get("sample_grids", [])
+        for grid in generator.sample_grids
     )
 
 
@@ -96,21 +99,19 @@ class Pair:
     caption: str
 
 
-def nearest(
-    store: Store, match: Mapping[str, Any], *, real: Sequence[Row], labelled: Sequence[Row]
-) -> tuple[Pair, ...]:
+def nearest(store: Store, match: Match | None, *, real: Sequence[Row], labelled: Sequence[Row]) -> tuple[Pair, ...]:
     """The nearest pairs of a match, each training image once."""
-    table = read_table(store, match["nearest_real"]).to_pylist() if match else []
-    of_real, of_made = ({row.image_id: row.uri for row in rows} for rows in (real, labelled))
+    table = read_table(store, match.nearest_real).to_pylist() if match else []
+    real_uris, made_uris = ({row.image_id: row.uri for row in rows} for rows in (real, labelled))
     pairs: dict[str, Pair] = {}
-    for row in sorted(table, key=lambda one: (one["distance"], one["made_id"])):
+    for row in sorted(table, key=lambda pair: (pair["distance"], pair["made_id"])):
         if row["image_id"] in pairs:
             continue
-        kind = row["class"]
+        name = row["class"]
         pairs[row["image_id"]] = Pair(
-            Picture(thumbnail(decode(store.get(of_made[row["made_id"]]))), f"Generated image of class {kind}"),
-            Picture(thumbnail(decode(store.get(of_real[row["image_id"]]))), f"Training image of class {kind}"),
-            f"{kind}, distance {row['distance']:.4f}" + (", suspected copy" if row["copy"] else ""),
+            Picture(thumbnail(decode(store.get(made_uris[row["made_id"]]))), f"Generated image of class {name}"),
+            Picture(thumbnail(decode(store.get(real_uris[row["image_id"]]))), f"Training image of class {name}"),
+            f"{name}, distance {row['distance']:.4f}" + (", suspected copy" if row["copy"] else ""),
         )
         if len(pairs) == PAIRS:
             break
@@ -132,8 +133,8 @@ def _pictures(store: Store, rows: Sequence[Row], alt: str) -> tuple[Picture, ...
     return tuple(Picture(thumbnail(decode(store.get(row.uri))), alt) for row in rows[:PER_STRIP])
 
 
-def _said(row: Row) -> str:
+def _caption(row: Row) -> str:
     if not row.label:
         return f"asked {row.prompt}"
-    sure = row.probabilities.get(row.label)
-    return f"asked {row.prompt}, looks {row.label}" + ("" if sure is None else f" ({sure:.2f})")
+    probability = row.probabilities.get(row.label)
+    return f"asked {row.prompt}, looks {row.label}" + ("" if probability is None else f" ({probability:.2f})")

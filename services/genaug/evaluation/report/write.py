@@ -3,36 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
 
+import pyarrow as pa
 import yaml
+from markupsafe import Markup
 
 import genaug
 from genaug.evaluation.report import charts, pictures
-from genaug.evaluation.report.facts import Facts, gather
-from genaug.evaluation.report.formats import percent
-from genaug.evaluation.report.made_words import (
-    captions_listed,
-    captions_said,
-    learnt_said,
-    match_said,
-    rejected_said,
-    stopped_said,
+from genaug.evaluation.report.filters import FILTERS, percent, points_interval
+from genaug.evaluation.report.generator_text import (
+    caption_text,
+    early_stop_text,
+    listed_captions,
+    match_text,
+    rejected_text,
+    training_text,
 )
-from genaug.evaluation.report.words import (
-    FILTERS,
+from genaug.evaluation.report.report_data import ReportData, collect
+from genaug.evaluation.report.report_text import (
     MEANINGS,
     METHODS,
     MODES,
-    agreement_said,
-    control_said,
-    described,
+    agreement_text,
+    control_text,
     limits,
-    network,
-    probe_said,
-    what_was_run,
+    metric_text,
+    network_text,
+    probe_size_text,
+    probe_text,
+    run_table,
+    scenario_text,
 )
 from genaug.evaluation.verdict import points
+from genaug.schema.evaluation import Comparison, Evaluation, ScenarioScore
+from genaug.schema.generators import Generator
+from genaug.schema.jobs import ReportInputs
+from genaug.schema.selection import SelectionQuality
 from genaug.shared.manifest import Row, read_rows, read_table
 from genaug.shared.pages import environment
 from genaug.shared.pages.figures import Line, Points, forest, scatter
@@ -41,222 +48,249 @@ from genaug.shared.store import Store
 
 _PARTS = 4
 
+Context = dict[str, object]
+"""Variables of the templates."""
 
-def write_report(inputs: dict[str, Any], store: Store, report: ProgressCallback, *, device: str) -> str:
-    """Write runs/<id>/report.html and report.json, replacing those that are there.
+
+def write_report(inputs: ReportInputs, store: Store, report: ProgressCallback, *, device: str) -> str:
+    """Write runs/<id>/report.html and report.json, replacing existing ones.
 
     Args:
-        inputs: A `report` Job's inputs: run, dataset, view, generators, labeler, labels, second_labels, rejected,
-            compared, transformed_batches, selection, match, versions, evaluation.
+        inputs: Inputs of a `report` Job.
         store: As the identity "report", which cannot read sealed images.
-        report: Told of parts.
+        report: Called with parts.
         device: Not used: nothing is computed here that needs one.
 
     Returns:
         The run's name, "runs/{run}".
 
     Raises:
-        NotFound: something that the report speaks of is not in the store.
+        NotFound: a named result is not in the store.
     """
     del device
-    name: str = inputs["run"]["name"]
+    name = inputs.run.name
     report(0, _PARTS, "parts")
-    real = read_rows(store, f"{inputs['view']}/rows.parquet")
-    labelled, again = (
-        [row for one in inputs.get(key, []) for row in read_rows(store, f"{one}/manifest.parquet")]
-        for key in ("labels", "second_labels")
+    real = read_rows(store, f"{inputs.view}/rows.parquet")
+    labelled, labelled_again = (
+        [row for batch in batches for row in read_rows(store, f"{batch}/manifest.parquet")]
+        for batches in (inputs.labels, inputs.second_labels)
     )
-    facts = gather(inputs, store, real=real, labelled=labelled, labelled_again=again)
+    data = collect(inputs, store, real=real, labelled=labelled, labelled_again=labelled_again)
     report(1, _PARTS, "parts")
-    shown = {**_images(store, facts, real=real, labelled=labelled), "maps": _maps(store, facts)}
+    images = {**_images(store, data, real=real, labelled=labelled), "maps": _maps(store, data)}
     report(2, _PARTS, "parts")
-    page = render(facts, shown)
+    page = render(data, images)
     report(3, _PARTS, "parts")
-    store.put_json(f"{name}/report.json", facts)
+    store.put_json(f"{name}/report.json", data.json_value())
     store.put(f"{name}/report.html", page.encode())
     report(_PARTS, _PARTS, "parts")
     return name
 
 
-def render(facts: Facts, shown: Mapping[str, Any]) -> str:
-    """The page, from its numbers and its pictures. Everything that comes from outside is escaped."""
+def render(data: ReportData, images: Mapping[str, object]) -> str:
+    """Render the page. Everything that comes from outside is escaped."""
     templates = environment("genaug.evaluation", "report")
     templates.filters.update(FILTERS)
-    return templates.get_template("report.html.j2").render(
-        f=facts, version=genaug.__version__, **_result(facts), **_words(facts), **shown
-    )
+    context = {**_result(data), **_run(data), **images}
+    return templates.get_template("report.html.j2").render(data=data, version=genaug.__version__, **context)
 
 
-def _result(facts: Facts) -> dict[str, Any]:
-    """What the evaluation gives the page."""
-    scores, comparisons = facts["evaluation"]["scores"], facts["evaluation"].get("comparisons", [])
-    kinds = {one["name"]: one["kind"] for one in facts["scenarios"]}
-    reference = comparisons[0]["reference"] if comparisons else scores[0]["scenario"]
-    first = [c for c in comparisons if c["reference"] == reference]
-    size = len(facts["classes"])
-    baseline = next(score for score in scores if score["scenario"] == reference)
-    return {
-        **_curves(facts, kinds, reference),
-        "further": [_further(one, kinds) for one in facts["further_evaluations"]],
-        "scores": scores,
-        "reference": reference,
-        "first": first,
-        "duels": [c for c in comparisons if c["reference"] != reference],
-        "recall_plot": forest(
-            [_recall_line(score, kinds.get(score["scenario"], "real")) for score in scores],
+@dataclass(frozen=True)
+class Probe:
+    """The reference probe beside the reference."""
+
+    score: ScenarioScore
+    reference: ScenarioScore
+    text: str
+
+
+@dataclass(frozen=True)
+class EvaluationPart:
+    """One evaluator's evaluation with its figures."""
+
+    evaluation: Evaluation
+    network: str
+    reference: ScenarioScore
+    reference_comparisons: tuple[Comparison, ...]
+    probe: Probe | None
+    recall_plot: Markup
+    difference_plot: Markup | None
+    dose: Markup | None
+
+
+def _part(evaluation: Evaluation, kinds: Mapping[str, str], *, marked: bool) -> EvaluationPart:
+    """Args: `marked`, whether the reference's recall is marked by a line."""
+    scores, comparisons = evaluation.scores, evaluation.comparisons
+    name = comparisons[0].reference if comparisons else scores[0].scenario
+    reference = next(score for score in scores if score.scenario == name)
+    against = tuple(c for c in comparisons if c.reference == name)
+    probe = evaluation.reference_probe
+    return EvaluationPart(
+        evaluation=evaluation,
+        network=network_text(evaluation.spec.evaluation.classifier),
+        reference=reference,
+        reference_comparisons=against,
+        probe=Probe(probe, reference, probe_text(name, reference, probe)) if probe else None,
+        recall_plot=forest(
+            [_recall_line(score, kinds.get(score.scenario, "real")) for score in scores],
             title="Macro recall in percent with 95 % intervals.",
-            mark=100 * baseline["macro_recall"]["value"],
+            mark=100 * reference.macro_recall.value if marked else None,
         ),
-        "difference_plot": forest(
-            [_difference_line(c, kinds.get(c["scenario"], "real")) for c in first],
-            title=f"Difference of macro recall to {reference} in percentage points, adjusted 95 % intervals.",
+        difference_plot=forest(
+            [_difference_line(c, kinds.get(c.scenario, "real")) for c in against],
+            title=f"Difference of macro recall to {name} in percentage points, adjusted 95 % intervals.",
             mark=0.0,
             signed=True,
         )
-        if first
-        else "",
-        "matrices": {
-            score["scenario"]: [score["confusion"][i * size : (i + 1) * size] for i in range(size)] for score in scores
-        },
+        if against
+        else None,
+        dose=charts.dose_chart(evaluation),
+    )
+
+
+def _result(data: ReportData) -> Context:
+    """Variables from the evaluations."""
+    evaluation, kinds, size = data.evaluation, data.kinds, len(data.classes)
+    first = _part(evaluation, kinds, marked=True)
+    reference = first.reference.scenario
+    shown = charts.shown_scenarios(evaluation, kinds, reference=reference)
+    matrices = {
+        score.scenario: [score.confusion[i * size : (i + 1) * size] for i in range(size)] for score in evaluation.scores
+    }
+    return {
+        "result": first,
+        "reference": reference,
+        "scores": evaluation.scores,
+        "baseline_comparisons": [c for c in evaluation.comparisons if c.reference != reference],
+        "further": [_part(other, kinds, marked=False) for other in data.further_evaluations],
+        "matrices": matrices,
         # The sealed rows of the run's view, as the evaluation counted them.
         "sealed": {
-            name: sum(baseline["confusion"][i * size : (i + 1) * size]) // baseline["seeds"]
-            for i, name in enumerate(facts["classes"])
+            name: sum(row) // first.reference.seeds for name, row in zip(data.classes, matrices[reference], strict=True)
         },
-    }
-
-
-def _curves(facts: Facts, kinds: Mapping[str, str], reference: str) -> dict[str, Any]:
-    """The evaluation's curves, its probe, and what is known of each class."""
-    evaluation = facts["evaluation"]
-    shown = charts.shown_scenarios(evaluation, kinds, reference=reference)
-    score = next(one for one in evaluation["scores"] if one["scenario"] == reference)
-    probe = evaluation.get("reference_probe")
-    return {
-        "dose": charts.dose_chart(evaluation),
-        "probe": {"score": probe, "reference": score, "said": probe_said(reference, score, probe)} if probe else None,
-        "per_class": [one for one in evaluation["scores"] if one.get("classes")],
+        "metrics": {name: metric_text(name) for name in first.reference.metrics},
+        "probe_size": probe_size_text(data.spec),
+        "per_class": [score for score in evaluation.scores if score.classes],
         "rocs": charts.roc_charts(evaluation, kinds, shown),
         "reliabilities": charts.reliability_charts(evaluation, kinds, shown),
     }
 
 
-def _further(evaluation: Mapping[str, Any], kinds: Mapping[str, str]) -> dict[str, Any]:
-    """Another evaluator, by itself."""
-    scores, comparisons = evaluation["scores"], evaluation.get("comparisons", [])
-    reference = comparisons[0]["reference"] if comparisons else scores[0]["scenario"]
-    first = [c for c in comparisons if c["reference"] == reference]
-    lines = [_difference_line(c, kinds.get(c["scenario"], "real")) for c in first]
-    score, probe = next(one for one in scores if one["scenario"] == reference), evaluation.get("reference_probe")
-    return {
-        "probe_said": probe_said(reference, score, probe) if probe else "",
-        "network": network(evaluation["spec"]["evaluation"]["classifier"]),
-        "verdict": evaluation["verdict"],
-        "reference": reference,
-        "recall_plot": forest(
-            [_recall_line(score, kinds.get(score["scenario"], "real")) for score in scores],
-            title="Macro recall in percent with 95 % intervals.",
-        ),
-        "difference_plot": forest(lines, title=f"Difference to {reference}, points.", mark=0.0, signed=True)
-        if lines
-        else "",
-        "dose": charts.dose_chart(evaluation),
-        "saturation": evaluation.get("saturation", {}).get("sentence", ""),
-    }
+@dataclass(frozen=True)
+class Training:
+    """Training of one generator."""
+
+    title: str
+    record: Generator
+    chart: charts.LossChart | None
+    grids: tuple[pictures.Picture, ...]
+    held_out: int
+    text: str
+    early_stop: str
 
 
-def _learners(store: Store, facts: Facts) -> list[dict[str, Any]]:
-    """How each generator that learns has learned."""
-    found = []
-    for one in [*facts["generators"], *facts["captions"].get("generators", [])[1:]]:
-        chart = charts.loss_chart(one)
-        if chart is not None or one.get("stopped_at"):
-            found.append(
-                {
-                    "title": f"With the captions {one['prompts']}" if facts["captions"] and one.get("prompts") else "",
-                    "chart": chart,
-                    "classes": one["classes"],
-                    "grids": pictures.grids(store, one),
-                    "held_out": sum(int(count.get("count", 0)) for count in one.get("held_out", [])),
-                    "network": learnt_said(one),
-                    "closenesses": one.get("closenesses", []),
-                    "stopped": stopped_said(one),
-                }
+def _trainings(store: Store, data: ReportData) -> list[Training]:
+    """Training of each generator that learns."""
+    trainings = []
+    for record in (*data.generators, *(data.captions.generators[1:] if data.captions else ())):
+        chart = charts.loss_chart(record)
+        if chart is not None or record.stopped_at:
+            trainings.append(
+                Training(
+                    title=f"With the captions {record.prompts}" if data.captions and record.prompts else "",
+                    record=record,
+                    chart=chart,
+                    grids=pictures.grids(store, record),
+                    held_out=sum(entry.count for entry in record.held_out),
+                    text=training_text(record),
+                    early_stop=early_stop_text(record),
+                )
             )
-    return found
+    return trainings
 
 
-def _recall_line(score: Mapping[str, Any], kind: str) -> Line:
-    e = score["macro_recall"]
-    said = f"{percent(e['value'])} ({percent(e['lower'])} to {percent(e['upper'])})"
-    dots = tuple(100 * value for value in score.get("seed_macro_recalls", []))
-    return Line(score["scenario"], 100 * e["value"], 100 * e["lower"], 100 * e["upper"], said, kind, dots)
+def _recall_line(score: ScenarioScore, kind: str) -> Line:
+    recall = score.macro_recall
+    text = f"{percent(recall.value)} ({percent(recall.lower)} to {percent(recall.upper)})"
+    dots = tuple(100 * value for value in score.seed_macro_recalls)
+    return Line(score.scenario, 100 * recall.value, 100 * recall.lower, 100 * recall.upper, text, kind, dots)
 
 
-def _difference_line(comparison: Mapping[str, Any], kind: str) -> Line:
-    e = comparison["difference"]
-    said = f"{points(e['value'])} ({points(e['lower'])} to {points(e['upper'])})"
-    return Line(comparison["scenario"], 100 * e["value"], 100 * e["lower"], 100 * e["upper"], said, kind)
+def _difference_line(comparison: Comparison, kind: str) -> Line:
+    e = comparison.difference
+    text = f"{points(e.value)} ({points_interval(e)})"
+    return Line(comparison.scenario, 100 * e.value, 100 * e.lower, 100 * e.upper, text, kind)
 
 
-def _words(facts: Facts) -> dict[str, Any]:
-    """What the run's records give the page."""
-    steps = [float(step.get("seconds", 0)) for step in facts["steps"]]
-    made = [one for one in facts["scenarios"] if one["kind"] != "real"]
-    libraries = {key: value for one in facts["provenance"] for key, value in one.get("libraries", {}).items()}
+def _run(data: ReportData) -> Context:
+    """Variables from the run's records."""
+    seconds = [step.seconds for step in data.steps]
+    made = [scenario for scenario in data.scenarios if scenario.kind != "real"]
+    libraries = {name: version for entry in data.provenance for name, version in entry.libraries.items()}
     return {
-        "drawn": sum(row["drawn"] for row in facts["acceptance"]),
-        "accepted": sum(row["accepted"] for row in facts["acceptance"]),
-        "asked": [row["class"] for row in facts["acceptance"]],
-        "described": {one["name"]: described(one) for one in facts["scenarios"]},
-        "what": what_was_run(facts),
+        "drawn": sum(row.drawn for row in data.acceptance),
+        "accepted": sum(row.accepted for row in data.acceptance),
+        "requested": [row.class_name for row in data.acceptance],
+        "scenario_texts": {scenario.name: scenario_text(scenario) for scenario in data.scenarios},
+        "run_table": run_table(data),
         "made": made,
-        "short": [one for one in facts["scenarios"] if any(one["shortfall_counts"].values())],
-        "totals": {one["name"]: sum(row["made"][one["name"]] for row in facts["counts"]) for one in made},
-        "slowest": max([*steps, 1e-9]),
-        "seconds": sum(steps),
-        "mode": MODES.get(facts["spec"]["labeling"]["mode"], ""),
-        "method": METHODS.get(facts["selection"].get("spec", {}).get("method", ""), "Choice"),
-        "folds": int(facts["spec"]["evaluation"].get("folds", 1)),
+        "short": [scenario for scenario in data.scenarios if any(scenario.shortfall_counts.values())],
+        "totals": {scenario.name: sum(row.made[scenario.name] for row in data.counts) for scenario in made},
+        "slowest": max([*seconds, 1e-9]),
+        "seconds": sum(seconds),
+        "mode": MODES[data.spec.labeling.mode],
+        "method": METHODS[data.selection.spec.method] if data.selection else "",
+        "folds": data.spec.evaluation.folds,
         "methods": METHODS,
-        "control_said": control_said(facts),
-        "agreement_said": agreement_said(facts) if facts["agreement"] else "",
-        "match_said": match_said(facts["match"], left_out=not facts["copies"]["kept"]) if facts["match"] else "",
-        "rejected_said": rejected_said(facts["rejected"]),
-        "captions_said": captions_said(facts["captions"]) if facts["captions"] else "",
-        "captions_listed": captions_listed,
-        "limits": limits(facts),
-        "libraries": [f"{key} {value}" for key, value in sorted(libraries.items())],
-        "yaml": yaml.safe_dump(facts["spec"], sort_keys=False, allow_unicode=True),
+        "control_text": control_text(data),
+        "agreement_text": agreement_text(data),
+        "match_text": match_text(data.match, left_out=not data.copies.kept) if data.match else "",
+        "rejected_text": rejected_text(data.rejected),
+        "caption_text": caption_text(data.captions) if data.captions else "",
+        "listed_captions": listed_captions,
+        "limits": limits(data),
+        "libraries": [f"{name} {version}" for name, version in sorted(libraries.items())],
+        "yaml": yaml.safe_dump(data.spec.json_value(), sort_keys=False, allow_unicode=True),
     }
 
 
-def _images(store: Store, facts: Facts, *, real: Sequence[Row], labelled: Sequence[Row]) -> dict[str, Any]:
-    found = [(verdict, meaning, pictures.rejected(store, labelled, verdict)) for verdict, meaning in MEANINGS.items()]
+def _images(store: Store, data: ReportData, *, real: Sequence[Row], labelled: Sequence[Row]) -> Context:
+    rejected = [(verdict, text, pictures.rejected(store, labelled, verdict)) for verdict, text in MEANINGS.items()]
     return {
         "tiny": pictures.is_tiny(store, [row for row in real if row.split == "train"]),
-        "strips": pictures.strips(store, facts["classes"], real=real, labelled=labelled),
-        "rejected": [one for one in found if one[2]],
-        "learners": _learners(store, facts),
-        "pairs": pictures.nearest(store, facts["match"], real=real, labelled=labelled),
+        "strips": pictures.strips(store, data.classes, real=real, labelled=labelled),
+        "rejected": [entry for entry in rejected if entry[2]],
+        "trainings": _trainings(store, data),
+        "pairs": pictures.nearest(store, data.match, real=real, labelled=labelled),
     }
 
 
-def _maps(store: Store, facts: Facts) -> list[dict[str, Any]]:
-    """The t-SNE map of each dominant class, by choice and by chance."""
-    selection = facts["selection"]
-    if not selection:
+@dataclass(frozen=True)
+class SelectionMap:
+    """The t-SNE map of a dominant class, by selection and by chance."""
+
+    quality: SelectionQuality
+    chosen: Markup
+    random: Markup
+
+
+def _maps(store: Store, data: ReportData) -> list[SelectionMap]:
+    if not data.selection:
         return []
-    table = read_table(store, selection["manifest"]).to_pylist()
-    maps = []
-    for quality in selection.get("qualities", []):
-        rows = [row for row in table if row["class"] == quality["class_name"]]
-        panels = {}
-        for column in ("chosen", "random"):
-            kept = tuple((row["x"], row["y"]) for row in rows if row[column])
-            left_out = tuple((row["x"], row["y"]) for row in rows if not row[column])
-            title = f"Map of class {quality['class_name']}, {column}: {len(kept)} kept, {len(left_out)} left out"
-            panels[column] = scatter(Points(kept, left_out), title=title)
-        zeros = dict.fromkeys(("mmd2", "random_mmd2", "coverage", "random_coverage", "available", "kept"), 0)
-        maps.append({**zeros, "alternatives": [], **quality, **panels})
-    return maps
+    table = read_table(store, data.selection.manifest)
+    return [
+        SelectionMap(quality, _scatter(table, quality, "chosen"), _scatter(table, quality, "random"))
+        for quality in data.selection.qualities
+    ]
+
+
+def _scatter(table: pa.Table, quality: SelectionQuality, column: str) -> Markup:
+    """Map of a class, by kept and left out images."""
+    sides: tuple[list[tuple[float, float]], list[tuple[float, float]]] = ([], [])
+    columns = (table[name].to_pylist() for name in ("class", "x", "y", column))
+    for name, x, y, kept in zip(*columns, strict=True):
+        if name == quality.class_name:
+            sides[0 if kept else 1].append((x, y))
+    kept_points, left_out = (tuple(side) for side in sides)
+    title = f"Map of class {quality.class_name}, {column}: {len(kept_points)} kept, {len(left_out)} left out"
+    return scatter(Points(kept_points, left_out), title=title)

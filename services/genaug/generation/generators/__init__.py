@@ -15,7 +15,7 @@ from genaug.generation.training.finetune_context import FinetuneContext, Finetun
 from genaug.schema.generators import GeneratorKind, GeneratorSpec
 from genaug.schema.registry import load
 from genaug.shared.store import Store
-from genaug.vision.shelf import Shelf, Sized
+from genaug.vision.lru_cache import LoadingCache, Sized
 
 Generator = Denoiser | DirectGenerator
 """A loaded generator. It has `nbytes`, the bytes of memory that it holds."""
@@ -76,7 +76,7 @@ class Loader:
     def __init__(self, store: Store, *, device: torch.device, memory_bytes: int) -> None:
         self.store = store
         self.device = device
-        self._cache: Shelf[Resource[Sized] | str, Sized] = Shelf(self._load, memory_bytes=memory_bytes)
+        self._cache: LoadingCache[Resource[Sized] | str, Sized] = LoadingCache(self._load, memory_bytes=memory_bytes)
 
     def generator(self, name: str) -> Generator:
         """The generator "generators/{digest}".

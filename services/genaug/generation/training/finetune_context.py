@@ -33,7 +33,7 @@ class FinetuneResult:
     config: ArtifactConfig
     weights: bytes
     """safetensors."""
-    record: Generator = Generator()
+    record: Generator = Generator()  # noqa: RUF009  # frozen
     """The generator's record with the fields that its kind knows, such as losses; the Job adds the others."""
 
 

@@ -24,7 +24,7 @@ class Line:
     value: float
     lower: float
     upper: float
-    said: str
+    text: str
     """The numbers, in words."""
     kind: str
     """A class of the style sheet: real, synthetic, transformed, helps, no-evidence, hurts."""
@@ -71,7 +71,7 @@ def forest(lines: Sequence[Line], *, title: str, mark: float | None = None, sign
     if mark is not None:
         parts.append(f'<line class="mark" x1="{x(mark)}" x2="{x(mark)}" y1="0" y2="{bottom}"/>')
     parts += [_line(line, x, top=_ROW * i) for i, line in enumerate(lines)]
-    words = f"{title} " + " ".join(f"{line.label}: {line.said}." for line in lines)
+    words = f"{title} " + " ".join(f"{line.label}: {line.text}." for line in lines)
     # Every piece is built from numbers and escaped text above.
     return Markup(  # noqa: S704
         f'<svg class="forest" role="img" width="100%" height="{height}" aria-label="{escape(words)}">'
@@ -115,7 +115,7 @@ def _line(line: Line, x: Callable[[float], str], *, top: int) -> str:
     ends = "".join(f'<line x1="{x(end)}" x2="{x(end)}" y1="{y - 5}" y2="{y + 5}"/>' for end in (line.lower, line.upper))
     return (
         f'<g class="line {escape(line.kind)}"><text class="label" x="0" y="{top + 15}">{escape(line.label)}</text>'
-        f'<text class="said" x="100%" y="{top + 15}">{escape(line.said)}</text>'
+        f'<text class="said" x="100%" y="{top + 15}">{escape(line.text)}</text>'
         f'<line class="whisker" x1="{x(line.lower)}" x2="{x(line.upper)}" y1="{y}" y2="{y}"/>{ends}'
         f'<circle class="value" cx="{x(line.value)}" cy="{y}" r="6"/>{dots}</g>'
     )

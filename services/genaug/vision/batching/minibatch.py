@@ -1,4 +1,4 @@
-"""Many inputs through a network: in passes of one size."""
+"""Computation of many inputs in minibatches of one size."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-# Images in one pass. On a CPU at most so many values, or maps leave its caches: EfficientNet-Lite0 takes three times as
-# long for photographs in passes of 64 as in passes of 4.
-_PASS, _CPU_VALUES = 64, 1 << 20
+# Images in a minibatch. On a CPU, fewer, so that inputs have at most so many values: larger feature maps leave the
+# processor's caches, and EfficientNet-Lite0 takes three times as long for photographs by 64 as by 4.
+_IMAGES, _CPU_VALUES = 64, 1 << 20
 
 
-def passes(inputs: NDArray[Any], device: torch.device) -> Iterator[tuple[int, int, Tensor]]:
-    """`inputs` cut into passes of one size, on `device`; the last row is repeated to fill up the last pass.
+def minibatches(inputs: NDArray[Any], device: torch.device) -> Iterator[tuple[int, int, Tensor]]:
+    """Cut `inputs` into minibatches of one size on `device`; the last row is repeated to fill up the last one.
 
-    An image's numbers do not depend on who shares its pass.
+    Kernels are chosen by shape, so with one shape alone an image's numbers do not depend on its neighbours.
 
     Yields:
-        The index of the pass's first row, how many of its rows count, and the rows.
+        Index of the minibatch's first row, how many of its rows count, and the rows.
     """
-    size = pass_size(inputs.shape[1:], device)
+    size = minibatch_size(inputs.shape[1:], device)
     for start in range(0, len(inputs), size):
         # Copied: a view with other strides would be computed by other kernels, with other last digits.
-        some = inputs[start : start + size].copy()
-        kept = len(some)
-        if kept < size:
-            some = np.concatenate([some, np.repeat(some[-1:], size - kept, axis=0)])
-        yield start, kept, torch.from_numpy(some).to(device)
+        rows = inputs[start : start + size].copy()
+        count = len(rows)
+        if count < size:
+            rows = np.concatenate([rows, np.repeat(rows[-1:], size - count, axis=0)])
+        yield start, count, torch.from_numpy(rows).to(device)
 
 
-def pass_size(shape: Sequence[int], device: torch.device) -> int:
-    """Rows of `shape` in one pass on `device`."""
-    size = _PASS
+def minibatch_size(shape: Sequence[int], device: torch.device) -> int:
+    """Rows of `shape` in one minibatch on `device`."""
+    size = _IMAGES
     while device.type == "cpu" and size > 1 and size * math.prod(shape) > _CPU_VALUES:
         size //= 2
     return size

@@ -1,4 +1,4 @@
-"""Those who see images for a caller: many at a time, answered in order, and never twice where features are kept."""
+"""Ordered, batched feature extraction with a feature cache."""
 
 from __future__ import annotations
 
@@ -14,168 +14,166 @@ import numpy as np
 
 from genaug.shared.errors import Cancelled, NotFound, ResourceExhausted
 from genaug.shared.store import Store
-from genaug.vision.batching.dynamic_batcher import STATUSES, DynamicBatcher, Model, Seen
+from genaug.vision.batching.dynamic_batcher import STATUSES, DynamicBatcher, ImageResult, ModelKey
 from genaug.vision.features.feature_index import Shard, cut, read_shard, shard_key, write_shard
-from genaug.vision.models.classifiers import Classifier
+from genaug.vision.models.classifiers import TrainedClassifier
 
-# Seconds between two attempts at a full queue.
-_AGAIN = 0.02
-# Seconds between two looks at whether a caller who waits is still there.
-_LOOK = 0.2
+# Seconds between two attempts to submit to a full queue.
+_RETRY = 0.02
+# Seconds between two checks whether a waiting caller is still active.
+_POLL = 0.2
 
-Until = Callable[[], bool]
-"""Whether a caller is still there."""
+IsActive = Callable[[], bool]
+"""Whether the caller is still there; False cancels its work."""
 
 
 class ImageEncoder(Protocol):
-    """A classifier that sees encoded images, wherever it computes."""
+    """A classifier of encoded images, in this process or on a model server."""
 
     @property
-    def memory(self) -> CachedEncoder | None:
-        """What it makes of features that were kept; None where its answers hold none."""
+    def cached(self) -> CachedEncoder | None:
+        """The same classifier on stored features; None where its results have no features."""
 
-    def predict(self, images: Iterator[bytes], *, until: Until = lambda: True) -> OrderedResults:
-        """What it makes of encoded images, in their order.
+    def predict(self, images: Iterator[bytes], *, is_active: IsActive = lambda: True) -> OrderedResults:
+        """Classify encoded images, in their order.
 
         Args:
             images: Encoded images; read on another thread.
-            until: Whether the caller is still there.
+            is_active: See `IsActive`.
 
         Raises:
-            Cancelled: `until` said no.
-            ResourceExhausted: too many images wait already. Says after how many seconds to try again.
-            Unavailable: the model server cannot be had.
+            Cancelled: the caller is no longer active.
+            ResourceExhausted: too many images wait already; the metadata has the seconds until a retry.
+            Unavailable: the model server cannot be reached.
         """
 
 
 class CachedEncoder:
-    """A classifier that answers from features that were kept, instead of from images.
+    """A classifier on stored features instead of images."""
 
-    Args:
-        classifier: It.
-    """
-
-    def __init__(self, classifier: Classifier) -> None:
+    def __init__(self, classifier: TrainedClassifier) -> None:
         self._classifier = classifier
         self.space = classifier.feature_space
-        """Whose features it takes."""
+        """Feature space of the shards that it reads."""
 
     def holds(self, store: Store, uris: Sequence[str]) -> bool:
-        """Whether the shard of these images is there."""
+        """Whether the store has the shard of these images."""
         return store.exists(shard_key(self.space, uris))
 
-    def answers(self, store: Store, uris: Sequence[str], wanted: Sequence[int] | None = None) -> list[Seen]:
-        """What it makes of a shard's images.
+    def predict(self, store: Store, uris: Sequence[str], indices: Sequence[int] | None = None) -> list[ImageResult]:
+        """Classify the images of a shard.
 
         Args:
-            store: Where the shard is.
-            uris: The images that it holds.
-            wanted: Indices of those that are asked for; None for all.
+            store: Source of the shard.
+            uris: All images of the shard.
+            indices: Images to classify; None for all.
 
         Raises:
-            NotFound: the shard is not there.
+            NotFound: there is no such shard.
         """
         shard = read_shard(store, self.space, uris)
         if shard is None:
             raise NotFound(f"{shard_key(self.space, uris)} is not in the store; try again")
-        chosen = np.arange(len(uris)) if wanted is None else np.asarray(wanted, np.int64)
-        return self.recall(Shard(shard.features[chosen], shard.statuses[chosen]))
+        chosen = np.arange(len(uris)) if indices is None else np.asarray(indices, np.int64)
+        return self.predict_shard(Shard(shard.features[chosen], shard.statuses[chosen]))
 
-    def recall(self, shard: Shard) -> list[Seen]:
-        """What it makes of features of its space, and of what became of their images then."""
-        answers = [Seen(STATUSES[status]) for status in shard.statuses]
-        # A shard of which no image could be seen does not know how many features there are.
-        there = [index for index, one in enumerate(answers) if one.status in ("OK", "CONSTANT")]
-        if there:
-            penultimate, probabilities = self._classifier.classify(shard.features[there])
-            for index, p, last in zip(there, probabilities, penultimate, strict=True):
-                answers[index] = Seen(answers[index].status, "", p, shard.features[index], last)
-        return answers
+    def predict_shard(self, shard: Shard) -> list[ImageResult]:
+        """Classify features of its space; the statuses of their images stay."""
+        results = [ImageResult(STATUSES[status]) for status in shard.statuses]
+        # A shard without any features does not know their dimensions either.
+        present = [index for index, result in enumerate(results) if result.status in ("OK", "CONSTANT")]
+        if present:
+            penultimate, probabilities = self._classifier.classify(shard.features[present])
+            for index, p, last in zip(present, probabilities, penultimate, strict=True):
+                results[index] = ImageResult(results[index].status, "", p, shard.features[index], last)
+        return results
 
 
 class LocalEncoder:
-    """A classifier behind the inference server of this process: an `ImageEncoder`.
+    """A classifier behind the dynamic batcher of this process: an `ImageEncoder`.
 
     Args:
-        server: The inference server.
-        model: Which classifier.
-        window: Images of one call that are under way.
+        server: The batcher.
+        model: The classifier.
+        window: Images of one call that are in progress at once.
     """
 
-    def __init__(self, server: DynamicBatcher, model: Model, *, window: int) -> None:
+    def __init__(self, server: DynamicBatcher, model: ModelKey, *, window: int) -> None:
         self._server = server
         self._model = model
         self._window = window
 
     @property
-    def memory(self) -> CachedEncoder:
+    def cached(self) -> CachedEncoder:
         return CachedEncoder(self._server.classifier(self._model))
 
-    def predict(self, images: Iterator[bytes], *, until: Until = lambda: True) -> OrderedResults:
-        return OrderedResults(images, lambda data: self._server.submit(self._model, data), window=self._window, until=until)
+    def predict(self, images: Iterator[bytes], *, is_active: IsActive = lambda: True) -> OrderedResults:
+        return OrderedResults(
+            images, lambda data: self._server.submit(self._model, data), window=self._window, is_active=is_active
+        )
 
 
-class OrderedResults(Iterator[Seen]):
-    """OrderedResults in the order of `images`, of which at most `window` are under way; `close` cancels those.
+class OrderedResults(Iterator[ImageResult]):
+    """Results in the order of `images`, of which at most `window` are in progress; `close` cancels those.
 
-    `images` are read on a thread of their own, and no faster than answers are taken.
+    A thread reads `images`, no faster than results are taken.
 
     Args:
         images: Encoded images.
-        submit: Asks for one.
-        window: Images under way.
-        until: Whether the caller is still there; looked at while an answer is waited for.
+        submit: Submits one image.
+        window: Images in progress at once.
+        is_active: Checked while a result is waited for.
 
     Raises:
-        ResourceExhausted: the first image found the queue full. Later ones wait for room.
-        Cancelled: `until` said no.
-        Exception: what reading `images` or an answer raises.
+        ResourceExhausted: the queue is full at the first image. Later images wait until it has room.
+        Cancelled: the caller is no longer active.
+        Exception: from reading `images`, or from a result.
     """
 
     def __init__(
         self,
         images: Iterator[bytes],
-        submit: Callable[[bytes], Future[Seen]],
+        submit: Callable[[bytes], Future[ImageResult]],
         *,
         window: int,
-        until: Until = lambda: True,
+        is_active: IsActive = lambda: True,
     ) -> None:
         self._images = images
         self._submit = submit
-        self._until = until
+        self._is_active = is_active
         self._room = threading.Semaphore(window)
         self._stopped = threading.Event()
-        self._futures: queue.SimpleQueue[Future[Seen] | None] = queue.SimpleQueue()
+        self._futures: queue.SimpleQueue[Future[ImageResult] | None] = queue.SimpleQueue()
         threading.Thread(target=self._feed, name="feeder", daemon=True).start()
 
-    def __next__(self) -> Seen:
+    def __next__(self) -> ImageResult:
         future = self._futures.get()
         if future is None:
-            # Again, for whoever asks again.
+            # The end again, for another `next`.
             self._futures.put(None)
             raise StopIteration
         try:
-            answer = self._wait(future)
+            result = self._wait(future)
         except BaseException:
             self.close()
             raise
         self._room.release()
-        return answer
+        return result
 
-    def _wait(self, future: Future[Seen]) -> Seen:
+    def _wait(self, future: Future[ImageResult]) -> ImageResult:
         while True:
             try:
-                return future.result(_LOOK)
+                return future.result(_POLL)
             except TimeoutError:
                 if future.done():
-                    # The answer itself, not our patience.
+                    # The result itself is a TimeoutError.
                     raise
-                if not self._until():
+                if not self._is_active():
                     future.cancel()
                     raise Cancelled("the caller has left", reason="CANCELLED") from None
 
     def close(self) -> None:
-        """Submit no more, and cancel what is under way."""
+        """Submit no more images, and cancel those in progress."""
         self._stopped.set()
         self._room.release()
         self._cancel_waiting()
@@ -193,70 +191,76 @@ class OrderedResults(Iterator[Seen]):
         try:
             for data in self._images:
                 self._room.acquire()
-                future = self._submitted(data, patient=not first)
+                future = self._submit_when_room(data, retry=not first)
                 if future is None:
                     break
                 first = False
                 self._futures.put(future)
             self._futures.put(None)
-        # Carried to the reader of the answers.
+        # Raised in the reader of the results.
         except BaseException as error:
-            failed: Future[Seen] = Future()
+            failed: Future[ImageResult] = Future()
             failed.set_exception(error)
             self._futures.put(failed)
             self._futures.put(None)
         if self._stopped.is_set():
             self._cancel_waiting()
 
-    def _submitted(self, data: bytes, *, patient: bool) -> Future[Seen] | None:
+    def _submit_when_room(self, data: bytes, *, retry: bool) -> Future[ImageResult] | None:
         while not self._stopped.is_set():
             try:
                 return self._submit(data)
             except ResourceExhausted:
-                if not patient:
+                if not retry:
                     raise
-                self._stopped.wait(_AGAIN)
+                self._stopped.wait(_RETRY)
         return None
 
 
-def see_all(store: Store, uris: Sequence[str], eye: ImageEncoder, *, until: Until = lambda: True) -> Iterator[list[Seen]]:
-    """What a classifier makes of a list of images, shard by shard: from shards that are there, else seen now and kept.
+def predict_all(
+    store: Store, uris: Sequence[str], encoder: ImageEncoder, *, is_active: IsActive = lambda: True
+) -> Iterator[list[ImageResult]]:
+    """Classify stored images, shard by shard: from existing shards, else from the images, whose shards are written.
 
     Args:
-        store: Where images and shards are.
+        store: Source of images and shards.
         uris: Keys of the images.
-        eye: The classifier.
-        until: Whether the caller is still there.
+        encoder: The classifier.
+        is_active: See `IsActive`.
+
+    Yields:
+        The results of each shard's images.
 
     Raises:
         NotFound: an image is not in the store, or a shard was deleted meanwhile.
-        Cancelled: `until` said no. Shards that were yielded are kept.
+        Cancelled: the caller is no longer active. The shards of yielded results are written already.
     """
-    memory = eye.memory
+    cached = encoder.cached
     parts = list(cut(uris))
-    kept = [memory is not None and memory.holds(store, part) for part in parts]
-    missing = [uri for part, there in zip(parts, kept, strict=True) if not there for uri in part]
-    answers = eye.predict(store.read_ahead(missing), until=until)
+    stored = [cached is not None and cached.holds(store, part) for part in parts]
+    missing = [uri for part, is_stored in zip(parts, stored, strict=True) if not is_stored for uri in part]
+    # One stream over all missing images, so that batches are full across shards.
+    results = encoder.predict(store.read_ahead(missing), is_active=is_active)
     try:
-        for part, there in zip(parts, kept, strict=True):
-            if not until():
+        for part, is_stored in zip(parts, stored, strict=True):
+            if not is_active():
                 raise Cancelled("the caller has left", reason="CANCELLED")
-            if memory and there:
-                yield memory.answers(store, part)
+            if cached and is_stored:
+                yield cached.predict(store, part)
                 continue
-            seen = list(islice(answers, len(part)))
-            if memory:
-                write_shard(store, memory.space, part, to_shard(seen))
-            yield seen
+            computed = list(islice(results, len(part)))
+            if cached:
+                write_shard(store, cached.space, part, to_shard(computed))
+            yield computed
     finally:
-        answers.close()
+        results.close()
 
 
-def to_shard(seen: Sequence[Seen]) -> Shard:
-    """The shard of what a classifier made of some images."""
-    shape = next((one.features.shape for one in seen if one.features is not None), (1,))
-    features = np.full((len(seen), *shape), np.nan, np.float32)
-    for index, one in enumerate(seen):
-        if one.features is not None:
-            features[index] = one.features
-    return Shard(features, np.array([STATUSES.index(one.status) for one in seen], np.int8))
+def to_shard(results: Sequence[ImageResult]) -> Shard:
+    """Turn results into a shard of their features."""
+    shape = next((result.features.shape for result in results if result.features is not None), (1,))
+    features = np.full((len(results), *shape), np.nan, np.float32)
+    for index, result in enumerate(results):
+        if result.features is not None:
+            features[index] = result.features
+    return Shard(features, np.array([STATUSES.index(result.status) for result in results], np.int8))

@@ -1,60 +1,21 @@
-"""Changes within which an image stays what it was: their ranges, and a batch changed on the device that trains."""
+"""Data augmentation of training batches, on the device that trains."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from genaug.schema.common import TransformSpec
 from genaug.shared.digests import seed_of
-from genaug.shared.errors import InvalidArgument
 
 
-@dataclass(frozen=True)
-class Ranges:
-    """Within these an image stays what it was; the message `TransformSpec`."""
+def augmented(pixels: Tensor, ranges: TransformSpec, *, seed: int, update: int) -> Tensor:
+    """Transform each image by parameters of its own, uniform within `ranges`.
 
-    horizontal_flip: bool = False
-    rotate_degrees: float = 10.0
-    shift: float = 0.05
-    """Share of the side."""
-    scale: float = 0.1
-    """Share."""
-    colour: float = 0.1
-    """Share, of brightness and of contrast."""
-
-    def check(self, path: str) -> None:
-        """Refuse ranges that turn images into others, or leave them as they are.
-
-        Args:
-            path: Where in the run file they stand.
-
-        Raises:
-            InvalidArgument: a range is out of bounds, or all are empty.
-        """
-        for field, value, most in (
-            ("rotate_degrees", self.rotate_degrees, 180.0),
-            ("shift", self.shift, 0.5),
-            ("scale", self.scale, 0.5),
-            ("colour", self.colour, 0.5),
-        ):
-            if not 0 <= value <= most:
-                raise InvalidArgument(f"{path}.{field}: {value} is not within 0 and {most}", reason="BAD_TRANSFORM")
-        if not (self.horizontal_flip or self.rotate_degrees or self.shift or self.scale or self.colour):
-            raise InvalidArgument(
-                f"{path}: every range is 0, so that each image would be a copy; allow at least one",
-                reason="BAD_TRANSFORM",
-            )
-
-
-def augmented(pixels: Tensor, ranges: Ranges, *, seed: int, update: int) -> Tensor:
-    """Each image changed by parameters of its own, uniform within `ranges`.
-
-    Flip, rotation about the centre, scale and shift are one bilinear resampling; what moves in from outside repeats the
-    border. Then brightness is a factor of all values, and contrast a factor of their distance from the image's mean.
-    The parameters follow from `seed` and `update` alone, on whatever device.
+    Flip, rotation about the centre, scale and shift are one bilinear resampling; pixels from outside repeat the border.
+    Then brightness is a factor of all values, and contrast a factor of their distance from the image's mean. The
+    parameters follow from `seed` and `update` alone, on any device.
 
     Args:
         pixels: [n, channels, height, width], 0 to 255, of any number format.
@@ -66,12 +27,14 @@ def augmented(pixels: Tensor, ranges: Ranges, *, seed: int, update: int) -> Tens
     rng = np.random.default_rng(seed_of("augment/1", seed, update))
     angle = np.radians(rng.uniform(-1, 1, count) * ranges.rotate_degrees)
     scale = 1 + rng.uniform(-1, 1, count) * ranges.scale
-    # Of the grid, whose sides run from -1 to 1.
+    # In units of the sampling grid, whose sides run from -1 to 1.
     right, down = rng.uniform(-1, 1, (2, count)) * ranges.shift * 2
     mirror = np.where(rng.random(count) < 0.5, -1.0, 1.0) if ranges.horizontal_flip else np.ones(count)
-    brightness, contrast = 1 + rng.uniform(-1, 1, (2, count)) * ranges.colour
+    brightness, contrast = 1 + rng.uniform(-1, 1, (2, count)) * ranges.color
+    # Resampling looks up, for each pixel of the result, its place in the source: so these matrices are the inverse
+    # transform, hence the division by the scale and the reversed shift.
     cos, sin = np.cos(angle) / scale, np.sin(angle) / scale
-    # The grid says where each pixel of the result comes from, in units of half a side: turned in pixels.
+    # Grid units are half a side, which differ between the axes of an oblong image; a rotation must be one of pixels.
     ratio = height / width
     rows = np.stack(
         [

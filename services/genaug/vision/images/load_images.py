@@ -1,4 +1,4 @@
-"""Images of a manifest as one array, decoded once."""
+"""Loading of a manifest's images into one array."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ from genaug.shared.manifest import Row
 from genaug.shared.store import Store
 from genaug.vision.images.pixels import Pixels, decode, fitted
 
-# The store answers and Pillow decodes outside the interpreter's lock.
+# Threads pay off: the store's client and Pillow's decoders work outside the interpreter's lock.
 _THREADS = 8
 
 
-def load_pixels(store: Store, rows: Sequence[Row], *, image_size: int, channels: int, detail: int = 0) -> Pixels:
-    """Read, decode, crop and scale the images of `rows`, by way of `detail` pixels where it is not 0.
+def load_pixels(store: Store, rows: Sequence[Row], *, image_size: int, channels: int, pre_resize: int = 0) -> Pixels:
+    """Read, decode, crop and scale the images of `rows`.
+
+    Args:
+        pre_resize: Side, pixels, that images are resized to before `image_size`; 0 for none.
 
     Returns:
         uint8 [len(rows), image_size, image_size, channels], in the order of `rows`.
@@ -27,7 +30,7 @@ def load_pixels(store: Store, rows: Sequence[Row], *, image_size: int, channels:
     """
 
     def load(row: Row) -> Pixels:
-        return fitted(decode(store.get(row.uri)), image_size=image_size, channels=channels, detail=detail)
+        return fitted(decode(store.get(row.uri)), image_size=image_size, channels=channels, pre_resize=pre_resize)
 
     pixels = np.empty((len(rows), image_size, image_size, channels), np.uint8)
     with ThreadPoolExecutor(_THREADS) as pool:

@@ -1,4 +1,4 @@
-"""Images in and out: decoding what may be hostile, pixels as arrays, PNG. Without torch: assembly uses it."""
+"""Decoding of untrusted images, pixel arrays, PNG. Without torch: assembly uses it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MAX_PIXELS = 64_000_000
 MIN_SIDE = 4
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
 
-# The bomb check below is stricter and comes before any pixel is decoded.
+# Pillow's check of decompression bombs only warns; `decode` has a stricter one, before any pixel is decoded.
 Image.MAX_IMAGE_PIXELS = None
 
 
@@ -50,7 +50,7 @@ def decode(data: bytes) -> Pixels:
         raise
     except UnidentifiedImageError:
         raise InvalidArgument(f"not a {', '.join(FORMATS)} image", reason="UNREADABLE") from None
-    # Decoders of damaged files raise almost anything; whatever it is, the image is unreadable.
+    # Decoders of damaged files raise almost any exception, and each means the same.
     except Exception as error:
         raise InvalidArgument(f"damaged image ({type(error).__name__})", reason="UNREADABLE") from None
 
@@ -69,7 +69,7 @@ def _to_pixels(image: Image.Image) -> Pixels:
 
 
 def is_constant(pixels: Pixels) -> bool:
-    """Whether all pixels are one colour, give or take 2 grey levels: no photograph."""
+    """Whether all pixels are one color, within 2 grey levels: no photograph."""
     # Channel by channel: numpy's reduction along a short last axis is ten times slower.
     return all(int(channel.max()) - int(channel.min()) <= 2 for channel in pixels.transpose(2, 0, 1))
 
@@ -82,7 +82,7 @@ def pixel_sha256(pixels: Pixels) -> str:
 
 
 def encode_png(pixels: Pixels) -> bytes:
-    """PNG of `pixels`, fast rather than small."""
+    """Encode `pixels` as PNG, fast rather than small."""
     image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
     sink = io.BytesIO()
     image.save(sink, "PNG", compress_level=1)
@@ -90,7 +90,7 @@ def encode_png(pixels: Pixels) -> bytes:
 
 
 def with_channels(pixels: Pixels, channels: int) -> Pixels:
-    """Grey as RGB or RGB as grey (ITU-R 601 luma), so that the last axis is `channels` (1 or 3)."""
+    """Convert between grey and RGB (ITU-R 601 luma), so that the last axis is `channels` (1 or 3)."""
     if pixels.shape[2] == channels:
         return pixels
     if channels == 3:
@@ -98,13 +98,15 @@ def with_channels(pixels: Pixels, channels: int) -> Pixels:
     return np.asarray(Image.fromarray(pixels).convert("L"))[:, :, None]
 
 
-def fitted(pixels: Pixels, *, image_size: int, channels: int, detail: int = 0) -> Pixels:
-    """An image as networks take it: cropped to the centred square, brought to `detail` pixels (0: not), then to size.
+def fitted(pixels: Pixels, *, image_size: int, channels: int, pre_resize: int = 0) -> Pixels:
+    """Crop an image to the centred square and resize it for a network, first to `pre_resize` pixels unless that is 0.
+
+    After the pre-resize, photographs have no finer detail than images generated at that size.
 
     Returns:
         uint8 [image_size, image_size, channels].
     """
-    return with_channels(resize(resize(pixels, detail) if detail else pixels, image_size), channels)
+    return with_channels(resize(resize(pixels, pre_resize) if pre_resize else pixels, image_size), channels)
 
 
 def resize(pixels: Pixels, size: int) -> Pixels:

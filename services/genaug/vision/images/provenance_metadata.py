@@ -1,4 +1,4 @@
-"""What a made image says of itself: its receipt, and that it is synthetic. Without torch: the client reads it too."""
+"""Receipts and provenance marks inside generated images. Without torch: the client reads them too."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ Format = Literal["PNG", "JPEG"]
 
 _KEY = "genaug"
 _QUALITY = 95
-# A receipt is some hundred bytes; what is much longer is none of ours.
+# A receipt is some hundred bytes; a text much longer is no receipt.
 _LONGEST = 65_536
-# IPTC's vocabulary of digital sources: what tools that show where an image comes from look for.
+# IPTC's vocabulary of digital sources, which tools that show an image's origin read.
 _SOURCE = "http://cv.iptc.org/newscodes/digitalsourcetype/"
 _SYNTHETIC, _TRANSFORMED = f"{_SOURCE}trainedAlgorithmicMedia", f"{_SOURCE}algorithmicallyEnhanced"
 _XMP = (
@@ -31,10 +31,9 @@ _XMP = (
 
 
 def encode_marked(pixels: Pixels, receipt: Mapping[str, Any], *, format: Format = "PNG") -> bytes:
-    """An encoded image that carries its receipt.
+    """Encode an image with its receipt: PNG in the text chunk "genaug", JPEG in its comment.
 
-    PNG has it in the text chunk "genaug", JPEG in its comment; both say in XMP, in IPTC's words, that the image is
-    synthetic (or, of transforms, altered by a program).
+    XMP in both marks the image, in IPTC's words, as synthetic (or, of transforms, altered by a program).
 
     Args:
         pixels: uint8 [height, width, 1 or 3].
@@ -43,41 +42,41 @@ def encode_marked(pixels: Pixels, receipt: Mapping[str, Any], *, format: Format 
     """
     image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
     xmp = _XMP.format(source=_TRANSFORMED if receipt.get("parent_ids") and not receipt.get("sampler") else _SYNTHETIC)
-    said = canonical_json(receipt).decode()
+    text = canonical_json(receipt).decode()
     sink = io.BytesIO()
     if format == "JPEG":
-        image.save(sink, "JPEG", quality=_QUALITY, subsampling=0, comment=said.encode(), xmp=xmp.encode())
+        image.save(sink, "JPEG", quality=_QUALITY, subsampling=0, comment=text.encode(), xmp=xmp.encode())
     else:
-        text = PngImagePlugin.PngInfo()
-        text.add_text("Software", f"genaug {genaug.__version__}")
-        text.add_itxt(_KEY, said)
-        text.add_itxt("XML:com.adobe.xmp", xmp)
-        image.save(sink, "PNG", compress_level=1, pnginfo=text)
+        chunks = PngImagePlugin.PngInfo()
+        chunks.add_text("Software", f"genaug {genaug.__version__}")
+        chunks.add_itxt(_KEY, text)
+        chunks.add_itxt("XML:com.adobe.xmp", xmp)
+        image.save(sink, "PNG", compress_level=1, pnginfo=chunks)
     return sink.getvalue()
 
 
 def receipt_of(data: bytes) -> dict[str, Any]:
-    """The receipt that an image carries: the message `Receipt` as JSON.
+    """Read the receipt in an image: the message `Receipt` as JSON.
 
     Raises:
-        InvalidArgument: reason NO_RECEIPT: it is no image, or carries none.
+        InvalidArgument: reason NO_RECEIPT; it is no image, or has none.
     """
-    said: Any = None
+    content: Any = None
     try:
         with Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as image:
-            said = image.info.get(_KEY if image.format == "PNG" else "comment")
-    # Decoders of damaged files raise almost anything.
+            content = image.info.get(_KEY if image.format == "PNG" else "comment")
+    # Decoders of damaged files raise almost any exception.
     except Exception:
-        said = None
-    text = said.decode(errors="replace") if isinstance(said, bytes) else said
+        content = None
+    text = content.decode(errors="replace") if isinstance(content, bytes) else content
     if isinstance(text, str) and len(text) <= _LONGEST:
         try:
-            found = json.loads(text)
-        # Nested too deeply to be read.
+            receipt = json.loads(text)
+        # RecursionError: nested too deeply.
         except (ValueError, RecursionError):
-            found = None
-        if isinstance(found, dict) and "generator" in found:
-            return found
+            receipt = None
+        if isinstance(receipt, dict) and "generator" in receipt:
+            return receipt
     raise InvalidArgument(
         "the image carries no receipt of genaug's; send the receipt itself, or the file as it was made",
         reason="NO_RECEIPT",

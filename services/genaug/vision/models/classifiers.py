@@ -1,13 +1,12 @@
-"""A trained classifier as an artefact: label map, preprocessing, calibration and weights belong together.
+"""Trained classifiers as artifacts: label map, preprocessing, calibration and weights belong together.
 
 classifiers/<digest>/model.safetensors   the weights; frozen backbones are named in config.json instead
-classifiers/<digest>/config.json         what is needed to use it
+classifiers/<digest>/config.json         configuration for inference
 classifiers/<digest>/classifier.json     the record, `genaug.v1.Classifier`; written last
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,53 +16,80 @@ import safetensors.torch
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
+from scipy.special import softmax
 
+from genaug.schema.classifiers import Classifier, ClassifierSpec
+from genaug.schema.common import Precision
+from genaug.schema.model import Model, read
 from genaug.shared.digests import canonical_json
 from genaug.shared.errors import FailedPrecondition, InvalidArgument, NotFound
 from genaug.shared.manifest import Row
 from genaug.shared.store import Store
 from genaug.shared.tensors import notes_of
-from genaug.vision.batching.minibatch import pass_size, passes
+from genaug.vision.batching.minibatch import minibatch_size, minibatches
 from genaug.vision.devices import pick_device
-from genaug.vision.features.inputs import Advance, load_inputs
+from genaug.vision.features.inputs import RowCallback, load_inputs
+from genaug.vision.models import weights as frozen_weights
 from genaug.vision.models.networks import Network, build_network
-from genaug.vision.models.precision import FLOAT32, INT8, format_words
+from genaug.vision.models.precision import format_words
 from genaug.vision.models.quantized import MapRange
-from genaug.vision.models.weights import keep, mismatches
+from genaug.vision.models.weights import mismatches
 
 Probabilities = NDArray[np.float32]
 """float32 [n, classes]; each row sums to 1."""
 
 _LAST = "classifier.json"
+# Backbones of releases before 0.6 were spelt so.
+_OLD_PREFIX = "BACKBONE_"
+
+
+class ClassifierConfig(Model):
+    """The object config.json: facts that prediction needs beside the weights."""
+
+    # Configurations of the first releases have none.
+    spec: ClassifierSpec = ClassifierSpec()
+    backbone_weights_sha256: str
+    classes: tuple[str, ...]
+    channels: int
+    temperature: float
+    thresholds: dict[str, float]
+    ranges: tuple[MapRange, ...] = ()
+
+
+class _About(Model):
+    """Notes in the header of the weights."""
+
+    config: ClassifierConfig
+    record: Classifier
 
 
 @dataclass(frozen=True)
-class Classifier:
-    """A trained network with all that is needed to use it. Deterministic; an image's numbers depend on it alone."""
+class TrainedClassifier:
+    """A trained network with its label map and calibration. Deterministic; an image's numbers depend on it alone."""
 
     classes: tuple[str, ...]
     """The label map: class i is the network's i-th output."""
     network: Network
     temperature: float = 1.0
-    """Logits are divided by it before the softmax."""
+    """Divides logits before the softmax."""
     thresholds: Mapping[str, float] = field(default_factory=dict)
-    """Per class, the calibrated probability from which a label is accepted; empty for evaluators."""
+    """Per class, the lowest calibrated probability of an accepted label; empty for evaluators."""
     name: str = ""
     """Resource name, "classifiers/{digest}"; empty before it is saved."""
 
     @property
     def image_size(self) -> int:
-        """Height and width of the images it takes, pixels."""
+        """Height and width of its images, pixels."""
         return self.network.image_size
 
     @property
-    def detail(self) -> int:
-        """Height and width that images are brought to before that, pixels; 0 for none."""
-        return self.network.detail
+    def pre_resize(self) -> int:
+        """Height and width, pixels, that images are resized to before `image_size`; 0 for none."""
+        return self.network.pre_resize
 
     @property
     def channels(self) -> int:
-        """Channels of the images it takes."""
+        """Channels of its images."""
         return self.network.channels
 
     def predict(self, pixels: NDArray[np.uint8]) -> Probabilities:
@@ -74,105 +100,106 @@ class Classifier:
         """
         return self._probabilities(self._inputs(pixels))
 
-    def predict_rows(self, store: Store, rows: Sequence[Row], *, advance: Advance | None = None) -> Probabilities:
-        """`predict` of the images of `rows`. What several classifiers have in common is computed once per process."""
+    def predict_rows(self, store: Store, rows: Sequence[Row], *, advance: RowCallback | None = None) -> Probabilities:
+        """`predict` of the images of `rows`. Inputs that several classifiers share are computed once per process."""
         return self._probabilities(load_inputs(store, rows, self.network, advance=advance))
 
     def features(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Penultimate features, float32 [n, features], of uint8 [n, image_size, image_size, channels]."""
-        return self._passes(self._inputs(pixels), self.network.features, embed=True)
+        return self._compute(self._inputs(pixels), self.network.features, embed=True)
 
     def features_of_rows(
-        self, store: Store, rows: Sequence[Row], *, advance: Advance | None = None
+        self, store: Store, rows: Sequence[Row], *, advance: RowCallback | None = None
     ) -> NDArray[np.float32]:
         """`features` of the images of `rows`."""
-        return self._passes(load_inputs(store, rows, self.network, advance=advance), self.network.features, embed=True)
+        return self._compute(load_inputs(store, rows, self.network, advance=advance), self.network.features, embed=True)
 
     @property
     def feature_space(self) -> str:
-        """What `extract_features` gives is equal for classifiers of one feature space; one word."""
+        """Key of `extract_features`, one word: classifiers with the same one have the same features."""
         network = self.network
         own = [self.name.removeprefix("classifiers/"), *format_words(network.precision, network.ranges)]
         return network.feature_space or "-".join(own)
 
     def extract_features(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """The backbone's part of the work: features of uint8 [n, image_size, image_size, channels], in its space."""
+        """Compute the backbone's part: features of uint8 [n, image_size, image_size, channels], in its space."""
         self._check(pixels)
         return self.network.extract_features(pixels)
 
     def classify(self, features: NDArray[np.float32]) -> tuple[NDArray[np.float32], Probabilities]:
-        """The head's part: penultimate features [n, features] and probabilities [n, classes] of what `extract_features` gave."""
-        last, logits = self.network.classify(features)
-        return last, self._calibrated(logits)
+        """Compute the head's part: penultimate features [n, features] and probabilities [n, classes] of features."""
+        penultimate, logits = self.network.classify(features)
+        return penultimate, self._calibrated(logits)
 
     @property
-    def pass_size(self) -> int:
-        """Images in one pass of the backbone."""
-        return pass_size((self.image_size, self.image_size, self.channels), self.network.device)
+    def minibatch_size(self) -> int:
+        """Images in one minibatch of the backbone."""
+        return minibatch_size((self.image_size, self.image_size, self.channels), self.network.device)
 
     @property
     def nbytes(self) -> int:
-        """Memory of its weights, and of the frozen ones that it stands on."""
+        """Bytes of its weights, frozen ones included."""
         frozen = self.network.weights.tensors if self.network.weights else {}
-        return sum(int(one.nbytes) for one in (*self.network.state_dict().values(), *frozen.values()))
+        return sum(int(tensor.nbytes) for tensor in (*self.network.state_dict().values(), *frozen.values()))
 
     def _inputs(self, pixels: NDArray[np.uint8]) -> NDArray[Any]:
         self._check(pixels)
         return self.network.preprocess(pixels)
 
     def _check(self, pixels: NDArray[np.uint8]) -> None:
-        wanted = (self.image_size, self.image_size, self.channels)
-        if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1:] != wanted:
+        shape = (self.image_size, self.image_size, self.channels)
+        if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1:] != shape:
             raise InvalidArgument(
-                f"{self.name or 'classifier'} takes uint8 images of shape {wanted}; "
+                f"{self.name or 'classifier'} takes uint8 images of shape {shape}; "
                 f"got {pixels.dtype} {pixels.shape[1:]}",
                 reason="BAD_PIXELS",
             )
 
     def _probabilities(self, inputs: NDArray[Any]) -> Probabilities:
-        return self._calibrated(self._passes(inputs, len(self.classes), embed=False))
+        return self._calibrated(self._compute(inputs, len(self.classes), embed=False))
 
     def _calibrated(self, logits: NDArray[np.float32]) -> Probabilities:
-        scaled = logits.astype(np.float64) / self.temperature
-        powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-        probabilities: Probabilities = (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
+        probabilities: Probabilities = softmax(logits.astype(np.float64) / self.temperature, axis=1).astype(np.float32)
         return probabilities
 
-    def _passes(self, inputs: NDArray[Any], width: int, *, embed: bool) -> NDArray[np.float32]:
+    def _compute(self, inputs: NDArray[Any], width: int, *, embed: bool) -> NDArray[np.float32]:
         result = np.empty((len(inputs), width), np.float32)
-        compute = self.network.embed if embed else self.network
+        forward = self.network.embed if embed else self.network
         with torch.inference_mode():
-            for start, kept, some in passes(inputs, self.network.device):
-                result[start : start + kept] = compute(some)[:kept].float().cpu().numpy()
+            for start, count, batch in minibatches(inputs, self.network.device):
+                result[start : start + count] = forward(batch)[:count].float().cpu().numpy()
         return result
 
 
-def save(store: Store, classifier: Classifier, *, name: str, record: Mapping[str, Any]) -> None:
-    """Write `classifier` under `name`, its record last. What is there stays: the record always fits the weights.
+def save(store: Store, trained: TrainedClassifier, *, name: str, record: Classifier) -> None:
+    """Write `trained` under `name`, its record last. An existing artifact stays: the record always fits the weights.
 
     Args:
-        record: `genaug.v1.Classifier` as plain JSON, without the fields that `classifier` itself knows.
+        record: Without the fields that `trained` itself knows: name, classes, spec and calibration.
     """
-    config = _config(classifier)
-    full = {
-        **record,
-        "name": name,
-        "classes": list(classifier.classes),
-        "spec": classifier.network.spec,
-        "temperature": classifier.temperature,
-        "thresholds": dict(classifier.thresholds),
-    }
+    network = trained.network
+    calibration = {"temperature": trained.temperature, "thresholds": dict(trained.thresholds)}
+    about = _About(
+        config=ClassifierConfig(
+            spec=network.spec,
+            backbone_weights_sha256=network.weights_sha256,
+            classes=trained.classes,
+            channels=network.channels,
+            ranges=network.ranges,
+            **calibration,
+        ),
+        record=record.replace(name=name, classes=trained.classes, spec=network.spec, **calibration),
+    )
+    if network.weights:
+        frozen_weights.put(store, network.weights)
+    weights = {key: value.contiguous().cpu() for key, value in network.state_dict().items()}
     # The weights carry config and record: a training that was cut short here and done again may differ in its last
     # bits, and then config and record are those of the weights that came first.
-    about = {"about": canonical_json({"config": config, "record": full}).decode()}
-    if classifier.network.weights:
-        keep(store, classifier.network.weights)
-    weights = {key: value.contiguous().cpu() for key, value in classifier.network.state_dict().items()}
-    if not store.put_new(f"{name}/model.safetensors", safetensors.torch.save(weights, metadata=about)):
-        stored = _stored_about(store, f"{name}/model.safetensors")
-        config, full = stored["config"], stored["record"]
-    store.put_new_json(f"{name}/config.json", config)
-    store.put_new_json(f"{name}/{_LAST}", full)
+    key, notes = f"{name}/model.safetensors", {"about": canonical_json(about.json_value()).decode()}
+    if not store.put_new(key, safetensors.torch.save(weights, metadata=notes)):
+        about = _About.model_validate_json(notes_of(store.get(key), key=key)["about"])
+    store.put_new_json(f"{name}/config.json", about.config.json_value())
+    store.put_new_json(f"{name}/{_LAST}", about.record.json_value())
 
 
 def exists(store: Store, name: str) -> bool:
@@ -180,98 +207,92 @@ def exists(store: Store, name: str) -> bool:
     return store.exists(f"{name}/{_LAST}")
 
 
-def read_record(store: Store, name: str) -> dict[str, Any]:
-    """The record of the classifier `name`: `genaug.v1.Classifier` as plain JSON.
+def read_record(store: Store, name: str) -> Classifier:
+    """Read the record of the classifier `name`.
 
     Raises:
         NotFound: there is none, or its training has not finished.
     """
     try:
-        record: dict[str, Any] = store.get_json(f"{name}/{_LAST}")
+        return read(store, f"{name}/{_LAST}", Classifier)
     except NotFound:
         raise NotFound(f"{name}: there is no such classifier, or its training has not finished") from None
-    return record
 
 
-def computes_in(store: Store, name: str, precision: str) -> bool:
-    """Whether the classifier `name`, which exists, was made for a number format."""
-    return precision != INT8 or bool(store.get_json(f"{name}/config.json").get("ranges"))
+def read_config(store: Store, name: str) -> ClassifierConfig:
+    """Read config.json of the existing classifier `name`."""
+    return read(store, f"{name}/config.json", ClassifierConfig)
+
+
+def supports_precision(store: Store, name: str, precision: Precision) -> bool:
+    """Whether the existing classifier `name` can compute in a number format."""
+    return precision != Precision.INT8 or bool(read_config(store, name).ranges)
 
 
 def load(
-    store: Store, name: str, *, device: str, classes: Sequence[str] | None = None, precision: str = FLOAT32
-) -> Classifier:
+    store: Store,
+    name: str,
+    *,
+    device: str,
+    classes: Sequence[str] | None = None,
+    precision: Precision = Precision.FLOAT32,
+) -> TrainedClassifier:
     """Load the classifier `name`.
 
     Args:
         device: As in the settings; see `genaug.vision.devices.pick_device`.
-        classes: The label map that the caller counts on.
-        precision: What its backbone computes in, see `Network.set_precision`.
+        classes: The label map that the caller relies on.
+        precision: Number format of its backbone, see `Network.set_precision`.
 
     Raises:
         NotFound: there is none, or its training has not finished.
-        FailedPrecondition: reason LABEL_MAP_MISMATCH (it has another label map), BACKBONE_MISMATCH (it was trained on
-            other backbone weights than are installed), BAD_WEIGHTS (its weights do not fit its network), NOT_QUANTIZED
-            (it was not trained for 8 bits), NO_DEVICE.
+        FailedPrecondition: reason LABEL_MAP_MISMATCH (it has another label map), OLD_CLASSIFIER (an earlier release
+            wrote it), BACKBONE_MISMATCH (it was trained on other backbone weights than are installed), BAD_WEIGHTS
+            (its weights do not fit its network), NOT_QUANTIZED (it has no INT8 calibration), NO_DEVICE.
     """
     read_record(store, name)
-    config = store.get_json(f"{name}/config.json")
-    label_map = tuple(config["classes"])
-    if classes is not None and tuple(classes) != label_map:
+    config = read(store, f"{name}/config.json", ClassifierConfig)
+    if classes is not None and tuple(classes) != config.classes:
         raise FailedPrecondition(
-            f"{name} has the label map {list(label_map)}, not {list(classes)}; train one for these classes",
+            f"{name} has the label map {list(config.classes)}, not {list(classes)}; train one for these classes",
             reason="LABEL_MAP_MISMATCH",
             classifier=name,
         )
-    if "spec" not in config:
+    if not config.spec.backbone or config.spec.backbone.startswith(_OLD_PREFIX):
         raise FailedPrecondition(
             f"{name} was trained by an earlier version of genaug; train it again", reason="OLD_CLASSIFIER"
         )
     network = build_network(
-        **config["spec"],
-        channels=config["channels"],
-        classes=len(label_map),
+        config.spec,
+        channels=config.channels,
+        classes=len(config.classes),
         seed=0,
         store=store,
-        weights_sha256=config["backbone_weights_sha256"],
+        weights_sha256=config.backbone_weights_sha256,
     )
     _check_weights(name, config, network)
     _load_weights(name, store.get(f"{name}/model.safetensors"), network)
-    network.ranges = tuple(MapRange(largest, tuple(channels)) for largest, channels in config.get("ranges", ()))
+    network.ranges = config.ranges
     network.set_precision(precision)
-    place = pick_device(device)
-    if precision == INT8 and place.type != "cpu":
+    torch_device = pick_device(device)
+    if precision == Precision.INT8 and torch_device.type != "cpu":
         raise FailedPrecondition(
             "precision: 8 bits are for CPUs; take BFLOAT16 on an accelerator, or set GENAUG_DEVICE=cpu",
             reason="NO_DEVICE",
         )
-    return Classifier(
-        classes=label_map,
-        network=network.to(place).eval(),
-        temperature=config["temperature"],
-        thresholds=config["thresholds"],
+    return TrainedClassifier(
+        classes=config.classes,
+        network=network.to(torch_device).eval(),
+        temperature=config.temperature,
+        thresholds=config.thresholds,
         name=name,
     )
 
 
-def _config(classifier: Classifier) -> dict[str, Any]:
-    network = classifier.network
-    return {
-        "spec": network.spec,
-        "backbone_weights_sha256": network.weights_sha256,
-        "classes": list(classifier.classes),
-        "channels": network.channels,
-        "features": network.features,
-        "temperature": classifier.temperature,
-        "thresholds": dict(classifier.thresholds),
-        **({"ranges": list(network.ranges)} if network.ranges else {}),
-    }
-
-
-def _check_weights(name: str, config: Mapping[str, Any], network: Network) -> None:
-    if config["backbone_weights_sha256"] != network.weights_sha256:
+def _check_weights(name: str, config: ClassifierConfig, network: Network) -> None:
+    if config.backbone_weights_sha256 != network.weights_sha256:
         raise FailedPrecondition(
-            f"{name} was trained on {config['spec']['backbone']} weights {config['backbone_weights_sha256'][:12]}; "
+            f"{name} was trained on {config.spec.backbone} weights {config.backbone_weights_sha256[:12]}; "
             f"installed are {network.weights_sha256[:12]}. Install those, or train it again",
             reason="BACKBONE_MISMATCH",
             classifier=name,
@@ -294,9 +315,3 @@ def _load_weights(name: str, data: bytes, network: Network) -> None:
             classifier=name,
         )
     network.load_state_dict(weights)
-
-
-def _stored_about(store: Store, key: str) -> dict[str, Any]:
-    """What `save` wrote into the header of the weights at `key`."""
-    about: dict[str, Any] = json.loads(notes_of(store.get(key), key=key)["about"])
-    return about

@@ -1,32 +1,32 @@
-"""The heads of classifiers: what turns a backbone's features into logits."""
+"""Heads of classifiers: layers that turn a backbone's features into logits."""
 
 from __future__ import annotations
 
 from torch import nn
 
-LINEAR, PUBLISHED, LOGISTIC, DENSE = "HEAD_LINEAR", "HEAD_PUBLISHED", "HEAD_LOGISTIC", "HEAD_DENSE"
+from genaug.schema.classifiers import Head
 
-# The published study's: dropout before the pooling, then these widths.
+# The published study's head: dropout before the pooling, then layers of these widths.
 DROPOUT = 0.6
 _WIDTHS = (256, 128, 64)
 
-# The dense head's, which is that of the published study's frozen labeler and of VGG itself: it stands on maps of so
-# many places a side, through two layers this wide, each under dropout.
+# The dense head, that of the published study's frozen labeler and of VGG itself: maps of GRID × GRID places, then two
+# layers of this width, each under dropout.
 GRID, _DENSE_WIDTH, _DENSE_DROPOUT = 7, 4096, 0.5
 
 
-def build_head(kind: str, features: int, classes: int) -> nn.Module:
-    """A head, with weights that torch's generator draws.
+def build_head(kind: Head, features: int, classes: int) -> nn.Module:
+    """Build a head with initial weights from torch's global generator.
 
     Args:
-        kind: `LINEAR`, `PUBLISHED`, `LOGISTIC` (linear, fitted otherwise) or `DENSE`.
-        features: Channels of the backbone's maps. It takes their means [n, features]; `DENSE` takes maps
+        kind: LINEAR and LOGISTIC are one linear layer, which differ in how they are fitted.
+        features: Channels of the backbone's maps. The head takes their means [n, features]; a DENSE head takes maps
             [n, features × GRID²], flattened.
-        classes: It gives logits [n, classes].
+        classes: Width of the logits [n, classes].
     """
-    if kind == PUBLISHED:
+    if kind == Head.PUBLISHED:
         return _published_head(features, classes)
-    return _dense_head(features, classes) if kind == DENSE else nn.Linear(features, classes)
+    return _dense_head(features, classes) if kind == Head.DENSE else nn.Linear(features, classes)
 
 
 def _dense_head(features: int, classes: int) -> nn.Sequential:

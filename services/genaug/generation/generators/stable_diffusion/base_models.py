@@ -193,7 +193,8 @@ def import_base(store: Store, reference: str) -> Base:
         base = _from_folder(store, _from_hub(source), label=source)
     if _DIGEST in reference and base.name != f"{_COLLECTION}{digest}":
         raise InvalidArgument(
-            f"generator.stable_diffusion.base: {source!r} is {base.name}, not {_COLLECTION}{digest}; it is another base, or was changed",
+            f"generator.stable_diffusion.base: {source!r} is {base.name}, not {_COLLECTION}{digest}; it is another "
+            "base, or was changed",
             reason="BASE_DIGEST_MISMATCH",
         )
     return base
@@ -238,9 +239,9 @@ def _from_hub(repository: str) -> Path:
         return Path(snapshot_download(repository, allow_patterns=[name for names in FILES.values() for name in names]))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise InvalidArgument(
-            f"generator.stable_diffusion.base: {repository!r} is no directory where the fine-tuning runs, not of the form "
-            f"bases/{{digest}}, and cannot be had from the Hugging Face Hub ({type(error).__name__}); no other model "
-            "is taken in its place",
+            f"generator.stable_diffusion.base: {repository!r} is no directory where the fine-tuning runs, not of the "
+            f"form bases/{{digest}}, and cannot be had from the Hugging Face Hub ({type(error).__name__}); no other "
+            "model is taken in its place",
             reason="BASE_NOT_FOUND",
         ) from None
 

@@ -35,8 +35,8 @@ LATENTS = "latents"
 ALL_CLASSES = "all"
 """The part of the weights that draws every class."""
 
-# Rows of a batch: on an accelerator; and on a CPU, which is busy with fewer rows of larger images, so that a single image
-# of 512 pixels is not padded to a batch that costs as much as the missing ones.
+# Rows of a batch on an accelerator, and on a CPU: there fewer for larger images, which keep it busy as they are, and a
+# single image of 512 pixels is not padded to a large batch.
 _ROWS, _ROWS_CPU, _PLACES_CPU = 32, (2, 16), 4096
 _DTYPES = {Precision.FLOAT32: torch.float32, Precision.BFLOAT16: torch.bfloat16}
 # Cached embeddings of captions: callers may send any number of negative prompts.

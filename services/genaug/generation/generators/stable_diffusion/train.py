@@ -336,7 +336,9 @@ class _CaptionedNetwork(nn.Module):
             return
         from peft import LoraConfig, inject_adapter_in_model
 
-        adapter = LoraConfig(r=settings.lora.rank, lora_alpha=settings.lora.alpha, target_modules=list(targets))
+        # peft's annotation says int; it scales by lora_alpha / r.
+        alpha = cast(int, settings.lora.alpha)
+        adapter = LoraConfig(r=settings.lora.rank, lora_alpha=alpha, target_modules=list(targets))
         try:
             inject_adapter_in_model(adapter, network)
         except ValueError:

@@ -13,7 +13,7 @@ from PIL import Image
 from pydantic import BeforeValidator
 from safetensors import SafetensorError
 
-from genaug.generation.artifacts import Artifact, ArtifactConfig, broken, check_tensors
+from genaug.generation.artifacts import Artifact, ArtifactConfig, HasShape, broken, check_tensors
 from genaug.generation.sampling.parents import parent_of
 from genaug.generation.sampling.receipts import DrawnImage, ImageRequest
 from genaug.generation.training.diffusion_data import TrainingSet
@@ -77,7 +77,7 @@ def _move(pixels: Pixels, ranges: TransformSpec, rng: np.random.Generator) -> Pi
     border = max(height, width)
     padded = np.pad(pixels, ((border, border), (border, border), (0, 0)), mode="edge")
     cos, sin = math.cos(angle) / scale, math.sin(angle) / scale
-    # Pillow's matrix maps a pixel of the result to its origin, counted from the corner; the rotation is about the center.
+    # Pillow's matrix maps a pixel of the result to its origin, counted from the corner; we rotate about the center.
     x, y = width / 2 + right, height / 2 + down
     matrix = (
         *(cos, sin, border + width / 2 - cos * x - sin * y),
@@ -126,7 +126,7 @@ class Transforms:
         except SafetensorError as error:
             raise broken(artifact.name, f"model.safetensors cannot be read ({error})") from None
         count, side = config.images, config.image_size
-        expected = {
+        expected: dict[str, HasShape] = {
             "pixels": np.empty((count, side, side, config.channels), np.uint8),
             "ids": np.empty((count, 16), np.uint8),
             "labels": np.empty(count, np.int64),

@@ -3,8 +3,9 @@ from __future__ import annotations
 import pytest
 from tests.shapes import CLASSES, item, put_image, put_version, real_rows, shape
 
-from genaug.evaluation.train import train_evaluator
-from genaug.schema.jobs import classifier_name
+from genaug.evaluation.train_evaluator import train_evaluator
+from genaug.schema.classifiers import Role
+from genaug.schema.run import ScenarioSampling
 from genaug.shared.errors import Cancelled, FailedPrecondition, InvalidArgument, PermissionDenied
 from genaug.vision.models import classifiers
 
@@ -27,14 +28,14 @@ def test_an_evaluator_is_trained_once(stores, rows) -> None:
     name = train_evaluator(
         item(), stores("train"), lambda done, total, unit, note="": said.append((done, total, unit)), device="cpu"
     )
-    assert name == classifier_name(item())
+    assert name == item().result
     assert said[:-60] == [(60, 60, "images"), (30, 30, "images")]
     assert said[-60:] == [(i, 60, "updates") for i in range(1, 61)]
     record = classifiers.read_record(stores("train"), name)
-    assert record["macro_recall"] > 0.9
-    assert record["best_update"] in range(6, 61, 6)
-    assert (record["role"], record["temperature"], record["thresholds"]) == ("ROLE_EVALUATOR", 1.0, {})
-    assert record["dataset_version"] == item()["dataset_version"]
+    assert record.macro_recall > 0.9
+    assert record.best_update in range(6, 61, 6)
+    assert (record.role, record.temperature, record.thresholds) == (Role.EVALUATOR, 1.0, {})
+    assert record.dataset_version == item().dataset_version
     said.clear()
     assert train_evaluator(item(), stores("train"), lambda *far: said.append(far), device="cpu") == name
     assert said == []
@@ -49,7 +50,7 @@ def test_made_rows_train_too(stores, rows) -> None:
     ]
     put_version(store, [row for row in rows if row.split != "train" or row.class_name != "stands"] + made)
     name = train_evaluator(item(), stores("train"), silent, device="cpu")
-    assert classifiers.read_record(stores("train"), name)["macro_recall"] > 0.9
+    assert classifiers.read_record(stores("train"), name).macro_recall > 0.9
 
 
 def test_a_made_row_in_validation_is_refused(stores, rows) -> None:
@@ -76,7 +77,7 @@ def test_validation_images_are_needed(stores, rows) -> None:
 
 def test_rows_outside_the_label_map_are_left_out(stores, rows) -> None:
     put_version(stores("assembly"), rows)
-    wanted = item(classes=["lies", "stands"], updates=20)
+    wanted = item(classes=("lies", "stands"), updates=20)
     name = train_evaluator(wanted, stores("train"), silent, device="cpu")
     assert classifiers.load(stores("train"), name, device="cpu").classes == ("lies", "stands")
 
@@ -92,7 +93,7 @@ def test_the_seal_stays_shut(stores, rows) -> None:
 def test_the_same_item_gives_the_same_weights(stores, rows) -> None:
     put_version(stores("assembly"), rows)
     store = stores("train")
-    wanted = item(updates=10, sampling="SAMPLING_CLASS_BALANCED")
+    wanted = item(updates=10, sampling=ScenarioSampling.CLASS_BALANCED)
     name = train_evaluator(wanted, store, silent, device="cpu")
     first = store.get(f"{name}/model.safetensors").split(b'"head.bias"')[1][-4000:]
     for key in ("model.safetensors", "config.json", "classifier.json"):
@@ -111,4 +112,4 @@ def test_a_training_that_is_cancelled_leaves_nothing_half_written(stores, rows) 
     with pytest.raises(Cancelled):
         train_evaluator(item(), stores("train"), cancel, device="cpu")
     assert not list(stores("train").list("classifiers/"))
-    assert train_evaluator(item(), stores("train"), silent, device="cpu") == classifier_name(item())
+    assert train_evaluator(item(), stores("train"), silent, device="cpu") == item().result
