@@ -11,8 +11,8 @@ import typer
 
 from genaug.cli.command import command, group, settings
 from genaug.cli.output import stderr
-from genaug.shared.errors import FailedPrecondition, InvalidArgument, Unavailable
 from genaug.cli.store_policy import policy_of
+from genaug.shared.errors import FailedPrecondition, InvalidArgument, Unavailable
 from genaug.shared.settings import StoreSettings
 from genaug.shared.store import ROLES
 

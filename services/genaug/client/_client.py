@@ -254,7 +254,7 @@ class Client:
         ),
         on_progress: ProgressHook | None = None,
     ) -> int:
-        """Write the images and tables of "datasets/{dataset}/versions/{version}" below `folder`; return the number of files.
+        """Write the images and tables of "datasets/{dataset}/versions/{version}" below `folder`; return their number.
 
         Args:
             name: Resource name of the version.
@@ -318,7 +318,7 @@ class Client:
             for drawn in client.generate(name, {"cataract": 16, "myopia": 8}, seed=1, profile="TURBO"):
                 Path(f"{drawn.receipt.class_name}-{drawn.receipt.index}.png").write_bytes(drawn.data)
 
-        Draws that are rejected (black, of one color, equal to an earlier one) are not replaced, so fewer images may come.
+        Rejected draws (black, of one color, equal to an earlier one) are not replaced, so fewer images may come.
         A sampler setting that is 0 or empty has the server's default.
 
         Args:
@@ -332,7 +332,7 @@ class Client:
             scheduler: By diffusers' name, such as "DDIMScheduler".
             negative_prompt: Stable Diffusion: text that images are guided away from.
             image_size: Stable Diffusion: height and width, pixels.
-            strength: Stable Diffusion: start from a training image with this share of noise, 0 to 1; 0 for pure noise.
+            strength: Stable Diffusion: start from a training image with this share of noise; 0 for noise alone.
             profile: "FULL", or "TURBO": guidance in the first half of the steps alone.
             precision: "FLOAT32" or "BFLOAT16".
             format: "PNG" (lossless) or "JPEG".

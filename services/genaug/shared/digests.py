@@ -25,7 +25,7 @@ def sha256(data: bytes) -> str:
 
 
 def digest_of(recipe: str, inputs: Mapping[str, Any]) -> str:
-    """Return the name of the result of `recipe` (such as "train/1") on `inputs` (plain JSON): 32 hex digits of a sha256."""
+    """Return the name of the result of `recipe` (such as "train/1") on `inputs` (plain JSON): 32 hex digits."""
     return sha256(canonical_json({"recipe": recipe, "inputs": inputs}))[:ID_LENGTH]
 
 

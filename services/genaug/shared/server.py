@@ -291,7 +291,7 @@ class Server:
         return server
 
     def start(self) -> None:
-        """Listen and open the services. A service that cannot work stays NOT_SERVING and refuses calls with the cause."""
+        """Listen and open the services. One that cannot work stays NOT_SERVING and refuses calls with the cause."""
         if self._probed:
             self._probed.start()
         self._server.start()
