@@ -27,9 +27,11 @@ from pathlib import Path
 
 from kill import objects
 
-from genaug.assembly.importers import ImportOptions, open_source
 from genaug.client import Client
+from genaug.client.importers import open_source
+from genaug.schema.run import ImportSpec
 from genaug.schema.runfile import load_yaml, parse_spec
+from genaug.schema.wire import from_proto
 from genaug.shared.errors import GenaugError
 from genaug.v1 import run_pb2
 
@@ -103,15 +105,14 @@ def patiently(call, *, seconds: float = 120):
 def perform(home: Path, spec: run_pb2.RunSpec, kills: int, dice: random.Random, shortest: float, longest: float):
     """One run; return (its record, seconds, what was killed)."""
     services = Services(home)
-    source = getattr(spec, "import")
     killed: list[str] = []
     written: dict[str, int] = {}
     try:
         with Client(services.addresses["assembly"]) as client:
-            options = ImportOptions(format=source.format, keep=dict(source.keep))
+            source = from_proto(ImportSpec, getattr(spec, "import"))
             patiently(
                 lambda: client.import_dataset(
-                    spec.dataset, open_source(options), format=source.format, split=source.split, folds=5, seed=42
+                    spec.dataset, open_source(source), format=source.format, split=source.split, folds=5, seed=42
                 )
             )
         start = time.monotonic()

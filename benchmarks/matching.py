@@ -29,7 +29,8 @@ from typing import Any
 import numpy as np
 from obstore.store import MemoryStore
 
-from genaug.assembly.importers import ImportOptions, open_source
+from genaug.client.importers import open_source
+from genaug.schema.run import ImportSpec
 from genaug.selection.choose import METHODS, choose, choose_at_random, feature_space
 from genaug.selection.kernel import Gaussian
 from genaug.selection.nearest import find_pairs, unit
@@ -71,12 +72,12 @@ def noise(count: int) -> list[bytes]:
 
 def photographs(folder: Path, kind: str, *, share: float = 0.7) -> list[bytes]:
     """The training images of a class: those of `share` of its patients, drawn by their ids."""
-    options = ImportOptions(format="odir", images=str(folder / "preprocessed_images"), csv=str(folder / "full_df.csv"))
+    spec = ImportSpec(format="odir", images=str(folder / "preprocessed_images"), csv=str(folder / "full_df.csv"))
 
     def trains(subject: str) -> bool:
         return int(hashlib.sha256(subject.encode()).hexdigest()[:8], 16) / 16**8 < share
 
-    return [image.read() for image in open_source(options) if image.class_name == kind and trains(image.subject)]
+    return [image.read() for image in open_source(spec) if image.class_name == kind and trains(image.subject)]
 
 
 def embedded(model: Classifier, store: Store, rows: Sequence[Row]) -> np.ndarray:

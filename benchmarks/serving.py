@@ -47,12 +47,13 @@ import torch
 from model_server import PORTS, torchserve, wait_until
 from PIL import Image
 
-from genaug.assembly.importers import ImportOptions, open_source
 from genaug.client import Client
+from genaug.client.importers import open_source
 from genaug.labeling.label import Labelling, label_batch
 from genaug.labeling.model_store import write_model
 from genaug.labeling.open_inference import ModelServer, OnServer
 from genaug.labeling.predictor import InProcess
+from genaug.schema.run import ImportSpec
 from genaug.shared.digests import sha256
 from genaug.shared.errors import Unavailable
 from genaug.shared.manifest import Row, write_rows
@@ -107,8 +108,8 @@ def drawn(count: int) -> list[Picture]:
 
 def photographs(folder: Path, count: int) -> list[Picture]:
     """ODIR's seven classes; those of one patient stand together, so that a cut parts few."""
-    options = ImportOptions(format="odir", images=str(folder / "preprocessed_images"), csv=str(folder / "full_df.csv"))
-    listed = [one for one in open_source(options) if one.class_name in "DGCAHMN"]
+    spec = ImportSpec(format="odir", images=str(folder / "preprocessed_images"), csv=str(folder / "full_df.csv"))
+    listed = [one for one in open_source(spec) if one.class_name in "DGCAHMN"]
     listed.sort(key=lambda one: sha256(one.subject.encode()))
     return [Picture(one.read(), one.class_name) for one in listed[:count]]
 

@@ -33,7 +33,7 @@ _CHUNK = 2048
 
 @dataclass(frozen=True)
 class NearPair:
-    """Two images that show the same photograph, by their places in the list."""
+    """Two images that show the same photograph, by their indices in the list."""
 
     first: int
     second: int
@@ -50,7 +50,7 @@ def thumbnail(pixels: Pixels) -> Thumbnail:
 def perceptual_hashes(thumbnails: NDArray[np.uint8]) -> NDArray[np.uint64]:
     """Hashes of thumbnails, uint8 [n, 32, 32, 3] -> uint64 [n].
 
-    One bit for each of the 8×8 lowest frequencies of the grey image's DCT-II: whether it lies above their median
+    One bit for each of the 8×8 lowest frequencies of the grey image's DCT-II: set above their median
     (pHash; Zauner 2010). The mean brightness has no bit.
     """
     frequency, place = np.arange(_LOW)[:, None], np.arange(SIDE)[None]
@@ -79,7 +79,7 @@ def correlations(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray
 
 
 def near_pairs(thumbnails: NDArray[np.uint8], subjects: Sequence[str]) -> list[NearPair]:
-    """Near-identical images of different subjects, most alike first.
+    """Return near-identical images of different subjects, highest correlation first.
 
     Args:
         thumbnails: uint8 [n, 32, 32, 3].
@@ -87,20 +87,20 @@ def near_pairs(thumbnails: NDArray[np.uint8], subjects: Sequence[str]) -> list[N
     """
     names = {name: number for number, name in enumerate(dict.fromkeys(subjects))}
     numbers = np.array([names[name] if name else -1 - place for place, name in enumerate(subjects)], dtype=np.int64)
-    found = []
+    pairs = []
     for first, second in _proposed(perceptual_hashes(thumbnails), numbers):
         for start in range(0, len(first), _CHUNK):
-            one, two = first[start : start + _CHUNK], second[start : start + _CHUNK]
-            values = correlations(thumbnails[one], thumbnails[two])
-            keep = np.flatnonzero(values >= MIN_CORRELATION)
-            found += [NearPair(int(one[k]), int(two[k]), min(float(values[k]), 1.0)) for k in keep]
-    return sorted(found, key=lambda pair: (-pair.correlation, pair.first, pair.second))
+            left, right = first[start : start + _CHUNK], second[start : start + _CHUNK]
+            values = correlations(thumbnails[left], thumbnails[right])
+            confirmed = np.flatnonzero(values >= MIN_CORRELATION)
+            pairs += [NearPair(int(left[k]), int(right[k]), min(float(values[k]), 1.0)) for k in confirmed]
+    return sorted(pairs, key=lambda pair: (-pair.correlation, pair.first, pair.second))
 
 
 def _proposed(
     hashes: NDArray[np.uint64], subjects: NDArray[np.int64]
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Places of all pairs within `MAX_DISTANCE` bits and of different subjects, block by block to bound memory."""
+    """Indices of all pairs within `MAX_DISTANCE` bits and of different subjects, block by block to bound memory."""
     height = max(1, _BLOCK // max(1, len(hashes)))
     for start in range(0, len(hashes), height):
         block = slice(start, start + height)

@@ -1,4 +1,4 @@
-"""Removing objects that no manifest names."""
+"""Garbage collection: objects that no manifest names."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ GRACE = timedelta(hours=1)
 """Objects younger than this stay: an import or a generation under way may be about to name them."""
 
 _PREFIXES = ("uploads/", "draws/", "images/", f"{SEALED_IMAGES}/")
-_MADE = ("batches/", "labels/")
+_MADE_MANIFESTS = ("batches/", "labels/")
 
 
 @dataclass(frozen=True)
 class Garbage:
-    """What was removed, or would be."""
+    """Objects that were removed, or would be."""
 
     objects: int
     size_bytes: int
@@ -28,16 +28,16 @@ def collect_garbage(store: Store, *, validate_only: bool, grace: timedelta = GRA
 
     Args:
         store: The store, as "assembly".
-        validate_only: Only say what would be removed.
-        grace: How old they must be.
+        validate_only: Only count them.
+        grace: Smallest age.
     """
-    # Listed before the manifests are read: what is named meanwhile is seen.
+    # Objects are listed before the manifests are read: a manifest written in between still protects its objects.
     before = datetime.now(UTC) - grace
     old = [entry for prefix in _PREFIXES for entry in store.entries(prefix) if entry.modified < before]
-    made = [key for prefix in _MADE for key, _ in store.list(prefix) if key.endswith("/manifest.parquet")]
+    made = [key for prefix in _MADE_MANIFESTS for key, _ in store.list(prefix) if key.endswith("/manifest.parquet")]
     named = named_images(store, [*manifests(store), *made])
-    unnamed = [entry for entry in old if entry.key not in named]
+    garbage = [entry for entry in old if entry.key not in named]
     if not validate_only:
-        for entry in unnamed:
+        for entry in garbage:
             store.delete(entry.key)
-    return Garbage(len(unnamed), sum(entry.size for entry in unnamed))
+    return Garbage(len(garbage), sum(entry.size for entry in garbage))

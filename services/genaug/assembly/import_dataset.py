@@ -1,131 +1,159 @@
-"""Importing a dataset: take in, sift, group, seal, write. Killed at any moment, the same import again finishes it."""
+"""Import of a dataset: upload, decode, deduplicate, group, seal, write. The same import again finishes a killed one."""
 
 from __future__ import annotations
 
-import io
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from genaug.assembly.datasets import (
+    REAL,
     SEALED_IMAGES,
-    Json,
     dataset_key,
+    get_dataset,
     origins_key,
-    read_json_or_none,
+    read_or_none,
     rows_key,
     sealed_rows_key,
     source_key,
     write_version,
 )
+from genaug.assembly.deduplicate import UniqueRow, check_own_split, deduplicate
 from genaug.assembly.duplicates import NearPair, near_pairs
-from genaug.assembly.intake import STAGED, Decoded, Intake, Look, content_key, read_content
-from genaug.assembly.record import claim, dataset_record, near_duplicate
+from genaug.assembly.import_plan import RECIPE, SourceRow, progress, source_digest
+from genaug.assembly.pseudonyms import Pseudonyms
+from genaug.assembly.record import SourceClaim, claim, complete_record, near_duplicate
 from genaug.assembly.seal import join, seal
-from genaug.assembly.sift import Dropped, Kept, check_own_split, sift
-from genaug.assembly.source import RECIPE, Plan, Progress, SourceRow, source_digest
-from genaug.assembly.subjects import SubjectIds
-from genaug.schema.common import provenance
-from genaug.shared.errors import AlreadyExists, Internal
+from genaug.assembly.upload_decoder import STAGED, DecodedImage, UploadDecoder, content_key, read_content
+from genaug.schema.common import Progress, provenance
+from genaug.schema.datasets import Dataset
+from genaug.schema.run import ImportSpec
+from genaug.shared.errors import AlreadyExists
 from genaug.shared.manifest import Row, encode, to_table
 from genaug.shared.store import Store
 
-Sent = tuple[SourceRow, bytes]
-"""A row and its content; empty when the store holds it."""
+Upload = tuple[SourceRow, bytes]
+"""A row and its content, which is empty when the store holds it."""
 
 _WRITERS = 8
 _STEP = 200
 
 
-def import_dataset(plan: Plan, batches: Iterable[Sequence[Sent]], store: Store) -> Iterator[Progress | Json]:
-    """Import what `batches` bring; yield progress and, last, the dataset (the message `Dataset` as JSON).
+def import_dataset(
+    dataset: str, spec: ImportSpec, batches: Iterable[Sequence[Upload]], store: Store
+) -> Iterator[Progress | Dataset]:
+    """Import the uploads; yield progress and, last, the dataset.
+
+    Args:
+        dataset: Id of the dataset.
+        spec: Format and split; the fields that the client's importer reads mean nothing here.
+        batches: Rows with their contents.
+        store: The store, as "assembly".
 
     Raises:
         AlreadyExists: a dataset of this name has other content or options.
-        InvalidArgument: a content has another digest than was said, nothing can be used, or the user's own split leaks.
+        InvalidArgument: a content has another digest than its row, no image is usable, or the user's own split leaks.
         FailedPrecondition: a content is neither sent nor held, there are too few subjects, or an import of other
-            content under this name was broken off.
+            content under this name is unfinished.
     """
     start = time.monotonic()
-    existing = read_json_or_none(store, dataset_key(plan.dataset))
+    exists = store.exists(dataset_key(dataset))
     rows: list[SourceRow] = []
-    with Intake(store) as intake:
+    with UploadDecoder(store) as decoder:
         for batch in batches:
             for row, content in batch:
                 rows.append(row)
-                # What exists is compared by its source digest: nothing need be decoded.
-                if existing is None:
-                    intake.take(row, content)
-            yield Progress("receiving", len(rows), 0)
-        source = source_digest(plan, rows)
-        if existing is not None:
-            _check_same(store, plan, source)
-            yield existing
+                # An existing dataset is compared by its source digest, without decoding.
+                if not exists:
+                    decoder.submit(row, content)
+            yield progress("receiving", len(rows), 0)
+        source = source_digest(spec, rows)
+        if exists:
+            _check_same(store, dataset, source)
+            yield get_dataset(store, dataset)
             return
         contents = len({row.content_sha256 for row in rows})
-        for done in intake.settle():
+        for done in decoder.finish():
             if done % _STEP == 0:
-                yield Progress("decoding", done, contents)
-        looks = intake.looks
-    yield Progress("grouping", 0, len(rows))
-    kept, dropped = sift(rows, looks)
-    manifest, pairs = _seal(plan, rows, kept, looks, SubjectIds(store))
-    yield from _write(plan, source, manifest, kept, store)
-    record = _record(plan, manifest, looks, dropped, pairs) | {
-        "provenance": provenance(RECIPE, seconds=time.monotonic() - start)
-    }
-    # The last object: whoever finds it finds all.
-    store.put_new_json(dataset_key(plan.dataset), record)
+                yield progress("decoding", done, contents)
+    yield progress("grouping", 0, len(rows))
+    unique, dropped = deduplicate(rows, decoder.results)
+    decoded = {key: image for key, image in decoder.results.items() if isinstance(image, DecodedImage)}
+    manifest, pairs = _seal(dataset, spec, rows, unique, decoded, Pseudonyms(store))
+    yield from _write(dataset, source, manifest, unique, store)
+    images = [decoded[row.content_sha256] for row in manifest]
+    record = Dataset(
+        name=f"datasets/{dataset}",
+        format=spec.format,
+        seed=spec.seed,
+        split=spec.split,
+        folds=spec.folds,
+        dropped=tuple(dropped),
+        near_duplicates=tuple(
+            near_duplicate(manifest[pair.first].image_id, manifest[pair.second].image_id, pair.correlation)
+            for pair in pairs
+        ),
+        channels=1 if all(image.grey for image in images) else 3,
+        own_split=any(row.split for row in rows),
+        provenance=provenance(RECIPE, seconds=time.monotonic() - start),
+    )
+    record = complete_record(record, manifest, sides=[image.side for image in images])
+    # The record is written last, so that a dataset with a record is complete.
+    store.put_new_json(dataset_key(dataset), record.json_value())
     _remove_staged(rows, store)
-    yield store.get_json(dataset_key(plan.dataset))
+    yield get_dataset(store, dataset)
 
 
-def _check_same(store: Store, plan: Plan, source: str) -> None:
-    known = read_json_or_none(store, source_key(plan.dataset))
-    if known is None or known["source"] != source:
+def _check_same(store: Store, dataset: str, source: str) -> None:
+    claimed = read_or_none(store, source_key(dataset), SourceClaim)
+    if claimed is None or claimed.source != source:
         raise AlreadyExists(
-            f"datasets/{plan.dataset} exists with other images, classes, subjects or options (split, folds, seed); "
+            f"datasets/{dataset} exists with other images, classes, subjects or options (split, folds, seed); "
             "import under another name, or delete it first",
             reason="DATASET_EXISTS",
-            dataset=plan.dataset,
+            dataset=dataset,
         )
 
 
 def _seal(
-    plan: Plan, rows: Sequence[SourceRow], kept: Sequence[Kept], looks: dict[str, Look], ids: SubjectIds
+    dataset: str,
+    spec: ImportSpec,
+    rows: Sequence[SourceRow],
+    unique: Sequence[UniqueRow],
+    decoded: Mapping[str, DecodedImage],
+    pseudonyms: Pseudonyms,
 ) -> tuple[list[Row], list[NearPair]]:
-    """Manifest rows of what is kept, in its order, and the near-identical pairs, by places in it."""
-    decoded = [_decoded(looks, one) for one in kept]
-    pairs = near_pairs(np.stack([look.thumbnail for look in decoded]), [one.row.subject for one in kept])
-    names = [one.row.image_id for one in kept]
+    """Return manifest rows of the unique rows, in their order, and the near-identical pairs, by indices into them."""
+    sources = [entry.row for entry in unique]
+    thumbnails = np.stack([decoded[row.content_sha256].thumbnail for row in sources])
+    pairs = near_pairs(thumbnails, [row.subject for row in sources])
     groups = join(
-        {one.row.image_id: one.subjects for one in kept}, [(names[pair.first], names[pair.second]) for pair in pairs]
+        {entry.row.image_id: entry.subjects for entry in unique},
+        [(sources[pair.first].image_id, sources[pair.second].image_id) for pair in pairs],
     )
     own = None
     if any(row.split for row in rows):
         check_own_split(rows, groups)
-        own = {one.row.image_id: one.row.split for one in kept if one.row.split}
-    classes = {one.row.image_id: one.row.class_name for one in kept}
-    places = seal(classes, groups, shares=plan.split, folds=plan.folds, seed=plan.seed, own=own)
+        own = {row.image_id: row.split for row in sources if row.split}
+    classes = {row.image_id: row.class_name for row in sources}
+    places = seal(classes, groups, shares=spec.split, folds=spec.folds, seed=spec.seed, own=own)
     manifest = []
-    for one, look in zip(kept, decoded, strict=True):
-        row, place = one.row, places[one.row.image_id]
+    for row in sources:
+        place = places[row.image_id]
         home = SEALED_IMAGES if place.split == "test" else "images"
         manifest.append(
             Row(
                 image_id=row.image_id,
                 uri=content_key(home, row.content_sha256),
                 content_sha256=row.content_sha256,
-                pixel_sha256=look.pixel_sha256,
+                pixel_sha256=decoded[row.content_sha256].pixel_sha256,
                 class_name=row.class_name,
                 split=place.split,
                 fold=place.fold,
-                subject_id=ids.name(plan.dataset, row.subject, image_id=row.image_id),
+                subject_id=pseudonyms.of(dataset, row.subject, image_id=row.image_id),
                 group_id=place.group_id,
                 attributes=dict(row.attributes or {}),
             )
@@ -133,71 +161,39 @@ def _seal(
     return manifest, pairs
 
 
-def _decoded(looks: dict[str, Look], one: Kept) -> Decoded:
-    look = looks[one.row.content_sha256]
-    if not isinstance(look, Decoded):
-        raise Internal(f"image {one.row.image_id} was kept and cannot be used")
-    return look
-
-
-def _write(plan: Plan, source: str, manifest: Sequence[Row], kept: Sequence[Kept], store: Store) -> Iterator[Progress]:
-    """Write manifests, then images: a broken import's images are named, so that `delete` and gc know them."""
-    claim(store, plan.dataset, source)
+def _write(
+    dataset: str, source: str, manifest: Sequence[Row], unique: Sequence[UniqueRow], store: Store
+) -> Iterator[Progress]:
+    """Write manifests, then images: `delete` and gc find an unfinished import's images by its manifests."""
+    claim(store, dataset, source)
     sealed = [row for row in manifest if row.split == "test"]
-    learnt = [row for row in manifest if row.split != "test"]
-    store.put_new(origins_key(plan.dataset), _origins(kept))
-    store.put_new(sealed_rows_key(plan.dataset), encode(to_table(sealed)))
-    store.put_new(rows_key(plan.dataset, "real"), encode(to_table(learnt)))
+    open_rows = [row for row in manifest if row.split != "test"]
+    store.put_new(origins_key(dataset), _origins(unique))
+    store.put_new(sealed_rows_key(dataset), encode(to_table(sealed)))
+    store.put_new(rows_key(dataset, REAL), encode(to_table(open_rows)))
     with ThreadPoolExecutor(_WRITERS, thread_name_prefix="import") as pool:
-        for done, _ in enumerate(pool.map(lambda row: _place(row, store), manifest), start=1):
+        for done, _ in enumerate(pool.map(lambda row: _copy_content(row, store), manifest), start=1):
             if done % _STEP == 0:
-                yield Progress("sealing", done, len(manifest))
-    write_version(store, plan.dataset, "real", learnt, shortfall={})
+                yield progress("sealing", done, len(manifest))
+    write_version(store, dataset, REAL, open_rows, shortfall={})
 
 
-def _place(row: Row, store: Store) -> None:
+def _copy_content(row: Row, store: Store) -> None:
     if not store.exists(row.uri):
         store.put_new(row.uri, read_content(store, row.content_sha256))
 
 
-def _origins(kept: Sequence[Kept]) -> bytes:
-    """Parquet of what identifies people: image_id, source_name, subject, row."""
+def _origins(unique: Sequence[UniqueRow]) -> bytes:
+    """Parquet of the fields that identify people: image_id, source_name, subject, row."""
     table = pa.table(
         {
-            "image_id": pa.array([one.row.image_id for one in kept], pa.string()),
-            "source_name": pa.array([one.row.source_name for one in kept], pa.string()),
-            "subject": pa.array([one.row.subject for one in kept], pa.string()),
-            "row": pa.array([one.number for one in kept], pa.int64()),
+            "image_id": pa.array([entry.row.image_id for entry in unique], pa.string()),
+            "source_name": pa.array([entry.row.source_name for entry in unique], pa.string()),
+            "subject": pa.array([entry.row.subject for entry in unique], pa.string()),
+            "row": pa.array([entry.number for entry in unique], pa.int64()),
         }
     )
-    sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd")
-    return sink.getvalue()
-
-
-def _record(
-    plan: Plan,
-    manifest: Sequence[Row],
-    looks: dict[str, Look],
-    dropped: Sequence[Dropped],
-    pairs: Sequence[NearPair],
-) -> dict[str, Any]:
-    decoded = [look for row in manifest if isinstance(look := looks[row.content_sha256], Decoded)]
-    return dataset_record(
-        plan.dataset,
-        manifest,
-        format=plan.format,
-        seed=plan.seed,
-        split=plan.split,
-        folds=plan.folds,
-        dropped=dropped,
-        near_duplicates=[
-            near_duplicate(manifest[pair.first].image_id, manifest[pair.second].image_id, pair.correlation)
-            for pair in pairs
-        ],
-        sides=[look.side for look in decoded],
-        channels=1 if all(look.grey for look in decoded) else 3,
-    )
+    return encode(table)
 
 
 def _remove_staged(rows: Sequence[SourceRow], store: Store) -> None:

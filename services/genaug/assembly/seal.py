@@ -1,4 +1,4 @@
-"""The seal: which side of the split and which fold each group of subjects is on, decided once for the whole source.
+"""The seal: side of the split and fold of each group of subjects, decided once for the whole source.
 
 Groups are placed by iterative stratification (Sechidis, Tsoumakas & Vlahavas 2011): the rarest class first, each of its
 groups to the side that still wants most of it. The result depends on the images, their classes and the seed alone:
@@ -24,7 +24,7 @@ _ALL = ""
 
 @dataclass(frozen=True)
 class Place:
-    """Where an image belongs."""
+    """Side, fold and group of an image."""
 
     split: Split
     fold: int
@@ -51,8 +51,8 @@ def join(images: Mapping[str, Iterable[str]], pairs: Iterable[tuple[str, str]]) 
     for image, subjects in images.items():
         for subject in subjects:
             parent[root(f"subject {subject}")] = root(f"image {image}")
-    for one, other in pairs:
-        parent[root(f"image {one}")] = root(f"image {other}")
+    for image, other in pairs:
+        parent[root(f"image {image}")] = root(f"image {other}")
     first: dict[str, str] = {}
     for image in sorted(images):
         first.setdefault(root(f"image {image}"), image)
@@ -75,7 +75,7 @@ def seal(
         groups: Group of each image id, see `join`.
         shares: Shares of training, validation and test.
         folds: Number of folds; each is balanced within every side.
-        seed: Another seed gives another split.
+        seed: Seed of the split.
         own: The user's own side of each image, already checked by group; folds alone are placed then.
 
     Raises:
@@ -94,8 +94,8 @@ def seal(
     else:
         sides = {group: own[image] for image, group in groups.items()}
     within = {
-        group: Counter({f"{sides[group]} {name}": count for name, count in found.items()})
-        for group, found in counts.items()
+        group: Counter({f"{sides[group]} {name}": count for name, count in classes_of_group.items()})
+        for group, classes_of_group in counts.items()
     }
     fold = allot(within, [1 / folds] * folds, seed=seed_of("fold", seed))
     return {image: Place(sides[group], fold[group], group) for image, group in groups.items()}
@@ -130,7 +130,7 @@ def allot(groups: Mapping[str, Mapping[str, int]], shares: Sequence[float], *, s
 
 
 class _Allotment:
-    """Which group is where, and what each side still wants."""
+    """Sides of the groups placed so far, and the images that each side still lacks."""
 
     def __init__(self, groups: Mapping[str, Mapping[str, int]], shares: Sequence[float]) -> None:
         self.groups = {group: {**counts, _ALL: sum(counts.values())} for group, counts in groups.items()}
@@ -144,7 +144,7 @@ class _Allotment:
         self.classes = sorted(self.members, key=lambda name: (name == _ALL, len(self.members[name]), name))
         """Rarest first, counted in groups; all together last."""
         self._sides = range(len(shares))
-        self._wants = [{name: share * total for name, total in self.total.items()} for share in shares]
+        self._lacks = [{name: share * total for name, total in self.total.items()} for share in shares]
         self._held: list[Counter[str]] = [Counter() for _ in shares]
 
     def best(self, name: str, *, left: int) -> int:
@@ -153,17 +153,17 @@ class _Allotment:
         # The last groups are owed to sides that would otherwise go without. Among equals the last side: test, which
         # a class can less well do without than validation.
         sides = empty if len(empty) > 0 and left <= len(empty) else self._sides
-        return max(sides, key=lambda side: (self._wants[side][name], self._wants[side][_ALL], side))
+        return max(sides, key=lambda side: (self._lacks[side][name], self._lacks[side][_ALL], side))
 
     def put(self, group: str, side: int) -> None:
         """Place a group, or move it."""
         before = self.side.get(group)
         self.side[group] = side
         for name, count in self.groups[group].items():
-            self._wants[side][name] -= count
+            self._lacks[side][name] -= count
             self._held[side][name] += 1
             if before is not None:
-                self._wants[before][name] += count
+                self._lacks[before][name] += count
                 self._held[before][name] -= 1
 
     def fill(self) -> None:

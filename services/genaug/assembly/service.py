@@ -3,53 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import grpc
 from google.protobuf import empty_pb2
 
 from genaug.assembly import datasets
-from genaug.assembly.assemble import Assembly, Reduction, assemble
+from genaug.assembly.assemble import assemble
 from genaug.assembly.describe.describe import describe_dataset
 from genaug.assembly.describe.page import render
-from genaug.assembly.export import Layout, export_images
+from genaug.assembly.export import export_images
 from genaug.assembly.garbage import collect_garbage
-from genaug.assembly.import_dataset import Sent, import_dataset
-from genaug.assembly.intake import missing_contents
-from genaug.assembly.source import Plan, Progress, SourceRow, check_plan, check_row, check_sha256
+from genaug.assembly.import_dataset import Upload, import_dataset
+from genaug.assembly.import_plan import SourceRow, check_row, check_sha256
 from genaug.assembly.unite import unite_datasets
+from genaug.assembly.upload_decoder import missing_contents
+from genaug.schema.common import Progress
+from genaug.schema.datasets import Dataset, DatasetVersion
+from genaug.schema.requests import AssembleRequest
+from genaug.schema.run import ImportSpec
+from genaug.schema.wire import from_proto, to_proto
 from genaug.shared.errors import Cancelled, InvalidArgument
-from genaug.shared.manifest import MultiDisease
 from genaug.shared.names import dataset_id, version_ids
-from genaug.shared.protojson import from_dict
 from genaug.shared.server import frames, page
 from genaug.shared.settings import Settings
 from genaug.shared.store import Store
 from genaug.v1 import assembly_service_pb2 as pb
-from genaug.v1 import assembly_service_pb2_grpc, common_pb2, dataset_pb2, run_pb2
+from genaug.v1 import assembly_service_pb2_grpc, common_pb2, dataset_pb2
 
 _MAX_CONTENTS = 10_000
-
-_POLICIES: dict[int, MultiDisease] = {
-    dataset_pb2.View.MULTI_DISEASE_UNSPECIFIED: "KEEP",
-    dataset_pb2.View.MULTI_DISEASE_KEEP: "KEEP",
-    dataset_pb2.View.MULTI_DISEASE_EXCLUDE: "EXCLUDE",
-    dataset_pb2.View.MULTI_DISEASE_PRIMARY: "PRIMARY",
-}
-
-
-_LAYOUTS: dict[int, Layout] = {
-    pb.ExportImagesRequest.LAYOUT_UNSPECIFIED: "FOLDERS",
-    pb.ExportImagesRequest.LAYOUT_FOLDERS: "FOLDERS",
-    pb.ExportImagesRequest.LAYOUT_CSV: "CSV",
-}
-
-_REDUCTIONS: dict[int, Reduction] = {
-    run_pb2.Scenario.REDUCTION_UNSPECIFIED: "SELECTED",
-    run_pb2.Scenario.REDUCTION_SELECTED: "SELECTED",
-    run_pb2.Scenario.REDUCTION_RANDOM: "RANDOM",
-    run_pb2.Scenario.REDUCTION_NONE: "NONE",
-}
 
 
 class AssemblyServicer(assembly_service_pb2_grpc.AssemblyServiceServicer):
@@ -65,24 +46,25 @@ class AssemblyServicer(assembly_service_pb2_grpc.AssemblyServiceServicer):
         self._store.check()
 
     def close(self) -> None:
-        """Nothing is left half-done: what is in the store is whole."""
+        """Release nothing: all state is in the store."""
 
     def FindMissingContents(
         self, request: pb.FindMissingContentsRequest, context: grpc.ServicerContext
     ) -> pb.FindMissingContentsResponse:
         if len(request.content_sha256) > _MAX_CONTENTS:
             raise InvalidArgument(f"content_sha256: more than {_MAX_CONTENTS}; ask in parts", reason="TOO_MANY")
-        asked = [check_sha256(value, field="content_sha256") for value in request.content_sha256]
-        return pb.FindMissingContentsResponse(content_sha256=missing_contents(self._store, asked))
+        contents = [check_sha256(value, field="content_sha256") for value in request.content_sha256]
+        return pb.FindMissingContentsResponse(content_sha256=missing_contents(self._store, contents))
 
     def ImportDataset(
         self, request_iterator: Iterator[pb.ImportDatasetRequest], context: grpc.ServicerContext
     ) -> Iterator[pb.ImportDatasetResponse]:
-        requests = _arriving(request_iterator)
+        requests = _received(request_iterator)
         first = next(requests, None)
         if first is None or first.WhichOneof("part") != "header":
             raise InvalidArgument("the first message of an import is its header", reason="NO_HEADER")
-        for event in import_dataset(_to_plan(first.header), _to_batches(requests), self._store):
+        dataset, spec = dataset_id(first.header.name), from_proto(ImportSpec, first.header)
+        for event in import_dataset(dataset, spec, _to_batches(requests), self._store):
             if isinstance(event, Progress):
                 yield pb.ImportDatasetResponse(progress=_to_progress(event))
             else:
@@ -95,12 +77,12 @@ class AssemblyServicer(assembly_service_pb2_grpc.AssemblyServiceServicer):
         names, token = page(
             datasets.list_datasets(self._store), page_size=request.page_size, page_token=request.page_token
         )
-        found = [_to_dataset(datasets.get_dataset(self._store, name)) for name in names]
-        for one in found:
-            # One entry per image of the source: a page of them would outgrow a message.
-            one.ClearField("dropped")
-            one.ClearField("near_duplicates")
-        return pb.ListDatasetsResponse(datasets=found, next_page_token=token)
+        # These fields have an entry per image: a page of them could exceed the size of a message.
+        records = [
+            datasets.get_dataset(self._store, name).model_copy(update={"dropped": (), "near_duplicates": ()})
+            for name in names
+        ]
+        return pb.ListDatasetsResponse(datasets=map(_to_dataset, records), next_page_token=token)
 
     def DeleteDataset(self, request: pb.DeleteDatasetRequest, context: grpc.ServicerContext) -> empty_pb2.Empty:
         datasets.delete_dataset(self._store, dataset_id(request.name))
@@ -118,13 +100,13 @@ class AssemblyServicer(assembly_service_pb2_grpc.AssemblyServiceServicer):
         names, token = page(
             datasets.list_versions(self._store, dataset), page_size=request.page_size, page_token=request.page_token
         )
-        found = [_to_version(datasets.get_version(self._store, dataset, name)) for name in names]
-        return pb.ListDatasetVersionsResponse(dataset_versions=found, next_page_token=token)
+        versions = [_to_version(datasets.get_version(self._store, dataset, name)) for name in names]
+        return pb.ListDatasetVersionsResponse(dataset_versions=versions, next_page_token=token)
 
     def AssembleDatasetVersion(
         self, request: pb.AssembleDatasetVersionRequest, context: grpc.ServicerContext
     ) -> dataset_pb2.DatasetVersion:
-        return _to_version(assemble(_to_assembly(request), self._store))
+        return _to_version(assemble(from_proto(AssembleRequest, request), self._store))
 
     def UniteDatasets(
         self, request: pb.UniteDatasetsRequest, context: grpc.ServicerContext
@@ -144,8 +126,7 @@ class AssemblyServicer(assembly_service_pb2_grpc.AssemblyServiceServicer):
             if isinstance(event, Progress):
                 yield pb.DescribeDatasetResponse(progress=_to_progress(event))
                 continue
-            description = from_dict(dataset_pb2.DatasetDescription, event)
-            yield pb.DescribeDatasetResponse(description=description)
+            yield pb.DescribeDatasetResponse(description=to_proto(dataset_pb2.DatasetDescription, event))
             for part in frames(render(event, datasets.get_dataset(self._store, dataset)).encode()):
                 yield pb.DescribeDatasetResponse(page=common_pb2.FileFrame(data=part))
 
@@ -162,22 +143,20 @@ class AssemblyServicer(assembly_service_pb2_grpc.AssemblyServiceServicer):
     def ExportImages(
         self, request: pb.ExportImagesRequest, context: grpc.ServicerContext
     ) -> Iterator[pb.ExportImagesResponse]:
-        if request.layout not in _LAYOUTS:
-            raise InvalidArgument(f"layout: {request.layout} is no layout", reason="BAD_LAYOUT")
         dataset, version = version_ids(request.name)
-        for event in export_images(self._store, dataset, version, _LAYOUTS[request.layout]):
+        for event in export_images(self._store, dataset, version, request.layout or "folders"):
             if isinstance(event, Progress):
                 yield pb.ExportImagesResponse(progress=_to_progress(event))
                 continue
-            # An empty file has one piece too.
+            # An empty file has one piece, too.
             for part in frames(event.data) if event.data else (b"",):
                 yield pb.ExportImagesResponse(piece=pb.ExportImagesResponse.Piece(path=event.path, data=part))
 
     def CollectGarbage(
         self, request: pb.CollectGarbageRequest, context: grpc.ServicerContext
     ) -> pb.CollectGarbageResponse:
-        found = collect_garbage(self._store, validate_only=request.validate_only)
-        return pb.CollectGarbageResponse(objects=found.objects, size_bytes=found.size_bytes)
+        garbage = collect_garbage(self._store, validate_only=request.validate_only)
+        return pb.CollectGarbageResponse(objects=garbage.objects, size_bytes=garbage.size_bytes)
 
 
 def register(server: grpc.Server, settings: Settings) -> AssemblyServicer:
@@ -187,8 +166,8 @@ def register(server: grpc.Server, settings: Settings) -> AssemblyServicer:
     return servicer
 
 
-def _arriving(requests: Iterator[pb.ImportDatasetRequest]) -> Iterator[pb.ImportDatasetRequest]:
-    """The requests; a client that goes away is a cancellation, not an error of ours."""
+def _received(requests: Iterator[pb.ImportDatasetRequest]) -> Iterator[pb.ImportDatasetRequest]:
+    """Yield the requests; a client that disconnects is a cancellation, not an internal error."""
     while True:
         try:
             request = next(requests, None)
@@ -199,11 +178,7 @@ def _arriving(requests: Iterator[pb.ImportDatasetRequest]) -> Iterator[pb.Import
         yield request
 
 
-def _to_plan(header: Any) -> Plan:
-    return check_plan(dataset_id(header.name), header.format, split=header.split, folds=header.folds, seed=header.seed)
-
-
-def _to_batches(requests: Iterator[pb.ImportDatasetRequest]) -> Iterator[list[Sent]]:
+def _to_batches(requests: Iterator[pb.ImportDatasetRequest]) -> Iterator[list[Upload]]:
     number = 0
     for request in requests:
         if request.WhichOneof("part") != "files":
@@ -215,47 +190,25 @@ def _to_batches(requests: Iterator[pb.ImportDatasetRequest]) -> Iterator[list[Se
         yield batch
 
 
-def _to_row(file: Any) -> SourceRow:
+def _to_row(file: pb.ImportDatasetRequest.File) -> SourceRow:
     return SourceRow(
         content_sha256=file.content_sha256,
         source_name=file.source_name,
         class_name=file.class_name,
         subject=file.subject,
-        split=file.split or None,
+        # `check_row` refuses any other word.
+        split=file.split or None,  # type: ignore[arg-type]
         attributes=dict(file.attributes),
     )
 
 
-def _to_assembly(request: pb.AssembleDatasetVersionRequest) -> Assembly:
-    view, scenario = request.view, request.scenario
-    if view.multi_disease not in _POLICIES:
-        raise InvalidArgument(f"view.multi_disease: {view.multi_disease} is no policy", reason="BAD_VIEW")
-    if scenario.reduction not in _REDUCTIONS:
-        raise InvalidArgument(f"scenario.reduction: {scenario.reduction} is no reduction", reason="BAD_REDUCTION")
-    return Assembly(
-        dataset=dataset_id(request.parent),
-        classes=tuple(view.classes),
-        multi_disease=_POLICIES[view.multi_disease],
-        fold=view.fold,
-        selections=tuple(request.selections),
-        reduction=_REDUCTIONS[scenario.reduction],
-        synthetic=scenario.synthetic,
-        transformed=scenario.transformed,
-        augmented=tuple(request.augmented_classes),
-        labelled_manifests=tuple(request.labelled_manifests),
-        transformed_manifests=tuple(request.transformed_manifests),
-        seed=request.seed,
-        matches=tuple(request.matches),
-    )
-
-
 def _to_progress(event: Progress) -> common_pb2.Progress:
-    return common_pb2.Progress(step=event.step, done=event.done, total=event.total, unit=event.unit)
+    return to_proto(common_pb2.Progress, event)
 
 
-def _to_dataset(found: datasets.Json) -> dataset_pb2.Dataset:
-    return from_dict(dataset_pb2.Dataset, found)
+def _to_dataset(record: Dataset) -> dataset_pb2.Dataset:
+    return to_proto(dataset_pb2.Dataset, record)
 
 
-def _to_version(found: datasets.Json) -> dataset_pb2.DatasetVersion:
-    return from_dict(dataset_pb2.DatasetVersion, found)
+def _to_version(record: DatasetVersion) -> dataset_pb2.DatasetVersion:
+    return to_proto(dataset_pb2.DatasetVersion, record)

@@ -1,9 +1,8 @@
-"""Uniting sealed datasets: every image keeps its side, and no photograph lies on two."""
+"""Union of sealed datasets: every image keeps its side, and no photograph lies on two."""
 
 from __future__ import annotations
 
 import dataclasses
-import io
 import time
 from collections import Counter, defaultdict
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -12,30 +11,30 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from genaug.assembly.datasets import (
     REAL,
-    Json,
     dataset_key,
     delete_dataset,
     get_dataset,
     origins_key,
-    read_json_or_none,
+    read_or_none,
     rows_key,
     sealed_rows_key,
     write_version,
 )
+from genaug.assembly.deduplicate import MAX_DROPPED
 from genaug.assembly.duplicates import Thumbnail, near_pairs, thumbnail
-from genaug.assembly.record import claim, dataset_record, near_duplicate
+from genaug.assembly.import_plan import progress
+from genaug.assembly.pseudonyms import Pseudonyms
+from genaug.assembly.record import claim, complete_record, near_duplicate
 from genaug.assembly.seal import SIDES, join
-from genaug.assembly.sift import MAX_DROPPED, Dropped
-from genaug.assembly.source import Progress
-from genaug.assembly.subjects import SubjectIds
-from genaug.schema.common import provenance
+from genaug.schema.common import Progress, provenance
+from genaug.schema.datasets import Dataset, DroppedImage, NearDuplicate
+from genaug.schema.model import Model
 from genaug.shared.digests import digest_of
 from genaug.shared.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
-from genaug.shared.manifest import Row, encode, read_rows, to_table
+from genaug.shared.manifest import Row, encode, read_rows, read_table, to_table
 from genaug.shared.names import check_id
 from genaug.shared.seal_log import record_opening
 from genaug.shared.store import Store
@@ -43,9 +42,25 @@ from genaug.vision.images.pixels import decode
 
 RECIPE = "unite/1"
 
-_MOST = 100
+_MOST_PARENTS = 100
 _READERS = 4
 _STEP = 200
+_ORIGINS = pa.schema(
+    [("image_id", pa.string()), ("source_name", pa.string()), ("subject", pa.string()), ("row", pa.int64())]
+)
+
+
+class Parent(Model):
+    """A dataset of a union, as it was when they were united."""
+
+    name: str
+    digest: str
+
+
+class UnionRecord(Dataset):
+    """Record of a union in the store."""
+
+    parents: tuple[Parent, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -57,122 +72,122 @@ class Member:
 
     @property
     def group(self) -> str:
-        """Its group of subjects, apart from those of other datasets."""
+        """Its group of subjects, distinct from groups of other datasets."""
         return f"{self.dataset}/{self.row.group_id}"
 
 
 @dataclass(frozen=True)
-class Picture:
-    """What an image looks like."""
+class ImageSummary:
+    """Size and thumbnail of an image."""
 
     side: int
-    """The shorter one, pixels."""
+    """Shorter side, pixels."""
     thumbnail: Thumbnail
 
 
-def unite_datasets(dataset: str, parents: Sequence[str], store: Store) -> Iterator[Progress | Json]:
-    """Unite sealed datasets as `dataset`; yield progress and, last, the dataset (the message `Dataset` as JSON).
+def unite_datasets(dataset: str, parents: Sequence[str], store: Store) -> Iterator[Progress | Dataset]:
+    """Unite sealed datasets as `dataset`; yield progress and, last, the dataset.
 
     Images with the same content are one. Groups of subjects that share a photograph across datasets are joined; where
     they lie on different sides, the rows on the most protected one (test, then validation) stay and the others are
-    dropped by name. The order of `parents` means nothing. Sealed images are looked at for this, which is recorded.
+    dropped by name. The order of `parents` means nothing. Reading the sealed images is recorded.
 
     Args:
         dataset: Id of the union.
         parents: Ids of the datasets, two or more, with the same channels, folds and names of attributes.
+        store: The store, as "assembly".
 
     Raises:
         NotFound: a dataset is not there.
         InvalidArgument: there are fewer than two or one comes twice, or their schemas differ.
         AlreadyExists: a dataset of this name has other content.
-        FailedPrecondition: another import under this name was broken off, a parent was deleted meanwhile, or more
-            than 5,000 rows would be dropped.
+        FailedPrecondition: another import under this name is unfinished, a parent was deleted meanwhile, or more than
+            5,000 rows would be dropped.
     """
     start = time.monotonic()
     parents = _check_parents(dataset, parents)
-    existing = read_json_or_none(store, dataset_key(dataset))
-    if existing is not None and [one["name"] for one in existing.get("parents", ())] == _names(parents):
-        if not all(_is_same(store, parent) for parent in existing["parents"]):
-            raise _exists(dataset)
-        yield existing
-        return
+    existing = read_or_none(store, dataset_key(dataset), UnionRecord)
     if existing is not None:
-        raise _exists(dataset)
+        if [parent.name for parent in existing.parents] != _names(parents) or not all(
+            _is_unchanged(store, parent) for parent in existing.parents
+        ):
+            raise _exists(dataset)
+        yield get_dataset(store, dataset)
+        return
     records = {parent: get_dataset(store, parent) for parent in parents}
-    members = {parent: _read_members(store, parent) for parent in parents}
-    _check_schemas(records, members)
-    everyone = [member for parent in parents for member in members[parent]]
-    pictures = yield from _look(everyone, store)
-    yield Progress("grouping", 0, len(everyone))
-    kept, dropped, pairs = sort_out(everyone, pictures)
-    manifest = _rows(dataset, kept, SubjectIds(store))
-    origin = [{"name": records[parent]["name"], "digest": records[parent]["digest"]} for parent in parents]
-    yield Progress("writing", 0, len(manifest))
-    _write(dataset, parents, digest_of(RECIPE, {"parents": origin}), manifest, kept, store)
+    members_of = {parent: _read_members(store, parent) for parent in parents}
+    _check_schemas(records, members_of)
+    members = [member for parent in parents for member in members_of[parent]]
+    summaries = yield from _summarize(members, store)
+    yield progress("grouping", 0, len(members))
+    united, dropped, pairs = resolve(members, summaries)
+    manifest = _rows(dataset, united, Pseudonyms(store))
+    origin = tuple(Parent(name=records[parent].name, digest=records[parent].digest) for parent in parents)
+    yield progress("writing", 0, len(manifest))
+    source = digest_of(RECIPE, {"parents": [parent.json_value() for parent in origin]})
+    _write(dataset, parents, source, manifest, united, store)
     ids = {row.image_id for row in manifest}
-    known = [pair for parent in parents for pair in records[parent].get("near_duplicates", ())]
-    near = [pair for pair in [*pairs, *known] if {pair["image_id"], pair["other_image_id"]} <= ids]
-    record = dataset_record(
-        dataset,
-        manifest,
+    near = [*pairs, *(pair for parent in parents for pair in records[parent].near_duplicates)]
+    record = UnionRecord(
+        name=f"datasets/{dataset}",
         format="union",
-        seed=0,
-        split=[sum(row.split == side for row in manifest) / len(manifest) for side in SIDES],
-        folds=records[parents[0]]["folds"],
-        dropped=dropped,
-        near_duplicates=near,
-        sides=[pictures[row.image_id].side for row in manifest],
-        channels=records[parents[0]]["channels"],
+        split=tuple(sum(row.split == side for row in manifest) / len(manifest) for side in SIDES),
+        folds=records[parents[0]].folds,
+        dropped=tuple(dropped),
+        near_duplicates=tuple(pair for pair in near if {pair.image_id, pair.other_image_id} <= ids),
+        channels=records[parents[0]].channels,
+        own_split=True,
+        parents=origin,
+        provenance=provenance(RECIPE, seconds=time.monotonic() - start),
     )
-    record |= {"parents": origin, "provenance": provenance(RECIPE, seconds=time.monotonic() - start)}
-    # The last object: whoever finds it finds all.
-    store.put_new_json(dataset_key(dataset), record)
-    yield store.get_json(dataset_key(dataset))
+    record = complete_record(record, manifest, sides=[summaries[row.image_id].side for row in manifest])
+    # The record is written last, so that a dataset with a record is complete.
+    store.put_new_json(dataset_key(dataset), record.json_value())
+    yield get_dataset(store, dataset)
 
 
-def sort_out(
-    everyone: Sequence[Member], pictures: Mapping[str, Picture]
-) -> tuple[list[Member], list[Dropped], list[Json]]:
-    """What stays, with its new group and fold; what is dropped; near-identical pairs across datasets.
+def resolve(
+    members: Sequence[Member], summaries: Mapping[str, ImageSummary]
+) -> tuple[list[Member], list[DroppedImage], list[NearDuplicate]]:
+    """Return the union's rows with new groups and folds, the dropped ones, and near-identical pairs across datasets.
 
     Raises:
         FailedPrecondition: more than `MAX_DROPPED` rows are dropped, or a side is left empty.
     """
     copies: dict[str, list[int]] = defaultdict(list)
-    for number, member in enumerate(everyone):
+    for number, member in enumerate(members):
         copies[member.row.image_id].append(number)
-    near = _near(everyone, pictures)
+    near = _near(members, summaries)
     groups = join(
-        {image: [everyone[n].group for n in numbers] for image, numbers in copies.items()},
-        [(pair["image_id"], pair["other_image_id"]) for pair in near],
+        {image: [members[n].group for n in numbers] for image, numbers in copies.items()},
+        [(pair.image_id, pair.other_image_id) for pair in near],
     )
-    best: dict[str, int] = defaultdict(int)
-    for member in everyone:
+    # Index of the most protected side that a group has images on: SIDES ends with test.
+    protected: dict[str, int] = defaultdict(int)
+    for member in members:
         group = groups[member.row.image_id]
-        best[group] = max(best[group], SIDES.index(member.row.split))
+        protected[group] = max(protected[group], SIDES.index(member.row.split))
     folds: dict[str, int] = {}
-    kept: list[Member] = []
-    dropped: list[Dropped] = []
+    united: list[Member] = []
+    dropped: list[DroppedImage] = []
     for image, numbers in sorted(copies.items()):
-        side = SIDES[best[groups[image]]]
-        contradict = len({everyone[n].row.class_name for n in numbers}) > 1
-        stay = [n for n in numbers if everyone[n].row.split == side and not contradict][:1]
-        dropped += [
-            Dropped(image, "DUPLICATE", _why(everyone[n], side, contradict=contradict), n)
-            for n in numbers
-            if n not in stay
-        ]
-        for n in stay:
-            row = everyone[n].row
-            # One fold per group: that of its first image.
+        side = SIDES[protected[groups[image]]]
+        contradict = len({members[n].row.class_name for n in numbers}) > 1
+        chosen = [n for n in numbers if members[n].row.split == side and not contradict][:1]
+        for n in numbers:
+            if n not in chosen:
+                detail = _why_dropped(members[n], side, contradict=contradict)
+                dropped.append(DroppedImage(image_id=image, reason="DUPLICATE", detail=detail, row=n))
+        for n in chosen:
+            row = members[n].row
+            # A joined group takes the fold of its first image.
             fold = folds.setdefault(groups[image], row.fold)
-            new = dataclasses.replace(row, group_id=groups[image], fold=fold)
-            kept.append(Member(everyone[n].dataset, new))
-    _check_rest(kept, dropped)
-    return kept, sorted(dropped, key=lambda one: one.row), near
+            united.append(Member(members[n].dataset, dataclasses.replace(row, group_id=groups[image], fold=fold)))
+    _check_rest(united, dropped)
+    return united, sorted(dropped, key=lambda entry: entry.row), near
 
 
-def _why(member: Member, side: str, *, contradict: bool) -> str:
+def _why_dropped(member: Member, side: str, *, contradict: bool) -> str:
     if contradict:
         return f"in datasets/{member.dataset}: the same content has another class in another dataset; none is kept"
     if member.row.split == side:
@@ -183,22 +198,22 @@ def _why(member: Member, side: str, *, contradict: bool) -> str:
     )
 
 
-def _near(everyone: Sequence[Member], pictures: Mapping[str, Picture]) -> list[Json]:
-    """Near-identical images of different datasets; those within one are joined already."""
-    thumbnails = np.stack([pictures[member.row.image_id].thumbnail for member in everyone])
-    found = near_pairs(thumbnails, [member.dataset for member in everyone])
-    pairs = [(everyone[p.first].row.image_id, everyone[p.second].row.image_id, p.correlation) for p in found]
-    return [near_duplicate(*pair) for pair in pairs if pair[0] != pair[1]]
+def _near(members: Sequence[Member], summaries: Mapping[str, ImageSummary]) -> list[NearDuplicate]:
+    """Near-identical images of different datasets; pairs within a dataset are in one group already."""
+    ids = [member.row.image_id for member in members]
+    thumbnails = np.stack([summaries[image].thumbnail for image in ids])
+    pairs = near_pairs(thumbnails, [member.dataset for member in members])
+    return [near_duplicate(ids[p.first], ids[p.second], p.correlation) for p in pairs if ids[p.first] != ids[p.second]]
 
 
-def _check_rest(kept: Sequence[Member], dropped: Sequence[Dropped]) -> None:
+def _check_rest(united: Sequence[Member], dropped: Sequence[DroppedImage]) -> None:
     if len(dropped) > MAX_DROPPED:
         raise FailedPrecondition(
             f"{len(dropped)} rows lie in two of the datasets, on different sides or with different classes, more than "
             f"{MAX_DROPPED}; import their images as one dataset instead",
             reason="TOO_MANY_DROPPED",
         )
-    sides = Counter(member.row.split for member in kept)
+    sides = Counter(member.row.split for member in united)
     empty = [side for side in SIDES if not sides[side]]
     if empty:
         raise FailedPrecondition(
@@ -214,8 +229,8 @@ def _names(parents: Sequence[str]) -> list[str]:
 
 def _check_parents(dataset: str, parents: Sequence[str]) -> list[str]:
     check_id(dataset, field="name")
-    if not 2 <= len(parents) <= _MOST:
-        raise InvalidArgument(f"datasets: {len(parents)} of them; name 2 to {_MOST}", reason="TOO_FEW_DATASETS")
+    if not 2 <= len(parents) <= _MOST_PARENTS:
+        raise InvalidArgument(f"datasets: {len(parents)} of them; name 2 to {_MOST_PARENTS}", reason="TOO_FEW_DATASETS")
     twice = [parent for parent, count in Counter(parents).items() if count > 1]
     if twice:
         raise InvalidArgument(f"datasets: datasets/{twice[0]} is named twice", reason="DATASET_TWICE")
@@ -224,10 +239,10 @@ def _check_parents(dataset: str, parents: Sequence[str]) -> list[str]:
     return sorted(parents)
 
 
-def _is_same(store: Store, parent: Json) -> bool:
-    """Whether a parent is as it was, or is there no longer: the union does not need it."""
-    found = read_json_or_none(store, dataset_key(parent["name"].removeprefix("datasets/")))
-    return found is None or bool(found["digest"] == parent["digest"])
+def _is_unchanged(store: Store, parent: Parent) -> bool:
+    """Return whether a parent has the same digest, or was deleted: the union does not need it."""
+    record = read_or_none(store, f"{parent.name}/dataset.json", Dataset)
+    return record is None or record.digest == parent.digest
 
 
 def _exists(dataset: str) -> AlreadyExists:
@@ -244,104 +259,100 @@ def _read_members(store: Store, dataset: str) -> list[Member]:
     return [Member(dataset, row) for row in sorted(rows, key=lambda row: row.image_id)]
 
 
-def _check_schemas(records: Mapping[str, Json], members: Mapping[str, Sequence[Member]]) -> None:
-    """Refuse datasets whose rows would not mean the same; the first one sets the measure."""
+def _check_schemas(records: Mapping[str, Dataset], members: Mapping[str, Sequence[Member]]) -> None:
+    """Refuse datasets with rows of different meaning, by comparison with the first one."""
     first, *others = records
-    facts = {
+    schemas: dict[str, dict[str, object]] = {
         parent: {
-            "channels": record["channels"],
-            "folds": record["folds"],
-            "attributes": sorted({name for member in members[parent] for name in member.row.attributes}),
+            "channels": record.channels,
+            "folds": record.folds,
+            "attributes": ", ".join(sorted({name for member in members[parent] for name in member.row.attributes}))
+            or "none",
         }
         for parent, record in records.items()
     }
     for other in others:
-        for field, value in facts[first].items():
-            if facts[other][field] != value:
+        for field, value in schemas[first].items():
+            if schemas[other][field] != value:
                 raise InvalidArgument(
-                    f"{field}: datasets/{first} has {_said(value)} and datasets/{other} {_said(facts[other][field])}; "
+                    f"{field}: datasets/{first} has {value} and datasets/{other} {schemas[other][field]}; "
                     "import them alike, then unite them",
                     reason="SCHEMA_MISMATCH",
                     field=field,
                 )
 
 
-def _said(value: object) -> str:
-    return (", ".join(value) or "none") if isinstance(value, list) else str(value)
-
-
-def _look(everyone: Sequence[Member], store: Store) -> Generator[Progress, None, dict[str, Picture]]:
-    """Look at each image once; yield progress, and return what was seen by image id."""
-    uris = {member.row.image_id: member.row.uri for member in everyone}
-    found: dict[str, Picture] = {}
+def _summarize(members: Sequence[Member], store: Store) -> Generator[Progress, None, dict[str, ImageSummary]]:
+    """Decode each image once; yield progress, and return the summaries by image id."""
+    uris = {member.row.image_id: member.row.uri for member in members}
+    summaries: dict[str, ImageSummary] = {}
     with ThreadPoolExecutor(_READERS, thread_name_prefix="unite") as pool:
-        for image, picture in zip(uris, pool.map(lambda uri: _picture(store, uri), uris.values()), strict=True):
-            found[image] = picture
-            if len(found) % _STEP == 0:
-                yield Progress("comparing", len(found), len(uris))
-    return found
+        for image, summary in zip(uris, pool.map(lambda uri: _summary(store, uri), uris.values()), strict=True):
+            summaries[image] = summary
+            if len(summaries) % _STEP == 0:
+                yield progress("comparing", len(summaries), len(uris))
+    return summaries
 
 
-def _picture(store: Store, uri: str) -> Picture:
+def _summary(store: Store, uri: str) -> ImageSummary:
     pixels = decode(store.get(uri))
-    return Picture(min(pixels.shape[:2]), thumbnail(pixels))
+    return ImageSummary(min(pixels.shape[:2]), thumbnail(pixels))
 
 
-def _rows(dataset: str, kept: Sequence[Member], ids: SubjectIds) -> list[Row]:
-    """The union's rows; subjects are named anew, apart by dataset."""
+def _rows(dataset: str, united: Sequence[Member], pseudonyms: Pseudonyms) -> list[Row]:
+    """Return the union's rows, with new pseudonyms that depend on the parent dataset."""
     return [
         dataclasses.replace(
             member.row,
-            subject_id=ids.name(dataset, f"{member.dataset}\0{member.row.subject_id}", image_id=member.row.image_id),
+            subject_id=pseudonyms.of(
+                dataset, f"{member.dataset}\0{member.row.subject_id}", image_id=member.row.image_id
+            ),
         )
-        for member in kept
+        for member in united
     ]
 
 
 def _write(
-    dataset: str, parents: Sequence[str], source: str, manifest: Sequence[Row], kept: Sequence[Member], store: Store
+    dataset: str, parents: Sequence[str], source: str, manifest: Sequence[Row], united: Sequence[Member], store: Store
 ) -> None:
-    """Write manifests alone: images stay where the parents' rows say, and are named from here on.
+    """Write manifests alone; they name the parents' images, which are not copied.
 
     Raises:
         FailedPrecondition: a parent was deleted before the manifests were there to keep its images.
     """
     try:
-        origins = _origins(kept, store)
+        origins = _origins(united, store)
     except NotFound:
-        raise _deleted(_gone(parents, store)) from None
+        raise _deleted_meanwhile(_missing(parents, store)) from None
     claim(store, dataset, source)
     sealed = [row for row in manifest if row.split == "test"]
-    learnt = [row for row in manifest if row.split != "test"]
+    open_rows = [row for row in manifest if row.split != "test"]
     store.put_new(origins_key(dataset), origins)
     store.put_new(sealed_rows_key(dataset), encode(to_table(sealed)))
-    store.put_new(rows_key(dataset, REAL), encode(to_table(learnt)))
-    # Deletion takes the record away first and looks at the manifests then: who still has a record has all images.
-    gone = _gone(parents, store)
-    if gone:
+    store.put_new(rows_key(dataset, REAL), encode(to_table(open_rows)))
+    # Deletion removes the record first and reads the manifests then: a parent with a record still has all its images.
+    missing = _missing(parents, store)
+    if missing:
         delete_dataset(store, dataset)
-        raise _deleted(gone)
-    write_version(store, dataset, REAL, learnt, shortfall={})
+        raise _deleted_meanwhile(missing)
+    write_version(store, dataset, REAL, open_rows, shortfall={})
 
 
-def _gone(parents: Sequence[str], store: Store) -> list[str]:
+def _missing(parents: Sequence[str], store: Store) -> list[str]:
     return [parent for parent in parents if not store.exists(dataset_key(parent))]
 
 
-def _deleted(gone: Sequence[str]) -> FailedPrecondition:
-    names = ", ".join(_names(gone)) or "a dataset"
+def _deleted_meanwhile(missing: Sequence[str]) -> FailedPrecondition:
+    names = ", ".join(_names(missing)) or "a dataset"
     return FailedPrecondition(f"{names} was deleted meanwhile; nothing was written", reason="DATASET_DELETED")
 
 
-def _origins(kept: Sequence[Member], store: Store) -> bytes:
-    """Parquet of what identifies people: image_id, source_name, subject (with its dataset), row (in its dataset)."""
-    wanted = {(member.dataset, member.row.image_id) for member in kept}
+def _origins(united: Sequence[Member], store: Store) -> bytes:
+    """Parquet of the fields that identify people: image_id, source_name, subject (with its dataset), row."""
+    pairs = {(member.dataset, member.row.image_id) for member in united}
     lines = []
-    for dataset in sorted({member.dataset for member in kept}):
-        for line in pq.read_table(io.BytesIO(store.get(origins_key(dataset)))).to_pylist():
-            if (dataset, line["image_id"]) in wanted:
+    for dataset in sorted({member.dataset for member in united}):
+        for line in read_table(store, origins_key(dataset)).to_pylist():
+            if (dataset, line["image_id"]) in pairs:
                 lines.append(line | {"subject": f"{dataset}/{line['subject']}"})
-    names = [("image_id", pa.string()), ("source_name", pa.string()), ("subject", pa.string()), ("row", pa.int64())]
-    sink = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(lines, pa.schema(names)), sink, compression="zstd")
-    return sink.getvalue()
+    return encode(pa.Table.from_pylist(lines, _ORIGINS))

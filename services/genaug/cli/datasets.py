@@ -1,4 +1,4 @@
-"""`genaug dataset …`: import, look at and delete datasets."""
+"""`genaug dataset …`: import, describe, export and delete datasets."""
 
 from __future__ import annotations
 
@@ -11,21 +11,20 @@ import typer
 from rich.console import RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from genaug.assembly.importers import ImportOptions, open_source
 from genaug.cli.command import FormatOption, client, command, group, resource
 from genaug.cli.output import check_format, counts_text, make_table, show, show_list, stderr, titled
 from genaug.client import Client
+from genaug.client.importers import open_source
+from genaug.schema.model import parse
+from genaug.schema.run import ImportSpec
 from genaug.shared.errors import InvalidArgument
-from genaug.v1 import assembly_service_pb2, common_pb2, dataset_pb2, run_pb2
+from genaug.v1 import common_pb2, dataset_pb2
 
 ProgressHook = Callable[[common_pb2.Progress], None]
 
 app = group("dataset", "Import and look at sealed datasets.")
 
-_LAYOUTS = {
-    "folders": assembly_service_pb2.ExportImagesRequest.LAYOUT_FOLDERS,
-    "csv": assembly_service_pb2.ExportImagesRequest.LAYOUT_CSV,
-}
+_DEFAULTS = ImportSpec.model_construct()
 
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The dataset's name.")]
 
@@ -34,68 +33,64 @@ NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The dataset's
 def import_(
     name: NameArgument,
     format: Annotated[str, typer.Option("--format", help="digits, folder, csv or odir")],
-    images: Annotated[str, typer.Option(help="Folder of the images.")] = "",
-    csv: Annotated[str, typer.Option(help="Table of the images.")] = "",
-    split: Annotated[str, typer.Option(help="Shares of training, validation and test.")] = "0.7,0.15,0.15",
-    folds: Annotated[int, typer.Option(min=2, max=100, help="Outer folds by subject.")] = 5,
-    seed: Annotated[int, typer.Option(help="Seed of the split.")] = 42,
+    images: Annotated[str, typer.Option(help="Folder of the images.")] = _DEFAULTS.images,
+    csv: Annotated[str, typer.Option(help="Table of the images.")] = _DEFAULTS.csv,
+    split: Annotated[str, typer.Option(help="Shares of training, validation and test.")] = ",".join(
+        map(str, _DEFAULTS.split)
+    ),
+    folds: Annotated[int, typer.Option(help="Outer folds by subject, 2 to 100.")] = _DEFAULTS.folds,
+    seed: Annotated[int, typer.Option(help="Seed of the split.")] = _DEFAULTS.seed,
     keep: Annotated[str, typer.Option(help="digits: images per class to keep, such as 0=40,1=300.")] = "",
-    subject_regex: Annotated[str, typer.Option(help="folder: first group is the subject, on the file's name.")] = "",
-    filename_column: Annotated[str, typer.Option(help="csv: column of the file's name.")] = "",
-    class_column: Annotated[str, typer.Option(help="csv: column of the class.")] = "",
-    subject_column: Annotated[str, typer.Option(help="csv: column of the subject.")] = "",
-    split_column: Annotated[str, typer.Option(help="csv: column of your own split; checked, not trusted.")] = "",
+    subject_regex: Annotated[
+        str, typer.Option(help="folder: first group is the subject, on the file's name.")
+    ] = _DEFAULTS.subject_regex,
+    filename_column: Annotated[str, typer.Option(help="csv: column of the file's name.")] = _DEFAULTS.filename_column,
+    class_column: Annotated[str, typer.Option(help="csv: column of the class.")] = _DEFAULTS.class_column,
+    subject_column: Annotated[str, typer.Option(help="csv: column of the subject.")] = _DEFAULTS.subject_column,
+    split_column: Annotated[
+        str, typer.Option(help="csv: column of your own split; checked, not trusted.")
+    ] = _DEFAULTS.split_column,
     output: FormatOption = "table",
 ) -> None:
     """Import and seal a dataset. The same import again is found, not repeated."""
     check_format(output)
-    spec = run_pb2.ImportSpec(
-        format=format,
-        images=images,
-        csv=csv,
-        split=_shares(split),
-        folds=folds,
-        seed=seed,
-        keep=_keep(keep),
-        subject_regex=subject_regex,
-        filename_column=filename_column,
-        class_column=class_column,
-        subject_column=subject_column,
-        split_column=split_column,
-    )
+    options = {
+        "format": format,
+        "images": images,
+        "csv": csv,
+        "split": _shares(split),
+        "folds": folds,
+        "seed": seed,
+        "keep": _keep(keep),
+        "subject_regex": subject_regex,
+        "filename_column": filename_column,
+        "class_column": class_column,
+        "subject_column": subject_column,
+        "split_column": split_column,
+    }
+    spec = parse(ImportSpec, options, reason="BAD_OPTION")
     with client() as server:
         dataset = import_spec(server, name, spec)
     show(dataset, output, lambda: _dataset_table(dataset))
 
 
-def import_spec(server: Client, name: str, spec: run_pb2.ImportSpec) -> dataset_pb2.Dataset:
-    """Import what `spec` describes, with progress on stderr; the files are read here, where they are."""
-    options = ImportOptions(
-        format=spec.format,
-        images=spec.images,
-        csv=spec.csv,
-        keep=dict(spec.keep),
-        subject_regex=spec.subject_regex,
-        filename_column=spec.filename_column or "filename",
-        class_column=spec.class_column or "label",
-        subject_column=spec.subject_column,
-        split_column=spec.split_column,
-    )
+def import_spec(server: Client, name: str, spec: ImportSpec) -> dataset_pb2.Dataset:
+    """Import a source, with progress on stderr. The files are read by this process."""
     with _progress("reading") as on_progress:
         return server.import_dataset(
             name,
-            open_source(options),
+            open_source(spec),
             format=spec.format,
-            split=list(spec.split),
-            folds=spec.folds if spec.HasField("folds") else 5,
-            seed=spec.seed if spec.HasField("seed") else 42,
+            split=spec.split,
+            folds=spec.folds,
+            seed=spec.seed,
             on_progress=on_progress,
         )
 
 
 @contextmanager
 def _progress(first: str) -> Iterator[ProgressHook]:
-    """A bar on stderr, on a terminal; what is yielded moves it."""
+    """Show a bar on stderr, on a terminal; yield the hook that updates it."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as bars:
         bar = bars.add_task(first, total=None)
@@ -112,7 +107,7 @@ def describe(
     page: Annotated[Path | None, typer.Option(help="HTML file to write.")] = None,
     output: FormatOption = "table",
 ) -> None:
-    """Show classes, subjects, photographs, and what a split by image would leak."""
+    """Show classes, subjects, photographs, and the leakage of a split by image."""
     check_format(output)
     with client() as server, _progress("reading") as on_progress:
         description, html = server.describe_dataset(resource(name, "datasets"), on_progress=on_progress)
@@ -125,11 +120,11 @@ def describe(
 def _description_table(description: dataset_pb2.DatasetDescription) -> RenderableType:
     columns = ("class", "training", "validation", "test", "subjects")
     rows = [(c.class_name, *map(str, (c.training, c.validation, c.test, c.subjects))) for c in description.classes]
-    naive = description.naive_split
-    several = sum(one.count for one in description.multi_disease)
+    leakage = description.leakage_estimate
+    several = sum(entry.count for entry in description.multi_disease)
     below = (
-        f"a split by image would show {naive.leaked:.0%} of test images a subject that was trained on "
-        f"({naive.leaked_lowest:.0%} to {naive.leaked_highest:.0%}); {naive.subjects_on_two_sides:.0f} of "
+        f"a split by image would show {leakage.leaked:.0%} of test images a subject that was trained on "
+        f"({leakage.leaked_lowest:.0%} to {leakage.leaked_highest:.0%}); {leakage.subjects_on_two_sides:.0f} of "
         f"{sum(description.images_per_subject)} subjects on two sides\n"
         f"{several} images name several diseases; {description.duplicates} duplicates left out, "
         f"{description.near_duplicates} near-identical pairs kept together"
@@ -143,11 +138,11 @@ def union(
     datasets: Annotated[list[str], typer.Argument(metavar="DATASET...", help="Two or more datasets.")],
     output: FormatOption = "table",
 ) -> None:
-    """Unite sealed datasets: every image keeps its side, photographs that two of them hold are kept once."""
+    """Unite sealed datasets: every image keeps its side, photographs in two of them are kept once."""
     check_format(output)
     with client() as server, _progress("comparing") as on_progress:
         dataset = server.unite_datasets(
-            resource(name, "datasets"), [resource(one, "datasets") for one in datasets], on_progress=on_progress
+            resource(name, "datasets"), [resource(parent, "datasets") for parent in datasets], on_progress=on_progress
         )
     show(dataset, output, lambda: _dataset_table(dataset))
 
@@ -172,7 +167,7 @@ def list_(output: FormatOption = "table") -> None:
 
 @command(app, "get")
 def get(name: NameArgument, output: FormatOption = "table") -> None:
-    """Show a dataset: its split, its subjects, what was dropped."""
+    """Show a dataset: split, subjects, dropped images."""
     with client() as server:
         dataset = server.get_dataset(resource(name, "datasets"))
     show(dataset, output, lambda: _dataset_table(dataset))
@@ -221,12 +216,10 @@ def export(
     layout: Annotated[str, typer.Option(help="folders (ImageFolder) or csv (filename,labels)")] = "folders",
 ) -> None:
     """Write a version's training and validation images as files."""
-    if layout not in _LAYOUTS:
-        raise InvalidArgument(f"--layout {layout!r}: choose {', '.join(_LAYOUTS)}", reason="BAD_LAYOUT")
     dataset, _, version = name.partition("@")
     full = f"{resource(dataset, 'datasets')}/versions/{version or 'real'}"
     with client() as server, _progress("exporting") as on_progress:
-        files = server.export_images(full, output, layout=_LAYOUTS[layout], on_progress=on_progress)
+        files = server.export_images(full, output, layout=layout, on_progress=on_progress)
     stderr.print(f"{output}: {files} files")
 
 
@@ -241,7 +234,7 @@ def delete(name: NameArgument, yes: Annotated[bool, typer.Option("--yes", "-y", 
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """Write what a command made, or say why not."""
+    """Write a command's result to a file; raise InvalidArgument if it cannot be written."""
     try:
         path.write_bytes(data)
     except OSError as error:

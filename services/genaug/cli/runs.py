@@ -87,6 +87,7 @@ def _import_first(server: Client, spec: run_pb2.RunSpec, *, base: Path, dry_run:
         path = getattr(description, field)
         if path:
             setattr(description, field, str(base / Path(path).expanduser()))
+    source = from_proto(ImportSpec, description, path="import", reason="BAD_RUN_FILE")
     try:
         dataset = server.get_dataset(f"datasets/{spec.dataset}")
     except NotFound:
@@ -97,9 +98,9 @@ def _import_first(server: Client, spec: run_pb2.RunSpec, *, base: Path, dry_run:
                 "leave out --dry-run, or import it first with `genaug dataset import`",
                 reason="DATASET_NOT_FOUND",
             ) from None
-        import_spec(server, spec.dataset, description)
+        import_spec(server, spec.dataset, source)
     else:
-        _check_same(dataset, description)
+        _check_same(dataset, source)
     spec.ClearField("import")
 
 
@@ -112,12 +113,11 @@ def _check_before_import(server: Client, spec: run_pb2.RunSpec) -> None:
         server.create_run(without_import, validate_only=True)
 
 
-def _check_same(dataset: dataset_pb2.Dataset, description: run_pb2.ImportSpec) -> None:
+def _check_same(dataset: dataset_pb2.Dataset, source: ImportSpec) -> None:
     """Refuse a dataset that was imported with other settings than the run file has."""
-    expected = from_proto(ImportSpec, description, path="import")
     sealed = from_proto(Dataset, dataset)
     for field in ("format", "seed", "folds", "split"):
-        value, actual = getattr(expected, field), getattr(sealed, field)
+        value, actual = getattr(source, field), getattr(sealed, field)
         if value != actual:
             raise FailedPrecondition(
                 f"import.{field}: {dataset.name} was sealed with {actual}, not {value}; choose another name, "

@@ -17,6 +17,7 @@ from genaug.client.downloads import write_export
 from genaug.client.embedded import embedded
 from genaug.client.images import DrawnImage, images_request, receipt_message, sampler_settings
 from genaug.client.uploads import ImportImage, import_requests
+from genaug.schema.run import ImportSpec
 from genaug.schema.runfile import load_yaml, parse_spec
 from genaug.shared.errors import GenaugError, Internal, InvalidArgument, Unavailable
 from genaug.shared.settings import Settings, load_settings
@@ -47,6 +48,8 @@ _LONG = 600.0
 # Seconds for which a remote server may be unreachable while a run is watched.
 _ABSENCE = 180.0
 
+
+_IMPORT = ImportSpec.model_construct()
 
 ProgressHook = Callable[[common_pb2.Progress], None]
 RejectedHook = Callable[[generation_service_pb2.RejectedDraw], None]
@@ -130,9 +133,9 @@ class Client:
         images: Iterable[ImportImage],
         *,
         format: str,  # the run file's word
-        split: Iterable[float] = (),
-        folds: int = 0,
-        seed: int = 42,
+        split: Iterable[float] = _IMPORT.split,
+        folds: int = _IMPORT.folds,
+        seed: int = _IMPORT.seed,
         on_progress: ProgressHook | None = None,
     ) -> dataset_pb2.Dataset:
         """Import and seal a dataset, sending only contents that the server lacks.
@@ -140,9 +143,9 @@ class Client:
         Args:
             name: Id of the dataset, without "datasets/".
             images: The images; read twice, so that contents need not be held in memory.
-            format: Name of the source format, for the record.
-            split: Shares of training, validation and test; 0.7, 0.15, 0.15 when empty.
-            folds: Outer folds by subject; 5 when 0.
+            format: Format of the source, for the record.
+            split: Shares of training, validation and test.
+            folds: Outer folds by subject.
             seed: Seed of the split.
             on_progress: Called as the import goes on.
         """
@@ -249,9 +252,7 @@ class Client:
         name: str,
         folder: Path,
         *,
-        layout: assembly_service_pb2.ExportImagesRequest.Layout = (
-            assembly_service_pb2.ExportImagesRequest.LAYOUT_FOLDERS
-        ),
+        layout: str = "folders",
         on_progress: ProgressHook | None = None,
     ) -> int:
         """Write the images and tables of "datasets/{dataset}/versions/{version}" below `folder`; return their number.
@@ -259,7 +260,7 @@ class Client:
         Args:
             name: Resource name of the version.
             folder: Empty, or with a part of the same export, which is completed.
-            layout: Folders by class, or the published study's tables.
+            layout: "folders" by split and class, or "csv" for the published study's tables.
             on_progress: Called as files arrive.
         """
 

@@ -1,4 +1,4 @@
-"""What an import sends: contents that the server lacks, in messages of a size."""
+"""Requests of an import: batches of files, with the contents that the server lacks."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ _LARGEST_BYTES = 60_000_000
 
 
 class ImportImage(Protocol):
-    """One image to import, as its source describes it."""
+    """One image to import."""
 
     @property
     def name(self) -> str:
-        """Its name in the source; kept apart from manifests."""
+        """Name in the source; kept apart from manifests."""
 
     @property
     def class_name(self) -> str:
-        """Its class."""
+        """Class."""
 
     @property
     def subject(self) -> str:
-        """Who it is of, as the source says; empty when each image is its own subject."""
+        """Subject (patient) as the source names it; empty when each image is its own subject."""
 
     @property
     def split(self) -> str:
@@ -37,11 +37,11 @@ class ImportImage(Protocol):
 
     @property
     def attributes(self) -> Mapping[str, str]:
-        """Further facts."""
+        """Further properties, such as age and laterality."""
 
     @property
     def read(self) -> Callable[[], bytes]:
-        """Returns the encoded image."""
+        """Function that returns the encoded image."""
 
 
 def import_requests(
@@ -50,12 +50,12 @@ def import_requests(
     *,
     find_missing: Callable[[set[str]], set[str]],
 ) -> Iterator[ImportDatasetRequest]:
-    """The messages of an import: the header, then batches of files, each with its content only if the server lacks it.
+    """Yield the header, then batches of files, each with its content only if the server lacks it.
 
     Args:
-        header: How to import.
+        header: Name, format and split of the dataset.
         images: The images; each is read twice, so that contents need not be held in memory.
-        find_missing: Says which of some contents (sha256, hex) the server lacks.
+        find_missing: Returns the contents (sha256, hex) that the server lacks, of those it is given.
 
     Raises:
         FailedPrecondition: an image cannot be read.
@@ -89,7 +89,7 @@ def import_requests(
 
 
 def _read(image: ImportImage, row: int) -> bytes:
-    """The content of an image; what is wrong with it is said by its place in the source, not by its name."""
+    """Read the content of an image. Errors give its row, not its name, which may hold a patient id."""
     try:
         content = image.read()
     except OSError as error:

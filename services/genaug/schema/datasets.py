@@ -37,6 +37,7 @@ class Dataset(Model):
     provenance: Provenance = Provenance()
     median_side: int = 0
     channels: int = 0
+    own_split: bool = False
 
 
 class DroppedImage(Model):
@@ -57,7 +58,7 @@ class NearDuplicate(Model):
 
 
 class View(Model):
-    """Which rows of a sealed dataset a run looks at. Applied alike to training, validation and sealed rows."""
+    """Rows of a sealed dataset that a run looks at. Applied alike to training, validation and sealed rows."""
 
     classes: tuple[str, ...] = ()
     multi_disease: MultiDisease = MultiDisease.KEEP
@@ -111,8 +112,8 @@ class Measure(Model):
     percentiles: tuple[float, ...] = ()
 
 
-class NaiveSplit(Model):
-    """Over many random splits by image with the dataset's shares."""
+class LeakageEstimate(Model):
+    """Leakage over many random splits by image with the dataset's shares."""
 
     splits: int = 0
     leaked: float = 0.0
@@ -122,7 +123,7 @@ class NaiveSplit(Model):
 
 
 class DatasetDescription(Model):
-    """What a researcher looks at first. Of sealed rows only counts are given."""
+    """Counts of classes, attributes, subjects and image quality. Of sealed rows only counts are given."""
 
     dataset: str = ""
     classes: tuple[ClassTally, ...] = ()
@@ -132,4 +133,4 @@ class DatasetDescription(Model):
     near_duplicates: int = 0
     images_per_subject: tuple[int, ...] = ()
     measures: tuple[Measure, ...] = ()
-    naive_split: NaiveSplit | None = None
+    leakage_estimate: LeakageEstimate | None = None

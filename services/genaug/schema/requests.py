@@ -134,7 +134,7 @@ class AssembleRequest(Model):
     """AssemblyService.AssembleDatasetVersion."""
 
     parent: str
-    view: View
+    view: View = View()
     selections: tuple[str, ...] = ()
     scenario: Scenario | None = None
     augmented_classes: tuple[str, ...] = ()

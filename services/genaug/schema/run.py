@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from enum import StrEnum
@@ -38,6 +39,9 @@ _SCENARIO_NAME = re.compile(r"[a-z][a-z0-9.-]{0,62}")
 
 Dose = Annotated[float, Within(0, 16)]
 
+_MAX_FORMAT = 100
+_SMALLEST_SHARE = 0.01
+
 
 class ImportSpec(Model):
     """Source of a dataset."""
@@ -54,6 +58,23 @@ class ImportSpec(Model):
     class_column: str = "label"
     subject_column: str = ""
     split_column: str = ""
+
+    @model_validator(mode="after")
+    def _check(self) -> ImportSpec:
+        if not 0 < len(self.format) <= _MAX_FORMAT:
+            raise problem("format", "say in a word where the images come from")
+        shares = self.split
+        if (
+            len(shares) != 3
+            or not all(share >= _SMALLEST_SHARE for share in shares)
+            or not math.isclose(sum(shares), 1)
+        ):
+            raise problem(
+                "split",
+                f"{list(shares)} must be three shares of at least {_SMALLEST_SHARE} (training, validation, test) that "
+                "add up to 1",
+            )
+        return self
 
 
 class GenerationSpec(Model):

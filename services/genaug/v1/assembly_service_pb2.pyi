@@ -3,7 +3,6 @@ from genaug.v1 import dataset_pb2 as _dataset_pb2
 from genaug.v1 import run_pb2 as _run_pb2
 from google.protobuf import empty_pb2 as _empty_pb2
 from google.protobuf.internal import containers as _containers
-from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable, Mapping as _Mapping
@@ -217,19 +216,11 @@ class DescribeDatasetResponse(_message.Message):
 
 class ExportImagesRequest(_message.Message):
     __slots__ = ("name", "layout")
-    class Layout(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
-        __slots__ = ()
-        LAYOUT_UNSPECIFIED: _ClassVar[ExportImagesRequest.Layout]
-        LAYOUT_FOLDERS: _ClassVar[ExportImagesRequest.Layout]
-        LAYOUT_CSV: _ClassVar[ExportImagesRequest.Layout]
-    LAYOUT_UNSPECIFIED: ExportImagesRequest.Layout
-    LAYOUT_FOLDERS: ExportImagesRequest.Layout
-    LAYOUT_CSV: ExportImagesRequest.Layout
     NAME_FIELD_NUMBER: _ClassVar[int]
     LAYOUT_FIELD_NUMBER: _ClassVar[int]
     name: str
-    layout: ExportImagesRequest.Layout
-    def __init__(self, name: _Optional[str] = ..., layout: _Optional[_Union[ExportImagesRequest.Layout, str]] = ...) -> None: ...
+    layout: str
+    def __init__(self, name: _Optional[str] = ..., layout: _Optional[str] = ...) -> None: ...
 
 class ExportImagesResponse(_message.Message):
     __slots__ = ("progress", "piece")

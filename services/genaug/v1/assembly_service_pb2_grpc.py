@@ -109,7 +109,7 @@ class AssemblyServiceServicer:
     """
 
     def FindMissingContents(self, request, context):
-        """Says which of these contents the server does not hold yet, so that a broken import resumes by digest.
+        """Returns the contents that the server does not hold yet, so that a broken import resumes by digest.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -174,7 +174,7 @@ class AssemblyServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DescribeDataset(self, request, context):
-        """Counts what a researcher looks at first; its page is a file of the stream.
+        """Counts classes, subjects and image quality, and estimates the leakage of a split by image; streams the same as a page.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -9,7 +9,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Dataset(_message.Message):
-    __slots__ = ("name", "digest", "format", "seed", "split", "folds", "training", "validation", "test", "subjects", "subjects_on_two_sides", "joined_groups", "dropped", "near_duplicates", "create_time", "provenance", "median_side", "channels")
+    __slots__ = ("name", "digest", "format", "seed", "split", "folds", "training", "validation", "test", "subjects", "subjects_on_two_sides", "joined_groups", "dropped", "near_duplicates", "create_time", "provenance", "median_side", "channels", "own_split")
     NAME_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     FORMAT_FIELD_NUMBER: _ClassVar[int]
@@ -28,6 +28,7 @@ class Dataset(_message.Message):
     PROVENANCE_FIELD_NUMBER: _ClassVar[int]
     MEDIAN_SIDE_FIELD_NUMBER: _ClassVar[int]
     CHANNELS_FIELD_NUMBER: _ClassVar[int]
+    OWN_SPLIT_FIELD_NUMBER: _ClassVar[int]
     name: str
     digest: str
     format: str
@@ -46,7 +47,8 @@ class Dataset(_message.Message):
     provenance: _common_pb2.Provenance
     median_side: int
     channels: int
-    def __init__(self, name: _Optional[str] = ..., digest: _Optional[str] = ..., format: _Optional[str] = ..., seed: _Optional[int] = ..., split: _Optional[_Iterable[float]] = ..., folds: _Optional[int] = ..., training: _Optional[_Iterable[_Union[_common_pb2.ClassCount, _Mapping]]] = ..., validation: _Optional[_Iterable[_Union[_common_pb2.ClassCount, _Mapping]]] = ..., test: _Optional[_Iterable[_Union[_common_pb2.ClassCount, _Mapping]]] = ..., subjects: _Optional[int] = ..., subjects_on_two_sides: _Optional[int] = ..., joined_groups: _Optional[int] = ..., dropped: _Optional[_Iterable[_Union[DroppedImage, _Mapping]]] = ..., near_duplicates: _Optional[_Iterable[_Union[NearDuplicate, _Mapping]]] = ..., create_time: _Optional[str] = ..., provenance: _Optional[_Union[_common_pb2.Provenance, _Mapping]] = ..., median_side: _Optional[int] = ..., channels: _Optional[int] = ...) -> None: ...
+    own_split: bool
+    def __init__(self, name: _Optional[str] = ..., digest: _Optional[str] = ..., format: _Optional[str] = ..., seed: _Optional[int] = ..., split: _Optional[_Iterable[float]] = ..., folds: _Optional[int] = ..., training: _Optional[_Iterable[_Union[_common_pb2.ClassCount, _Mapping]]] = ..., validation: _Optional[_Iterable[_Union[_common_pb2.ClassCount, _Mapping]]] = ..., test: _Optional[_Iterable[_Union[_common_pb2.ClassCount, _Mapping]]] = ..., subjects: _Optional[int] = ..., subjects_on_two_sides: _Optional[int] = ..., joined_groups: _Optional[int] = ..., dropped: _Optional[_Iterable[_Union[DroppedImage, _Mapping]]] = ..., near_duplicates: _Optional[_Iterable[_Union[NearDuplicate, _Mapping]]] = ..., create_time: _Optional[str] = ..., provenance: _Optional[_Union[_common_pb2.Provenance, _Mapping]] = ..., median_side: _Optional[int] = ..., channels: _Optional[int] = ..., own_split: _Optional[bool] = ...) -> None: ...
 
 class DroppedImage(_message.Message):
     __slots__ = ("image_id", "reason", "detail", "row")
@@ -115,7 +117,7 @@ class View(_message.Message):
     def __init__(self, classes: _Optional[_Iterable[str]] = ..., multi_disease: _Optional[_Union[View.MultiDisease, str]] = ..., fold: _Optional[int] = ...) -> None: ...
 
 class DatasetDescription(_message.Message):
-    __slots__ = ("dataset", "classes", "attributes", "multi_disease", "duplicates", "near_duplicates", "images_per_subject", "measures", "naive_split")
+    __slots__ = ("dataset", "classes", "attributes", "multi_disease", "duplicates", "near_duplicates", "images_per_subject", "measures", "leakage_estimate")
     class Tally(_message.Message):
         __slots__ = ("class_name", "training", "validation", "test", "subjects")
         CLASS_NAME_FIELD_NUMBER: _ClassVar[int]
@@ -152,7 +154,7 @@ class DatasetDescription(_message.Message):
         class_name: str
         percentiles: _containers.RepeatedScalarFieldContainer[float]
         def __init__(self, name: _Optional[str] = ..., class_name: _Optional[str] = ..., percentiles: _Optional[_Iterable[float]] = ...) -> None: ...
-    class NaiveSplit(_message.Message):
+    class LeakageEstimate(_message.Message):
         __slots__ = ("splits", "leaked", "leaked_lowest", "leaked_highest", "subjects_on_two_sides")
         SPLITS_FIELD_NUMBER: _ClassVar[int]
         LEAKED_FIELD_NUMBER: _ClassVar[int]
@@ -173,7 +175,7 @@ class DatasetDescription(_message.Message):
     NEAR_DUPLICATES_FIELD_NUMBER: _ClassVar[int]
     IMAGES_PER_SUBJECT_FIELD_NUMBER: _ClassVar[int]
     MEASURES_FIELD_NUMBER: _ClassVar[int]
-    NAIVE_SPLIT_FIELD_NUMBER: _ClassVar[int]
+    LEAKAGE_ESTIMATE_FIELD_NUMBER: _ClassVar[int]
     dataset: str
     classes: _containers.RepeatedCompositeFieldContainer[DatasetDescription.Tally]
     attributes: _containers.RepeatedCompositeFieldContainer[DatasetDescription.Attribute]
@@ -182,5 +184,5 @@ class DatasetDescription(_message.Message):
     near_duplicates: int
     images_per_subject: _containers.RepeatedScalarFieldContainer[int]
     measures: _containers.RepeatedCompositeFieldContainer[DatasetDescription.Measure]
-    naive_split: DatasetDescription.NaiveSplit
-    def __init__(self, dataset: _Optional[str] = ..., classes: _Optional[_Iterable[_Union[DatasetDescription.Tally, _Mapping]]] = ..., attributes: _Optional[_Iterable[_Union[DatasetDescription.Attribute, _Mapping]]] = ..., multi_disease: _Optional[_Iterable[_Union[_common_pb2.ClassCount, _Mapping]]] = ..., duplicates: _Optional[int] = ..., near_duplicates: _Optional[int] = ..., images_per_subject: _Optional[_Iterable[int]] = ..., measures: _Optional[_Iterable[_Union[DatasetDescription.Measure, _Mapping]]] = ..., naive_split: _Optional[_Union[DatasetDescription.NaiveSplit, _Mapping]] = ...) -> None: ...
+    leakage_estimate: DatasetDescription.LeakageEstimate
+    def __init__(self, dataset: _Optional[str] = ..., classes: _Optional[_Iterable[_Union[DatasetDescription.Tally, _Mapping]]] = ..., attributes: _Optional[_Iterable[_Union[DatasetDescription.Attribute, _Mapping]]] = ..., multi_disease: _Optional[_Iterable[_Union[_common_pb2.ClassCount, _Mapping]]] = ..., duplicates: _Optional[int] = ..., near_duplicates: _Optional[int] = ..., images_per_subject: _Optional[_Iterable[int]] = ..., measures: _Optional[_Iterable[_Union[DatasetDescription.Measure, _Mapping]]] = ..., leakage_estimate: _Optional[_Union[DatasetDescription.LeakageEstimate, _Mapping]] = ...) -> None: ...

@@ -10,17 +10,19 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from genaug.assembly.datasets import Json
-from genaug.assembly.import_dataset import Sent, import_dataset
-from genaug.assembly.source import Plan, Progress, SourceRow
+from genaug.assembly.import_dataset import Upload, import_dataset
+from genaug.assembly.import_plan import SourceRow
+from genaug.schema.common import Progress
+from genaug.schema.datasets import Dataset
+from genaug.schema.run import ImportSpec
 from genaug.shared.digests import sha256
 from genaug.shared.manifest import Split
 from genaug.shared.store import Store
 
 Photograph = Callable[[int], NDArray[np.uint8]]
 Encode = Callable[..., bytes]
-MakeSent = Callable[..., Sent]
-RunImport = Callable[..., Json]
+MakeSent = Callable[..., Upload]
+RunImport = Callable[..., Dataset]
 
 
 @pytest.fixture
@@ -52,7 +54,7 @@ def sent(photograph: Photograph, encode: Encode) -> MakeSent:
 
     def make(
         content: int | bytes, class_name: str = "a", subject: str = "", split: Split | None = None, **attributes: str
-    ) -> Sent:
+    ) -> Upload:
         data = encode(photograph(content)) if isinstance(content, int) else content
         return SourceRow(sha256(data), f"original {content!s:.20}", class_name, subject, split, attributes), data
 
@@ -61,15 +63,14 @@ def sent(photograph: Photograph, encode: Encode) -> MakeSent:
 
 @pytest.fixture
 def run_import() -> RunImport:
-    """run_import(store, rows, plan options): import rows in batches of five; return the dataset."""
+    """run_import(store, rows, import options): import rows in batches of five; return the dataset."""
 
-    def run(store: Store, rows: Iterable[Sent], *, dataset: str = "d", **options: object) -> Json:
+    def run(store: Store, rows: Iterable[Upload], *, dataset: str = "d", **options: object) -> Dataset:
         listed = list(rows)
         batches = [listed[start : start + 5] for start in range(0, len(listed), 5)]
-        plan = Plan(dataset, "folder", **options)
-        *progress, last = import_dataset(plan, batches, store)
+        *progress, last = import_dataset(dataset, ImportSpec(format="folder", **options), batches, store)
         assert all(isinstance(event, Progress) for event in progress)
-        assert isinstance(last, dict)
+        assert isinstance(last, Dataset)
         return last
 
     return run

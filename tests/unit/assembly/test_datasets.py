@@ -13,8 +13,10 @@ from genaug.assembly.datasets import (
     list_versions,
     write_version,
 )
+from genaug.schema.common import ClassCount
 from genaug.shared.errors import InvalidArgument, NotFound
 from genaug.shared.manifest import decode, read_rows, to_rows
+from genaug.shared.seal_log import SealOpening
 
 
 @pytest.fixture
@@ -36,9 +38,9 @@ def named(store, dataset: str) -> set[str]:
 
 
 def test_deleting_leaves_the_images_of_others(two) -> None:
-    kept = named(two, "e")
+    others = named(two, "e")
     delete_dataset(two, "d")
-    assert images(two) == kept
+    assert images(two) == others
     assert list_datasets(two) == ["e"]
     for prefix in ("datasets/", "sealed/datasets/", "restricted/origins/", "restricted/sources/"):
         assert all(key.removeprefix(prefix).startswith("e") for key, _ in two.list(prefix))
@@ -47,7 +49,7 @@ def test_deleting_leaves_the_images_of_others(two) -> None:
 
 
 def test_a_deletion_killed_half_way_is_finished_by_another(two, monkeypatch) -> None:
-    kept = named(two, "e")
+    others = named(two, "e")
     with monkeypatch.context() as patch:
         left = iter(range(12))
         delete = type(two).delete
@@ -56,7 +58,7 @@ def test_a_deletion_killed_half_way_is_finished_by_another(two, monkeypatch) -> 
             delete_dataset(two, "d")
     assert list_datasets(two) == ["e"]
     delete_dataset(two, "d")
-    assert images(two) == kept
+    assert images(two) == others
 
 
 def test_a_deleted_name_is_free_again(two, sent, run_import) -> None:
@@ -65,14 +67,14 @@ def test_a_deleted_name_is_free_again(two, sent, run_import) -> None:
     delete_dataset(two, "d")
     with pytest.raises(NotFound):
         get_dataset(two, "d")
-    assert run_import(two, [sent(n) for n in range(60, 70)], dataset="d")["subjects"] == 10
+    assert run_import(two, [sent(n) for n in range(60, 70)], dataset="d").subjects == 10
 
 
 def test_versions_are_listed_real_first(two) -> None:
     rows = read_rows(two, "datasets/d/versions/real/rows.parquet")
     write_version(two, "d", "0" * 32, rows[:4], shortfall={"a": 2, "b": 0})
     assert list_versions(two, "d") == ["real", "0" * 32]
-    assert get_version(two, "d", "0" * 32)["shortfall"] == [{"class_name": "a", "count": 2}]
+    assert get_version(two, "d", "0" * 32).shortfall == (ClassCount(class_name="a", count=2),)
     with pytest.raises(NotFound):
         get_version(two, "d", "1" * 32)
 
@@ -85,8 +87,9 @@ def test_an_export_with_the_sealed_rows_is_recorded(two) -> None:
     opened = to_rows(decode(export_manifest(two, "d", "real", include_sealed=True)))
     assert len(opened) == 30
     ((key, _),) = two.list("seal-openings/")
-    record = two.get_json(key)
-    assert (record["dataset"], record["role"], record["purpose"]) == ("datasets/d", "assembly", "ExportManifest")
+    record = SealOpening(**two.get_json(key))
+    assert (record.dataset, record.role, record.purpose) == ("datasets/d", "assembly", "ExportManifest")
+    assert record.rows == sum(row.split == "test" for row in opened) > 0
 
 
 def test_sealed_rows_belong_to_no_other_version(two) -> None:

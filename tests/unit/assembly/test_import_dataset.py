@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import io
 import random
+from collections import Counter
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
+from genaug.assembly.assemble import assemble
 from genaug.assembly.import_dataset import import_dataset
-from genaug.assembly.source import Plan
+from genaug.assembly.import_plan import SourceRow
+from genaug.client.importers import open_source
+from genaug.schema.common import counts_of
+from genaug.schema.datasets import DatasetVersion, MultiDisease, View
+from genaug.schema.model import read
+from genaug.schema.requests import AssembleRequest
+from genaug.schema.run import ImportSpec, Reduction, Scenario
+from genaug.shared.digests import sha256
 from genaug.shared.errors import AlreadyExists, FailedPrecondition, InvalidArgument, PermissionDenied
 from genaug.shared.manifest import read_rows, rows_digest
 from genaug.shared.store import Store
@@ -44,7 +55,8 @@ def test_every_image_lies_where_its_row_says(stores, source, run_import) -> None
     assert {row.split for row in read_rows(store, SEALED)} == {"test"}
     assert {row.split for row in read_rows(store, LEARNT)} == {"train", "validation"}
     assert list(store.list("uploads/")) == []
-    assert dataset["digest"] == rows_digest(rows)
+    assert dataset.digest == rows_digest(rows)
+    assert not dataset.own_split
 
 
 def test_the_record_counts_what_the_rows_hold(stores, source, run_import) -> None:
@@ -52,14 +64,14 @@ def test_the_record_counts_what_the_rows_hold(stores, source, run_import) -> Non
     dataset = run_import(store, source)
     rows = all_rows(store)
     for field, split in (("training", "train"), ("validation", "validation"), ("test", "test")):
-        for count in dataset[field]:
-            assert count["count"] == sum(r.split == split and r.class_name == count["class_name"] for r in rows)
-    assert sum(count["count"] for field in ("training", "validation", "test") for count in dataset[field]) == 36
-    assert (dataset["subjects"], dataset["subjects_on_two_sides"], dataset["joined_groups"]) == (18, 0, 0)
-    assert (dataset["median_side"], dataset["channels"], dataset["dropped"]) == (40, 3, [])
-    version = store.get_json("datasets/d/versions/real/version.json")
-    assert version["real"] == dataset["training"]
-    assert version["digest"] == rows_digest(read_rows(store, LEARNT))
+        counts = counts_of(getattr(dataset, field))
+        assert counts == Counter(sorted(row.class_name for row in rows if row.split == split))
+    assert sum(count.count for side in (dataset.training, dataset.validation, dataset.test) for count in side) == 36
+    assert (dataset.subjects, dataset.subjects_on_two_sides, dataset.joined_groups) == (18, 0, 0)
+    assert (dataset.median_side, dataset.channels, dataset.dropped) == (40, 3, ())
+    version = read(store, "datasets/d/versions/real/version.json", DatasetVersion)
+    assert version.real == dataset.training
+    assert version.digest == rows_digest(read_rows(store, LEARNT))
 
 
 def test_what_learns_cannot_see_the_seal(stores, source, run_import) -> None:
@@ -89,7 +101,7 @@ def test_order_and_the_installations_key_mean_nothing(stores, source, run_import
     shuffled = source[:]
     random.Random(5).shuffle(shuffled)
     first, second = run_import(one, source), run_import(other, shuffled)
-    assert first["digest"] == second["digest"]
+    assert first.digest == second.digest
     assert {row.subject_id for row in all_rows(one)}.isdisjoint(row.subject_id for row in all_rows(other))
 
 
@@ -104,26 +116,26 @@ def test_patients_who_share_a_photograph_stay_together(stores, sent, photograph,
     copies = [sent(encode(photograph(n), compress_level=1), "a", f"q{n}") for n in (0, 8, 16)]
     dataset = run_import(stores("assembly"), [*rows, *copies])
     found = {row.image_id: row for row in all_rows(stores("assembly"))}
-    assert dataset["joined_groups"] == 3
-    assert len(dataset["near_duplicates"]) == 3
-    for pair in dataset["near_duplicates"]:
-        one, other = found[pair["image_id"]], found[pair["other_image_id"]]
+    assert dataset.joined_groups == 3
+    assert len(dataset.near_duplicates) == 3
+    for pair in dataset.near_duplicates:
+        one, other = found[pair.image_id], found[pair.other_image_id]
         assert (one.group_id, one.split, one.fold) == (other.group_id, other.split, other.fold)
         assert one.subject_id != other.subject_id
-        assert pair["correlation"] >= 0.998
+        assert pair.correlation >= 0.998
 
 
 def test_what_is_dropped_is_listed_with_its_row(stores, sent, source, run_import) -> None:
     bad = [sent(b"no image", "a", "patient-0"), source[0]]
     dataset = run_import(stores("assembly"), [*source[:5], *bad, *source[5:]])
-    assert [(one["row"], one["reason"]) for one in dataset["dropped"]] == [(5, "UNREADABLE"), (6, "DUPLICATE")]
+    assert [(image.row, image.reason) for image in dataset.dropped] == [(5, "UNREADABLE"), (6, "DUPLICATE")]
     assert len(all_rows(stores("assembly"))) == 36
 
 
 def test_the_same_import_again_decodes_nothing(stores, source, run_import, monkeypatch) -> None:
     store = stores("assembly")
     first = run_import(store, source)
-    monkeypatch.setattr("genaug.assembly.intake.decode", lambda data: pytest.fail("decoded again"))
+    monkeypatch.setattr("genaug.assembly.upload_decoder.decode", lambda data: pytest.fail("decoded again"))
     assert run_import(store, [(row, b"") for row, _ in reversed(source)]) == first
     with pytest.raises(AlreadyExists) as caught:
         run_import(store, source, seed=43)
@@ -138,7 +150,7 @@ class _Killed(BaseException):
 
 def test_an_import_killed_at_any_write_finishes_when_asked_again(stores, source, run_import, monkeypatch) -> None:
     """Every write in turn is the last one before the end."""
-    expected = run_import(Store(_memory(), "assembly", url="memory://"), source)["digest"]
+    expected = run_import(Store(_memory(), "assembly", url="memory://"), source).digest
     put = Store.put_new
     for allowed in (0, 1, 20, 36, 37, 38, 39, 40, 41, 60, 76, 77, 78):
         store = Store(_memory(), "assembly", url="memory://")
@@ -154,7 +166,7 @@ def test_an_import_killed_at_any_write_finishes_when_asked_again(stores, source,
         with pytest.raises(_Killed):
             run_import(store, source)
         monkeypatch.setattr(Store, "put_new", put)
-        assert run_import(store, source)["digest"] == expected
+        assert run_import(store, source).digest == expected
         assert {row.uri for row in [*read_rows(store, LEARNT), *read_rows(store, SEALED)]} == {
             key for prefix in ("images/", "sealed/images/") for key, _ in store.list(prefix)
         }
@@ -179,9 +191,8 @@ def test_leftovers_of_another_import_are_not_mixed_in(stores, source, run_import
 def test_a_users_split_is_kept_when_it_is_sound(stores, sent, run_import) -> None:
     sides = ["train"] * 12 + ["validation"] * 4 + ["test"] * 4
     rows = [sent(n, "ab"[n % 2], f"p{n // 2}", sides[n]) for n in range(20)]
-    run_import(stores("assembly"), rows)
-    wanted = {row.image_id: row.split for row, _ in rows}
-    assert {row.image_id: row.split for row in all_rows(stores("assembly"))} == wanted
+    assert run_import(stores("assembly"), rows).own_split
+    assert {row.image_id: row.split for row in all_rows(stores("assembly"))} == {r.image_id: r.split for r, _ in rows}
 
 
 def test_a_users_split_that_leaks_is_refused(stores, sent, photograph, encode, run_import) -> None:
@@ -199,5 +210,46 @@ def test_a_users_split_that_leaks_is_refused(stores, sent, photograph, encode, r
 
 def test_nothing_is_refused_by_name(stores) -> None:
     with pytest.raises(InvalidArgument) as caught:
-        list(import_dataset(Plan("d", "csv"), [], stores("assembly")))
+        list(import_dataset("d", ImportSpec(format="csv"), [], stores("assembly")))
     assert caught.value.reason == "NO_IMAGES"
+
+
+def bitmap(number: int) -> bytes:
+    """A small image whose bytes depend on no compression library."""
+    sink = io.BytesIO()
+    Image.fromarray(np.random.default_rng(number).integers(0, 256, (8, 8, 3), np.uint8)).save(sink, "BMP")
+    return sink.getvalue()
+
+
+def test_digests_and_names_are_those_of_earlier_releases(stores, sent, run_import) -> None:
+    """Another digest would import, assemble and train everything anew."""
+    store = stores("assembly")
+    rows = [sent(bitmap(n), "abc"[n % 3], f"p{n // 2}", eye="left" if n % 2 else "right") for n in range(36)]
+    assert run_import(store, rows).digest == "babc0804070048c6a376a9aeb973d86a46cdbb385669a464a8c421a8b6944dd2"
+    source = store.get_json("restricted/sources/d.json")
+    assert source == {"source": "bbfe4e4661f0b55126bc4c7835f6685a6d01c52059f88145e77512e85879461f"}
+    view = View(classes=("a", "b"), multi_disease=MultiDisease.EXCLUDE, fold=2)
+    request = AssembleRequest(parent="datasets/d", view=view, scenario=Scenario(reduction=Reduction.RANDOM), seed=3)
+    version = assemble(request, store)
+    assert version.name == "datasets/d/versions/bdcef6ef173fb71ba4509d9c522b1296"
+    assert version.digest == "59edb364d88782ef43749828fc35006b32174ca95670c4e4a83296e8f25b7490"
+    doses = AssembleRequest(
+        parent="datasets/d",
+        view=View(fold=1),
+        scenario=Scenario(synthetic=1, transformed=0.5),
+        augmented_classes=("b",),
+        seed=7,
+    )
+    assert assemble(doses, store).name == "datasets/d/versions/cf3df0154d52aee6b238d629cc0e0385"
+
+
+def test_the_quickstarts_digits_are_the_version_that_they_were(stores, run_import) -> None:
+    """From the importer to the seal."""
+    spec = ImportSpec(format="digits", keep=dict.fromkeys("13589", 80), split=(0.5, 0.1, 0.4))
+    rows = []
+    for image in open_source(spec):
+        content = image.read()
+        rows.append((SourceRow(sha256(content), image.name, image.class_name), content))
+    run_import(stores("assembly"), rows, split=spec.split)
+    version = read(stores("assembly"), "datasets/d/versions/real/version.json", DatasetVersion)
+    assert version.digest == "ce42555e56a9453cfcb9b376e45802933154286e8e3194342e787b6678c2e97a"

@@ -89,12 +89,31 @@ def test_versions_are_assembled_listed_and_exported(stub, rows) -> None:
     assert stub.AssembleDatasetVersion(request) == version
     assert stub.GetDatasetVersion(pb.GetDatasetVersionRequest(name=version.name)) == version
     listed = stub.ListDatasetVersions(pb.ListDatasetVersionsRequest(parent="datasets/d")).dataset_versions
-    assert [one.name for one in listed] == ["datasets/d/versions/real", version.name]
+    assert [entry.name for entry in listed] == ["datasets/d/versions/real", version.name]
     frames = stub.ExportManifest(pb.ExportManifestRequest(name=version.name))
     exported = to_rows(decode(b"".join(answer.frame.data for answer in frames)))
     assert {row.class_name for row in exported} == {"b"}
     whole = stub.ExportManifest(pb.ExportManifestRequest(name="datasets/d", include_sealed=True))
     assert len(to_rows(decode(b"".join(answer.frame.data for answer in whole)))) == 40
+
+
+@pytest.mark.parametrize(
+    ("request_", "path"),
+    [
+        (pb.AssembleDatasetVersionRequest(scenario=run_pb2.Scenario(synthetic=17)), "scenario.synthetic"),
+        (pb.AssembleDatasetVersionRequest(scenario=run_pb2.Scenario(transformed=-1)), "scenario.transformed"),
+        (pb.AssembleDatasetVersionRequest(scenario=run_pb2.Scenario(synthetic=float("nan"))), "scenario.synthetic"),
+        (pb.AssembleDatasetVersionRequest(scenario=run_pb2.Scenario(reduction=9)), "scenario.reduction"),
+        (pb.AssembleDatasetVersionRequest(view=dataset_pb2.View(multi_disease=9)), "view.multi_disease"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_requests_out_of_range_are_refused_by_path(stub, rows, request_, path: str) -> None:
+    imported(stub, requests(rows))
+    request_.parent = "datasets/d"
+    with pytest.raises(grpc.RpcError, match=path) as caught:
+        stub.AssembleDatasetVersion(request_)
+    assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
 
 
 def test_deleted_is_gone(stub, rows) -> None:
@@ -114,10 +133,17 @@ def test_deleted_is_gone(stub, rows) -> None:
         (lambda sending: [sending[0], *sending], grpc.StatusCode.INVALID_ARGUMENT),
         (lambda sending: [_header(name="datasets/../etc"), *sending[1:]], grpc.StatusCode.INVALID_ARGUMENT),
         (lambda sending: [_header(split=[0.5, 0.5]), *sending[1:]], grpc.StatusCode.INVALID_ARGUMENT),
-        (lambda sending: [sending[0], *(_emptied(one) for one in sending[1:])], grpc.StatusCode.FAILED_PRECONDITION),
-        (lambda sending: [sending[0], *(_swapped(one) for one in sending[1:])], grpc.StatusCode.INVALID_ARGUMENT),
+        (lambda sending: [_header(folds=1), *sending[1:]], grpc.StatusCode.INVALID_ARGUMENT),
+        (
+            lambda sending: [sending[0], *(_emptied(message) for message in sending[1:])],
+            grpc.StatusCode.FAILED_PRECONDITION,
+        ),
+        (
+            lambda sending: [sending[0], *(_swapped(message) for message in sending[1:])],
+            grpc.StatusCode.INVALID_ARGUMENT,
+        ),
     ],
-    ids=["no-header", "nothing", "two-headers", "bad-name", "bad-split", "no-content", "wrong-content"],
+    ids=["no-header", "nothing", "two-headers", "bad-name", "bad-split", "bad-folds", "no-content", "wrong-content"],
 )
 def test_wrong_imports_are_refused_and_leave_no_dataset(stub, rows, change, code) -> None:
     with pytest.raises(grpc.RpcError) as caught:
@@ -156,7 +182,7 @@ def test_a_union_is_streamed_with_progress(stub, rows, sent) -> None:
 
 def test_images_are_exported_in_pieces(stub, rows) -> None:
     imported(stub, requests(rows))
-    request = pb.ExportImagesRequest(name="datasets/d/versions/real", layout=pb.ExportImagesRequest.LAYOUT_CSV)
+    request = pb.ExportImagesRequest(name="datasets/d/versions/real", layout="csv")
     events = list(stub.ExportImages(request))
     pieces = [event.piece for event in events if event.WhichOneof("event") == "piece"]
     assert any(event.WhichOneof("event") == "progress" for event in events)
@@ -164,5 +190,5 @@ def test_images_are_exported_in_pieces(stub, rows) -> None:
     paths = [piece.path for piece in pieces]
     assert (paths[0], paths[-3:]) == ("export.json", ["train.csv", "validation.csv", "SHA256SUMS"])
     with pytest.raises(grpc.RpcError) as caught:
-        list(stub.ExportImages(pb.ExportImagesRequest(name="datasets/d/versions/real", layout=9)))
+        list(stub.ExportImages(pb.ExportImagesRequest(name="datasets/d/versions/real", layout="tar")))
     assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT

@@ -11,8 +11,9 @@ from obstore.store import MemoryStore
 
 from genaug.assembly.datasets import delete_dataset, list_datasets
 from genaug.assembly.garbage import collect_garbage
-from genaug.assembly.source import Progress
-from genaug.assembly.unite import unite_datasets
+from genaug.assembly.unite import UnionRecord, unite_datasets
+from genaug.schema.common import Progress
+from genaug.schema.model import read
 from genaug.shared.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 from genaug.shared.manifest import read_rows
 from genaug.shared.store import Store
@@ -50,14 +51,18 @@ def test_every_image_keeps_its_side_and_subjects_stay_apart(two) -> None:
     sides = {row.image_id: (row.split, row.fold) for name in "de" for row in rows_of(two, name)}
     rows = rows_of(two, "u")
     assert {row.image_id: (row.split, row.fold) for row in rows} == sides
-    assert (union["format"], union["subjects"], union["subjects_on_two_sides"], union["dropped"]) == (
+    assert (union.format, union.subjects, union.subjects_on_two_sides, union.dropped) == (
         "union",
         20,
         0,
-        [],
+        (),
     )
-    assert [one["class_name"] for one in union["training"]] == ["a", "b", "c"]
-    assert [one["name"] for one in union["parents"]] == ["datasets/d", "datasets/e"]
+    assert union.own_split
+    assert [count.class_name for count in union.training] == ["a", "b", "c"]
+    assert [parent.name for parent in read(two, "datasets/u/dataset.json", UnionRecord).parents] == [
+        "datasets/d",
+        "datasets/e",
+    ]
     parents = {row.subject_id for name in "de" for row in rows_of(two, name)}
     assert parents.isdisjoint(row.subject_id for row in rows)
     assert all(row.uri.startswith("sealed/") == (row.split == "test") for row in rows)
@@ -81,11 +86,11 @@ def test_a_photograph_of_two_datasets_stays_on_the_most_protected_side(
     sealed = [row for row in rows_of(store, "u") if row.split == "test"]
     assert len(sealed) == 8
     gone = {rows[0][0].image_id, rows[1][0].image_id}
-    assert {one["image_id"] for one in union["dropped"]} == gone
-    assert all(one["reason"] == "DUPLICATE" and "datasets/e" in one["detail"] for one in union["dropped"])
+    assert {image.image_id for image in union.dropped} == gone
+    assert all(image.reason == "DUPLICATE" and "datasets/e" in image.detail for image in union.dropped)
     learnt = {row.image_id for row in rows_of(store, "u") if row.split != "test"}
     assert gone.isdisjoint(learnt)
-    assert union["subjects_on_two_sides"] == 0
+    assert union.subjects_on_two_sides == 0
 
 
 def test_the_same_content_on_one_side_is_kept_once_and_joins_its_subjects(stores, sent, run_import) -> None:
@@ -93,7 +98,7 @@ def test_the_same_content_on_one_side_is_kept_once_and_joins_its_subjects(stores
     run_import(store, [sent(n, "a", f"p{n // 2}", SIDES[n]) for n in range(20)], dataset="d")
     run_import(store, [sent(n if n < 2 else 100 + n, "a", f"q{n // 2}", SIDES[n]) for n in range(20)], dataset="e")
     union = unite(store, "d", "e")
-    assert len(union["dropped"]) == 2
+    assert len(union.dropped) == 2
     assert len(rows_of(store, "u")) == 38
     groups: dict[str, set[int]] = {}
     for row in rows_of(store, "u"):
@@ -106,7 +111,7 @@ def test_the_same_content_with_two_classes_is_not_kept(stores, sent, run_import)
     run_import(store, [sent(n, "a", "", SIDES[n]) for n in range(20)], dataset="d")
     run_import(store, [sent(n if n == 0 else 100 + n, "b", "", SIDES[n]) for n in range(20)], dataset="e")
     union = unite(store, "d", "e")
-    assert ["another class" in one["detail"] for one in union["dropped"]] == [True, True]
+    assert ["another class" in image.detail for image in union.dropped] == [True, True]
     assert len(rows_of(store, "u")) == 38
 
 
@@ -183,13 +188,13 @@ def test_a_union_killed_at_any_write_finishes_when_asked_again(sent, run_import,
 
             patch.setattr(Store, "put_new", dying)
             if allowed == 99:
-                expected = unite(store, "d", "e")["digest"]
+                expected = unite(store, "d", "e").digest
             else:
                 with pytest.raises(_Killed):
                     unite(store, "d", "e")
                 assert "u" not in list_datasets(store)
         collect_garbage(store, validate_only=False, grace=FOREVER)
-        assert unite(store, "d", "e")["digest"] == expected
+        assert unite(store, "d", "e").digest == expected
 
 
 @pytest.mark.parametrize(

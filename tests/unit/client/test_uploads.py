@@ -40,7 +40,7 @@ def test_the_header_comes_first_and_each_image_once_in_order() -> None:
     images = [image(number) for number in range(1200)]
     requests = sent(images)
     assert requests[0].header == HEADER
-    assert [file.source_name for file in files(requests)] == [one.name for one in images]
+    assert [file.source_name for file in files(requests)] == [image.name for image in images]
     assert all(file.content_sha256 == sha256(file.content).hexdigest() for file in files(requests))
 
 

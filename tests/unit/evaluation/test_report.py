@@ -680,13 +680,17 @@ def test_the_size_that_the_probe_sees_is_said(
 
 
 @pytest.mark.parametrize(
-    ("split", "said"),
-    [((0.6, 0.2, 0.2), "0.6 / 0.2 / 0.2 by subject, seed 42, 5 folds"), ((), "the source’s own split, 5 folds by")],
+    ("own_split", "said"),
+    [
+        (False, "0.6 / 0.2 / 0.2 by subject, seed 42, 5 folds"),
+        (True, "the source’s own split, 5 folds by subject, seed"),
+    ],
 )
 def test_the_split_is_the_seeds_or_the_sources_own(
-    stores: Stores, inputs: ReportInputs, split: tuple[float, ...], said: str
+    stores: Stores, inputs: ReportInputs, own_split: bool, said: str
 ) -> None:
-    dataset = read(stores("report"), f"{DATASET}/dataset.json", Dataset).replace(split=split)
+    dataset = read(stores("report"), f"{DATASET}/dataset.json", Dataset)
+    dataset = dataset.replace(split=(0.6, 0.2, 0.2), own_split=own_split)
     stores("assembly").put_json(f"{DATASET}/dataset.json", dataset.json_value())
     assert said in Page(written(stores, inputs)[0]).text
 

@@ -1,1 +1,1 @@
-"""What a researcher looks at first: classes, subjects, photographs, and what a careless split would leak."""
+"""Description of a dataset: classes, subjects, image quality, and the leakage of a split by image."""

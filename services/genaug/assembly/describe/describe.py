@@ -1,4 +1,4 @@
-"""Describing a dataset: what is counted once is kept beside it."""
+"""Description of a dataset, computed once and stored beside it."""
 
 from __future__ import annotations
 
@@ -7,98 +7,116 @@ from concurrent.futures import ThreadPoolExecutor
 
 from genaug.assembly.datasets import (
     REAL,
-    Json,
     dataset_key,
     get_dataset,
     read_image,
-    read_json_or_none,
+    read_or_none,
     rows_key,
     sealed_rows_key,
 )
-from genaug.assembly.describe.naive_split import naive_split
+from genaug.assembly.describe.leakage_estimate import estimate_leakage
 from genaug.assembly.describe.numbers import attributes, images_per_subject, measures, multi_disease, tally
 from genaug.assembly.describe.quality import Quality, quality
-from genaug.assembly.source import Progress
+from genaug.assembly.import_plan import progress
+from genaug.schema.common import Progress
+from genaug.schema.datasets import Dataset, DatasetDescription
+from genaug.schema.model import Model
 from genaug.shared.manifest import Row, read_rows, read_table
 from genaug.shared.seal_log import record_opening
 from genaug.shared.store import Store
-from genaug.vision.images import pixels as images
+from genaug.vision.images.pixels import decode
 
-RECIPE = "describe/1"
+# 2: the field `naive_split` is `leakage_estimate`.
+RECIPE = "describe/2"
 
 _READERS = 4
 _STEP = 64
 
 
+class Origin(Model):
+    """Recipe and dataset of a description."""
+
+    recipe: str
+    digest: str
+    """Digest of the dataset."""
+
+
+class StoredDescription(Model):
+    """A description in the store."""
+
+    made_from: Origin
+    description: DatasetDescription
+
+
 def description_key(dataset: str) -> str:
-    """Where the message `DatasetDescription` lies, once it was asked for."""
+    """Store key of a `StoredDescription`."""
     return f"datasets/{dataset}/description.json"
 
 
-def describe_dataset(store: Store, dataset: str) -> Iterator[Progress | Json]:
-    """Describe a dataset; yield progress and, last, the message `DatasetDescription` as JSON.
+def describe_dataset(store: Store, dataset: str) -> Iterator[Progress | DatasetDescription]:
+    """Describe a dataset; yield progress and, last, the description.
 
-    What was counted before is read, not counted again. Sealed images are never opened; see `_sealed_pairs` for what is
-    read of sealed rows, which is recorded as an opening of the seal.
+    An existing description is read, not computed again. Sealed images are never opened; `_sealed_pairs` reads two
+    columns of the sealed rows, which is recorded as an opening of the seal.
 
     Raises:
         NotFound: there is no such dataset.
         FailedPrecondition: an image is lost or damaged.
     """
     record = get_dataset(store, dataset)
-    made_from = {"recipe": RECIPE, "digest": record["digest"]}
-    known = read_json_or_none(store, description_key(dataset))
-    # A description may have outlived a dataset of the same name, whose deletion it was written during.
-    if known is None or known["made_from"] != made_from:
-        found = yield from _count(store, dataset, record)
-        known = {"made_from": made_from, "description": found}
-        store.put_json(description_key(dataset), known)
+    made_from = Origin(recipe=RECIPE, digest=record.digest)
+    stored = read_or_none(store, description_key(dataset), StoredDescription)
+    # A description may have outlived a dataset of the same name that was deleted while it was written.
+    if stored is None or stored.made_from != made_from:
+        description = yield from _describe(store, dataset, record)
+        stored = StoredDescription(made_from=made_from, description=description)
+        store.put_json(description_key(dataset), stored.json_value())
         if not store.exists(dataset_key(dataset)):
             store.delete(description_key(dataset))
-    yield known["description"]
+    yield stored.description
 
 
-def _count(store: Store, dataset: str, record: Json) -> Generator[Progress, None, Json]:
+def _describe(store: Store, dataset: str, record: Dataset) -> Generator[Progress, None, DatasetDescription]:
     rows = read_rows(store, rows_key(dataset, REAL))
-    qualities = yield from _look(rows, store)
-    yield Progress("counting", len(rows), len(rows))
+    qualities = yield from _measure(rows, store)
+    yield progress("counting", len(rows), len(rows))
     pairs = [*((row.class_name, row.subject_id) for row in rows), *_sealed_pairs(store, dataset)]
     subjects = [subject for _, subject in pairs]
+    # The actual sizes of the sides: the record's shares do not apply to a user's own split.
     training, validation, test = (
-        sum(one["count"] for one in record[side]) for side in ("training", "validation", "test")
+        sum(entry.count for entry in side) for side in (record.training, record.validation, record.test)
     )
-    return {
-        "dataset": record["name"],
-        "classes": tally(record, pairs),
-        "attributes": attributes(rows),
-        "multi_disease": multi_disease(rows),
-        "duplicates": sum(one["reason"] == "DUPLICATE" for one in record["dropped"]),
-        "near_duplicates": len(record["near_duplicates"]),
-        "images_per_subject": images_per_subject(subjects),
-        "measures": measures(rows, qualities),
-        # The sides' own sizes: where the user has split, the record's shares are not those of the split.
-        "naive_split": vars(naive_split(subjects, sizes=(training, validation, test), seed=record["seed"])),
-    }
+    return DatasetDescription(
+        dataset=record.name,
+        classes=tally(record, pairs),
+        attributes=attributes(rows),
+        multi_disease=multi_disease(rows),
+        duplicates=sum(image.reason == "DUPLICATE" for image in record.dropped),
+        near_duplicates=len(record.near_duplicates),
+        images_per_subject=images_per_subject(subjects),
+        measures=measures(rows, qualities),
+        leakage_estimate=estimate_leakage(subjects, sizes=(training, validation, test), seed=record.seed),
+    )
 
 
 def _sealed_pairs(store: Store, dataset: str) -> list[tuple[str, str]]:
-    """(class, subject) of the sealed rows: all of their facts that are read.
+    """Return (class, subject) of the sealed rows; none of their other columns is read.
 
-    A split by image would have drawn from all rows, so that their subjects must be known; the originals in
-    restricted/ would say as much, and who people are besides. Attributes and pixels of sealed rows stay unread.
+    A split by image would have drawn from all rows, so that their subjects must be known. The originals in restricted/
+    have them, too, but they identify people.
     """
     record_opening(store, f"datasets/{dataset}", purpose="DescribeDataset")
     table = read_table(store, sealed_rows_key(dataset)).select(["class", "subject_id"])
     return list(zip(table.column("class").to_pylist(), table.column("subject_id").to_pylist(), strict=True))
 
 
-def _look(rows: Sequence[Row], store: Store) -> Generator[Progress, None, dict[str, Quality]]:
-    """Measure each image; yield progress, and return what was seen by image id."""
-    found: dict[str, Quality] = {}
+def _measure(rows: Sequence[Row], store: Store) -> Generator[Progress, None, dict[str, Quality]]:
+    """Measure each image; yield progress, and return the results by image id."""
+    qualities: dict[str, Quality] = {}
     with ThreadPoolExecutor(_READERS, thread_name_prefix="describe") as pool:
         for start in range(0, len(rows), _STEP):
-            yield Progress("measuring", start, len(rows))
+            yield progress("measuring", start, len(rows))
             part = rows[start : start + _STEP]
-            seen = pool.map(lambda row: quality(images.decode(read_image(store, row))), part)
-            found |= {row.image_id: one for row, one in zip(part, seen, strict=True)}
-    return found
+            results = pool.map(lambda row: quality(decode(read_image(store, row))), part)
+            qualities |= {row.image_id: result for row, result in zip(part, results, strict=True)}
+    return qualities

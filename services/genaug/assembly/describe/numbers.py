@@ -1,4 +1,4 @@
-"""Counting a dataset's rows: classes, attributes, eyes with several diseases, images per subject, percentiles."""
+"""Counts and percentiles of a dataset's rows: classes, attributes, multi-disease images, subjects, image quality."""
 
 from __future__ import annotations
 
@@ -7,46 +7,51 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from genaug.assembly.datasets import Json, class_counts
 from genaug.assembly.describe.quality import MEASURES, Quality
-from genaug.assembly.importers.keywords import disease_classes
+from genaug.client.importers.keywords import disease_classes
+from genaug.schema.common import ClassCount, class_counts, counts_of
+from genaug.schema.datasets import Attribute, ClassTally, Dataset, Measure, Value
 from genaug.shared.manifest import Row
 
 NOT_SAID = "not said"
 PERCENTILES = (5, 25, 50, 75, 95)
 
-# What has few values is a group to compare; what has many is text, a date or an id, and is not for a page.
+# An attribute with few values defines groups to compare; one with many is text, a date or an id.
 _MOST_VALUES = 24
 _BAND = 10
-# These have a section of their own.
+# Attributes with a section of their own.
 _APART = frozenset({"multi_disease", "primary_class", "keywords"})
 
 
-def tally(record: Json, pairs: Iterable[tuple[str, str]]) -> list[Json]:
-    """`Tally` of each class, by name.
+def tally(record: Dataset, pairs: Iterable[tuple[str, str]]) -> tuple[ClassTally, ...]:
+    """Count images and subjects of each class, by name.
 
     Args:
-        record: The message `Dataset`, which has counted the sides.
+        record: The dataset, which holds the counts of the sides.
         pairs: (class, subject) of all rows.
     """
     subjects: dict[str, set[str]] = defaultdict(set)
     for name, subject in pairs:
         subjects[name].add(subject)
-    sides = {
-        side: {one["class_name"]: one["count"] for one in record[side]} for side in ("training", "validation", "test")
-    }
-    return [
-        {"class_name": name, **{side: found.get(name, 0) for side, found in sides.items()}, "subjects": len(whose)}
-        for name, whose in sorted(subjects.items())
-    ]
+    training, validation, test = map(counts_of, (record.training, record.validation, record.test))
+    return tuple(
+        ClassTally(
+            class_name=name,
+            training=training.get(name, 0),
+            validation=validation.get(name, 0),
+            test=test.get(name, 0),
+            subjects=len(members),
+        )
+        for name, members in sorted(subjects.items())
+    )
 
 
-def attributes(rows: Sequence[Row]) -> list[Json]:
-    """`Attribute` of each that has few values, by name; ages come in bands of ten years, whatever else is a number.
+def attributes(rows: Sequence[Row]) -> tuple[Attribute, ...]:
+    """Count images per value of each attribute with few values, by name; ages in bands of ten years.
 
-    Rows that lack an attribute which others have are counted under `NOT_SAID`.
+    Rows without an attribute that others have are counted under `NOT_SAID`.
     """
-    found = []
+    result = []
     for name in sorted({name for row in rows for name in row.attributes} - _APART):
         values = [_value(name, row.attributes.get(name, "")) for row in rows]
         if len(set(values)) > _MOST_VALUES:
@@ -54,55 +59,56 @@ def attributes(rows: Sequence[Row]) -> list[Json]:
         counts: dict[str, Counter[str]] = defaultdict(Counter)
         for value, row in zip(values, rows, strict=True):
             counts[value][row.class_name] += 1
-        listed = sorted(counts, key=lambda value: (value == NOT_SAID, _lower_end(value), value))
-        found.append(
-            {"name": name, "values": [{"value": value, "counts": class_counts(counts[value])} for value in listed]}
+        ordered = sorted(counts, key=lambda value: (value == NOT_SAID, _lower_end(value), value))
+        result.append(
+            Attribute(
+                name=name,
+                values=tuple(
+                    Value(value=value, counts=class_counts(dict(sorted(counts[value].items())))) for value in ordered
+                ),
+            )
         )
-    return found
+    return tuple(result)
 
 
-def multi_disease(rows: Iterable[Row]) -> list[Json]:
-    """`ClassCount` of each set of classes that rows with attribute multi_disease="true" name, most frequent first.
+def multi_disease(rows: Iterable[Row]) -> tuple[ClassCount, ...]:
+    """Count rows with attribute multi_disease="true" by their set of classes, most frequent first.
 
-    The set is read from the attribute "keywords" where there is one; else the row's class is all that is known.
+    The set is read from the attribute "keywords" where there is one; else only the row's class is known.
     """
-    found: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     for row in rows:
         if row.attributes.get("multi_disease") == "true":
-            named = disease_classes([word for word in row.attributes.get("keywords", "").split("; ") if word])
-            found[" + ".join(sorted(named)) if len(named) > 1 else f"{row.class_name} + others"] += 1
-    return [
-        {"class_name": name, "count": count}
-        for name, count in sorted(found.items(), key=lambda item: (-item[1], item[0]))
-    ]
+            classes = disease_classes([word for word in row.attributes.get("keywords", "").split("; ") if word])
+            counts[" + ".join(sorted(classes)) if len(classes) > 1 else f"{row.class_name} + others"] += 1
+    return class_counts(dict(sorted(counts.items(), key=lambda item: (-item[1], item[0]))))
 
 
-def images_per_subject(subjects: Iterable[str]) -> list[int]:
-    """Subjects with one image, two, three and so on, up to the most that one has."""
+def images_per_subject(subjects: Iterable[str]) -> tuple[int, ...]:
+    """Number of subjects with one image, two, three and so on, up to the largest number of images."""
     sizes = Counter(Counter(subjects).values())
-    return [sizes[size] for size in range(1, max(sizes) + 1)]
+    return tuple(sizes[size] for size in range(1, max(sizes) + 1))
 
 
-def measures(rows: Sequence[Row], qualities: Mapping[str, Quality]) -> list[Json]:
-    """`Measure` of each number, of all images and of each class.
+def measures(rows: Sequence[Row], qualities: Mapping[str, Quality]) -> tuple[Measure, ...]:
+    """Percentiles of each measure, over all images and over each class.
 
     Args:
-        rows: The rows that were looked at.
-        qualities: What each image was like, by its id.
+        rows: The measured rows.
+        qualities: Quality of each image, by its id.
     """
-    found = []
+    result = []
     for name in MEASURES:
-        of_class: dict[str, list[float]] = defaultdict(list)
+        values_of_class: dict[str, list[float]] = defaultdict(list)
         for row in rows:
             value: float = getattr(qualities[row.image_id], name)
-            of_class[row.class_name].append(value)
-            of_class[""].append(value)
-        for class_name in sorted(of_class):
-            percentiles = np.percentile(of_class[class_name], PERCENTILES)
-            found.append(
-                {"name": name, "class_name": class_name, "percentiles": [round(float(p), 4) for p in percentiles]}
-            )
-    return found
+            values_of_class[row.class_name].append(value)
+            values_of_class[""].append(value)
+        for class_name in sorted(values_of_class):
+            percentiles = np.percentile(values_of_class[class_name], PERCENTILES)
+            rounded = tuple(round(float(percentile), 4) for percentile in percentiles)
+            result.append(Measure(name=name, class_name=class_name, percentiles=rounded))
+    return tuple(result)
 
 
 def _value(name: str, value: str) -> str:
@@ -115,7 +121,7 @@ def _value(name: str, value: str) -> str:
 
 
 def _lower_end(value: str) -> tuple[bool, int]:
-    """Numbers and bands of them in their own order, before words."""
+    """Sort key: numbers and bands of numbers by value, before words."""
     first = value.split(" ", 1)[0]
     number = first.isascii() and first.isdecimal()
     return not number, int(first) if number else 0

@@ -1,14 +1,14 @@
-"""The page of a description: one HTML file that opens offline."""
+"""Description of a dataset as one HTML file that opens offline."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 
+from genaug.schema.common import counts_of
+from genaug.schema.datasets import Attribute, Dataset, DatasetDescription, Measure
 from genaug.shared.pages import environment
 
-_SIDES = ("training", "validation", "test")
-# What each measure is, for the reader.
 _MEANINGS = {
     "width": "width, pixels",
     "height": "height, pixels",
@@ -18,9 +18,32 @@ _MEANINGS = {
 }
 
 
-def render(description: Mapping[str, Any], dataset: Mapping[str, Any]) -> str:
-    """The page, from the messages `DatasetDescription` and `Dataset` as JSON. All from outside is escaped."""
-    classes = [one["class_name"] for one in description["classes"]]
+@dataclass(frozen=True)
+class AttributeRow:
+    """Images of one value of an attribute."""
+
+    value: str
+    counts: list[int]
+    """By class, in the page's order."""
+
+    @property
+    def all(self) -> int:
+        """Images of all classes."""
+        return sum(self.counts)
+
+
+@dataclass
+class MeasureTable:
+    """Percentiles of one measure."""
+
+    meaning: str
+    all: list[str] = field(default_factory=list)
+    classes: list[tuple[str, list[str]]] = field(default_factory=list)
+
+
+def render(description: DatasetDescription, dataset: Dataset) -> str:
+    """Render the page; all text from outside is escaped."""
+    classes = [entry.class_name for entry in description.classes]
     return (
         environment("genaug.assembly", "describe")
         .get_template("page.html.j2")
@@ -29,41 +52,40 @@ def render(description: Mapping[str, Any], dataset: Mapping[str, Any]) -> str:
             dataset=dataset,
             classes=classes,
             totals={
-                side: sum(one[side] for one in description["classes"]) for side in ("training", "validation", "test")
+                side: sum(getattr(entry, side) for entry in description.classes)
+                for side in ("training", "validation", "test")
             },
-            attributes=[_attribute(one, classes) for one in description["attributes"]],
-            measures=_measures(description["measures"]),
-            most=max((int(one["training"]) for one in description["classes"]), default=1) or 1,
-            subjects=sum(description["images_per_subject"]),
+            attributes=[(attribute.name, _attribute_rows(attribute, classes)) for attribute in description.attributes],
+            measures=_measure_tables(description.measures),
+            most=max((entry.training for entry in description.classes), default=1) or 1,
+            subjects=sum(description.images_per_subject),
         )
     )
 
 
-def _attribute(attribute: Mapping[str, Any], classes: list[str]) -> dict[str, Any]:
-    """Counts of one attribute as a table: a row per value, a column per class."""
+def _attribute_rows(attribute: Attribute, classes: Iterable[str]) -> list[AttributeRow]:
+    """A row per value, a column per class."""
     rows = []
-    for value in attribute["values"]:
-        counts = {one["class_name"]: int(one["count"]) for one in value["counts"]}
-        rows.append(
-            {"value": value["value"], "counts": [counts.get(name, 0) for name in classes], "all": sum(counts.values())}
-        )
-    return {"name": attribute["name"], "rows": rows, "most": max((row["all"] for row in rows), default=1)}
+    for value in attribute.values:
+        counts = counts_of(value.counts)
+        rows.append(AttributeRow(value.value, [counts.get(name, 0) for name in classes]))
+    return rows
 
 
-def _measures(measures: list[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _measure_tables(measures: Iterable[Measure]) -> list[MeasureTable]:
     """By measure: its percentiles over all images, then over each class."""
-    found: dict[str, dict[str, Any]] = {}
-    for one in measures:
-        entry = found.setdefault(one["name"], {"meaning": _MEANINGS.get(one["name"], one["name"]), "classes": []})
-        percentiles = [_figure(value) for value in one["percentiles"]]
-        if one["class_name"]:
-            entry["classes"].append((one["class_name"], percentiles))
+    tables: dict[str, MeasureTable] = {}
+    for measure in measures:
+        table = tables.setdefault(measure.name, MeasureTable(_MEANINGS.get(measure.name, measure.name)))
+        percentiles = [_figure(value) for value in measure.percentiles]
+        if measure.class_name:
+            table.classes.append((measure.class_name, percentiles))
         else:
-            entry["all"] = percentiles
-    return list(found.values())
+            table.all = percentiles
+    return list(tables.values())
 
 
 def _figure(value: float) -> str:
-    """Digits that matter, as many for like values."""
+    """A number with about three significant digits, the same number of them for values of one size."""
     size = abs(value)
     return f"{value:.0f}" if size >= 100 else f"{value:.1f}" if size >= 2 else f"{value:.3f}"

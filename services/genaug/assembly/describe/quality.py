@@ -1,4 +1,4 @@
-"""The look of one photograph in five numbers."""
+"""Size, brightness, contrast and sharpness of one image."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import numpy as np
 from genaug.vision.images.pixels import Pixels, resize, with_channels
 
 SIDE = 256
-"""Pixels at which sharpness is measured, so that photographs of different sizes can be compared."""
+"""Pixels to which images are scaled before sharpness is measured, so that sizes can be compared."""
 
 
 @dataclass(frozen=True)
 class Quality:
-    """What one photograph is like; field names are those of `DatasetDescription.Measure`."""
+    """Measures of one image; field names are the names of `Measure`s."""
 
     width: float
     """Pixels."""
@@ -40,7 +40,7 @@ def quality(pixels: Pixels) -> Quality:
 
 
 def _sharpness(grey: Pixels) -> float:
-    at = resize(grey, SIDE)[:, :, 0].astype(np.float32)
-    inner = at[1:-1, 1:-1]
-    laplacian = at[:-2, 1:-1] + at[2:, 1:-1] + at[1:-1, :-2] + at[1:-1, 2:] - 4 * inner
+    luma = resize(grey, SIDE)[:, :, 0].astype(np.float32)
+    inner = luma[1:-1, 1:-1]
+    laplacian = luma[:-2, 1:-1] + luma[2:, 1:-1] + luma[1:-1, :-2] + luma[1:-1, 2:] - 4 * inner
     return float(laplacian.var(dtype=np.float64))

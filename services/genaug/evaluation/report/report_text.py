@@ -58,8 +58,8 @@ def run_table(data: ReportData) -> list[tuple[str, str]]:
     """Rows of the table "What was run"."""
     spec, dataset = data.spec, data.dataset
     shares = " / ".join(f"{share:g}" for share in dataset.split)
-    split = f"{shares} by subject, seed {dataset.seed}" if shares else "the source’s own split"
-    folds = f"{dataset.folds} folds" + ("" if shares else f" by subject, seed {dataset.seed}")
+    split = "the source’s own split" if dataset.own_split else f"{shares} by subject, seed {dataset.seed}"
+    folds = f"{dataset.folds} folds" + (f" by subject, seed {dataset.seed}" if dataset.own_split else "")
     rows = [
         ("dataset", f"{dataset.name} ({dataset.format}), digest {dataset.digest[:16]}…"),
         ("split", f"{split}, {folds}"),

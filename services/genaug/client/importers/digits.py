@@ -1,10 +1,11 @@
-"""scikit-learn's real handwritten digits (1,797, 8×8), read from its installed data file without importing it."""
+"""Importer "digits": scikit-learn's 1,797 handwritten digits (8×8), read from its data file without importing it."""
 
 from __future__ import annotations
 
 import difflib
 import gzip
 import importlib.util
+import io
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -12,40 +13,48 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
-from genaug.assembly.importers import ImportOptions, SourceImage
+from genaug.client.importers import SourceImage
+from genaug.schema.run import ImportSpec
 from genaug.shared.errors import FailedPrecondition, InvalidArgument
-from genaug.vision.images.pixels import encode_png
 
 _SIDE = 8
-_TOP = 16
+_BRIGHTEST = 16
 
 
-def read(options: ImportOptions) -> Iterator[SourceImage]:
+def read(spec: ImportSpec) -> Iterator[SourceImage]:
     """Yield the digits as 8×8 grey PNGs, values 0 to 16 stretched to 0 to 255; each image is its own subject.
 
-    `options.keep` says how many of a class to keep, the first ones in the file's order; other classes are kept whole.
+    `spec.keep` limits classes to a number of images, the first ones in the file's order; other classes are kept whole.
 
     Raises:
         FailedPrecondition: scikit-learn is not installed.
-        InvalidArgument: `keep` names a class that is not there, or more images than it has.
+        InvalidArgument: `keep` names an unknown class, or more images than it has.
     """
     table = _load()
     names = [str(int(digit)) for digit in table[:, -1]]
-    _check_keep(options.keep, Counter(names))
+    _check_keep(spec.keep, Counter(names))
     taken: Counter[str] = Counter()
     for row, (name, values) in enumerate(zip(names, table[:, :-1], strict=True)):
-        if taken[name] >= options.keep.get(name, len(names)):
+        if taken[name] >= spec.keep.get(name, len(names)):
             continue
         taken[name] += 1
-        grey = (values.reshape(_SIDE, _SIDE, 1) * (255.0 / _TOP)).round().astype(np.uint8)
-        yield SourceImage(f"digits-{row:04d}.png", name, "", "", {}, partial(encode_png, grey))
+        grey = (values.reshape(_SIDE, _SIDE) * (255.0 / _BRIGHTEST)).round().astype(np.uint8)
+        yield SourceImage(f"digits-{row:04d}.png", name, "", "", {}, partial(_encode, grey))
+
+
+def _encode(grey: NDArray[np.uint8]) -> bytes:
+    """Encode uint8 [8, 8]. Image ids are digests of these bytes: another compression level would be another dataset."""
+    sink = io.BytesIO()
+    Image.fromarray(grey).save(sink, "PNG", compress_level=1)
+    return sink.getvalue()
 
 
 def _load() -> NDArray[np.float64]:
-    """float64 [1797, 65]: 64 values from 0 to 16, row by row, then the digit."""
-    found = importlib.util.find_spec("sklearn")
-    path = Path(found.origin).parent / "datasets" / "data" / "digits.csv.gz" if found and found.origin else None
+    """Return float64 [1797, 65]: 64 values from 0 to 16, row by row, then the digit."""
+    package = importlib.util.find_spec("sklearn")
+    path = Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz" if package and package.origin else None
     if path is None or not path.is_file():
         raise FailedPrecondition(
             "digits: scikit-learn, whose data these are, is not installed here; pip install scikit-learn",

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from genaug.assembly.importers import ImportOptions, open_source
+from genaug.client.importers import open_source
+from genaug.schema.run import ImportSpec
 from genaug.shared.errors import FailedPrecondition, GenaugError, InvalidArgument
 from genaug.vision.images.pixels import decode
 
@@ -25,7 +26,7 @@ def touch(folder: Path, *names: str) -> None:
         path.write_bytes(name.encode())
 
 
-def refused(options: ImportOptions) -> GenaugError:
+def refused(options: ImportSpec) -> GenaugError:
     with pytest.raises(InvalidArgument) as caught:
         list(open_source(options))
     return caught.value
@@ -33,7 +34,7 @@ def refused(options: ImportOptions) -> GenaugError:
 
 def test_the_digits_are_real_and_need_no_scikit_learn_import() -> None:
     loaded = "sklearn" in sys.modules
-    images = list(open_source(ImportOptions("digits", keep={"0": 40, "7": 3})))
+    images = list(open_source(ImportSpec(format="digits", keep={"0": 40, "7": 3})))
     counts = Counter(image.class_name for image in images)
     assert (counts["0"], counts["7"], counts["1"], len(counts)) == (40, 3, 182, 10)
     pixels = decode(images[0].read())
@@ -47,25 +48,25 @@ def test_the_digits_are_real_and_need_no_scikit_learn_import() -> None:
 def test_the_digits_say_when_they_are_not_there(monkeypatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(FailedPrecondition, match="scikit-learn"):
-        list(open_source(ImportOptions("digits")))
+        list(open_source(ImportSpec(format="digits")))
 
 
 @pytest.mark.parametrize("keep", [{"ten": 3}, {"0": -1}, {"0": 179}])
 def test_impossible_counts_of_digits_are_refused(keep: dict[str, int]) -> None:
-    assert refused(ImportOptions("digits", keep=keep)).message.startswith("keep:")
+    assert refused(ImportSpec(format="digits", keep=keep)).message.startswith("keep:")
 
 
 def test_an_unknown_format_names_the_nearest() -> None:
-    assert "did you mean 'odir'" in refused(ImportOptions("odri")).message
+    assert "did you mean odir" in refused(ImportSpec(format="odri")).message
 
 
 def test_options_of_other_formats_are_refused() -> None:
-    assert refused(ImportOptions("folder", images=".", keep={"0": 1})).message.startswith("keep:")
+    assert refused(ImportSpec(format="folder", images=".", keep={"0": 1})).message.startswith("keep:")
 
 
 def test_a_folder_per_class(tmp_path) -> None:
     touch(tmp_path, "b/2_x.png", "b/deep/er/1_y.JPG", "a/3_z.gif", "a/.hidden.png", ".git/4_a.png", "a/notes.txt")
-    images = list(open_source(ImportOptions("folder", images=str(tmp_path), subject_regex=r"^(\d+)_")))
+    images = list(open_source(ImportSpec(format="folder", images=str(tmp_path), subject_regex=r"^(\d+)_")))
     assert [(i.name, i.class_name, i.subject) for i in images] == [
         ("a/3_z.gif", "a", "3"),
         ("b/2_x.png", "b", "2"),
@@ -75,22 +76,22 @@ def test_a_folder_per_class(tmp_path) -> None:
 
 
 def test_what_is_wrong_with_a_folder_is_said(tmp_path) -> None:
-    options = ImportOptions("folder", images=str(tmp_path))
-    assert refused(ImportOptions("folder", images=str(tmp_path / "none"))).reason == "NO_SUCH_FOLDER"
-    assert refused(ImportOptions("folder")).reason == "NO_FOLDER"
+    options = ImportSpec(format="folder", images=str(tmp_path))
+    assert refused(ImportSpec(format="folder", images=str(tmp_path / "none"))).reason == "NO_SUCH_FOLDER"
+    assert refused(ImportSpec(format="folder")).reason == "NO_FOLDER"
     assert refused(options).reason == "NO_IMAGES"
     touch(tmp_path, "a/patient7.png", "patient8.png")
     assert refused(options).reason == "NO_CLASS"
     (tmp_path / "patient8.png").unlink()
     for regex in ("(", "patient", "(x)"):
-        error = refused(ImportOptions("folder", images=str(tmp_path), subject_regex=regex))
+        error = refused(ImportSpec(format="folder", images=str(tmp_path), subject_regex=regex))
         assert error.message.startswith("subject_regex")
         assert "patient7" not in error.message
 
 
-def csv_options(tmp_path: Path, text: str, **options: object) -> ImportOptions:
+def csv_options(tmp_path: Path, text: str, **options: object) -> ImportSpec:
     (tmp_path / "table.csv").write_text(text, encoding="utf-8-sig")
-    return ImportOptions("csv", csv=str(tmp_path / "table.csv"), **options)
+    return ImportSpec(format="csv", csv=str(tmp_path / "table.csv"), **options)
 
 
 def test_a_table_of_any_make(tmp_path) -> None:
@@ -154,13 +155,13 @@ def test_tables_that_are_none_are_refused(tmp_path, text: str) -> None:
 
 def test_a_table_in_another_encoding_is_refused(tmp_path) -> None:
     (tmp_path / "t.csv").write_bytes("filename,label\nü.png,ä\n".encode("utf-16"))
-    assert refused(ImportOptions("csv", csv=str(tmp_path / "t.csv"))).reason == "BAD_TABLE"
-    assert refused(ImportOptions("csv", csv=str(tmp_path / "none.csv"))).reason == "NO_SUCH_FILE"
+    assert refused(ImportSpec(format="csv", csv=str(tmp_path / "t.csv"))).reason == "BAD_TABLE"
+    assert refused(ImportSpec(format="csv", csv=str(tmp_path / "none.csv"))).reason == "NO_SUCH_FILE"
 
 
-def odir_options(tmp_path: Path, *rows: str) -> ImportOptions:
+def odir_options(tmp_path: Path, *rows: str) -> ImportSpec:
     (tmp_path / "full_df.csv").write_text("\n".join([ODIR_HEADER, *rows]), encoding="utf-8-sig")
-    return ImportOptions("odir", csv=str(tmp_path / "full_df.csv"), images=str(tmp_path / "photos"))
+    return ImportSpec(format="odir", csv=str(tmp_path / "full_df.csv"), images=str(tmp_path / "photos"))
 
 
 def test_an_odir_eye_has_its_own_label_and_keywords(tmp_path) -> None:

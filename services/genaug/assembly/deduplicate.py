@@ -1,4 +1,4 @@
-"""What of a source is kept: one row per content, decodable, with one class."""
+"""Deduplication of a source: one row per content, decodable, with one class."""
 
 from __future__ import annotations
 
@@ -6,67 +6,64 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from genaug.assembly.intake import Look, Refused
-from genaug.assembly.source import SourceRow
+from genaug.assembly.import_plan import SourceRow
+from genaug.assembly.upload_decoder import DecodeResult, UnusableImage
+from genaug.schema.datasets import DroppedImage
 from genaug.shared.errors import FailedPrecondition, InvalidArgument
 
-# More than a person reads, and than fits a message.
+# A record with more of them would be too large for a message.
 MAX_DROPPED = 5000
 
 
 @dataclass(frozen=True)
-class Dropped:
-    """An image that is left out; the fields are those of `DroppedImage`."""
-
-    image_id: str
-    reason: str
-    detail: str
-    row: int
-
-
-@dataclass(frozen=True)
-class Kept:
-    """A row that stays."""
+class UniqueRow:
+    """The one row of a content that is imported."""
 
     row: SourceRow
     number: int
-    """Its place in the source, counted from 0."""
+    """Its index in the source, from 0."""
     subjects: tuple[str, ...] = field(default=())
-    """All subjects under which the source has this content; `row.subject` first, unless it has none."""
+    """All subjects of rows with this content; `row.subject` first, unless it is empty."""
 
 
-def sift(rows: Sequence[SourceRow], looks: Mapping[str, Look]) -> tuple[list[Kept], list[Dropped]]:
-    """Divide rows into what is kept, in order of image ids, and what is dropped, in the source's order.
+def deduplicate(
+    rows: Sequence[SourceRow], results: Mapping[str, DecodeResult]
+) -> tuple[list[UniqueRow], list[DroppedImage]]:
+    """Return the rows to import, in order of image ids, and the dropped images, in the source's order.
 
     Of rows with the same content and class one is kept, and all their subjects are joined. Rows with the same content
-    and different classes contradict each other: none is kept, since nothing says which is true.
+    and different classes contradict each other: none is kept, since nothing tells which class is right.
 
     Raises:
-        InvalidArgument: nothing is left.
+        InvalidArgument: no row is left.
         FailedPrecondition: more than `MAX_DROPPED` rows are dropped.
     """
     by_content: dict[str, list[int]] = defaultdict(list)
     for number, row in enumerate(rows):
         by_content[row.content_sha256].append(number)
-    kept: list[Kept] = []
-    dropped: list[Dropped] = []
+    unique: list[UniqueRow] = []
+    dropped: list[DroppedImage] = []
     for content, numbers in sorted(by_content.items()):
-        look = looks[content]
-        if isinstance(look, Refused):
-            dropped += [Dropped(rows[n].image_id, look.reason, look.detail, n) for n in numbers]
+        result = results[content]
+        if isinstance(result, UnusableImage):
+            dropped += [_dropped(rows, n, result.reason, result.detail) for n in numbers]
             continue
         classes = sorted({rows[number].class_name for number in numbers})
         if len(classes) > 1:
             detail = f"{len(numbers)} rows have this content and {len(classes)} classes; none is kept"
-            dropped += [Dropped(rows[n].image_id, "DUPLICATE", detail, n) for n in numbers]
+            dropped += [_dropped(rows, n, "DUPLICATE", detail) for n in numbers]
             continue
-        # Whatever the order of the source, the same row is kept.
+        # The choice must not depend on the source's order.
         first, *others = sorted(numbers, key=lambda n: _order(rows[n]))
         subjects = tuple(dict.fromkeys(rows[n].subject for n in (first, *others) if rows[n].subject))
-        kept.append(Kept(rows[first], first, subjects))
-        dropped += [Dropped(rows[n].image_id, "DUPLICATE", _same(rows[n], rows[first]), n) for n in others]
-    _check_rest(kept, dropped)
-    return kept, sorted(dropped, key=lambda image: image.row)
+        unique.append(UniqueRow(rows[first], first, subjects))
+        dropped += [_dropped(rows, n, "DUPLICATE", _same(rows[n], rows[first])) for n in others]
+    _check_rest(unique, dropped)
+    return unique, sorted(dropped, key=lambda image: image.row)
+
+
+def _dropped(rows: Sequence[SourceRow], number: int, reason: str, detail: str) -> DroppedImage:
+    return DroppedImage(image_id=rows[number].image_id, reason=reason, detail=detail, row=number)
 
 
 def check_own_split(rows: Sequence[SourceRow], groups: Mapping[str, str]) -> None:
@@ -74,10 +71,10 @@ def check_own_split(rows: Sequence[SourceRow], groups: Mapping[str, str]) -> Non
 
     Args:
         rows: All rows, duplicates included.
-        groups: Group of each kept image id.
+        groups: Group of each imported image id.
 
     Raises:
-        InvalidArgument: it is not so; subjects and images are counted, none is named.
+        InvalidArgument: the split breaks a rule; subjects and images are counted, none is named.
     """
     without = sum(row.split is None for row in rows)
     if without:
@@ -86,13 +83,13 @@ def check_own_split(rows: Sequence[SourceRow], groups: Mapping[str, str]) -> Non
             reason="SPLIT_INCOMPLETE",
         )
     subjects: dict[str, set[str]] = defaultdict(set)
-    together: dict[str, set[str]] = defaultdict(set)
+    sides_of_group: dict[str, set[str]] = defaultdict(set)
     for row in rows:
         side = row.split or ""
         if row.subject:
             subjects[row.subject].add(side)
         if row.image_id in groups:
-            together[groups[row.image_id]].add(side)
+            sides_of_group[groups[row.image_id]].add(side)
     leaking = sum(len(sides) > 1 for sides in subjects.values())
     if leaking:
         raise InvalidArgument(
@@ -101,7 +98,7 @@ def check_own_split(rows: Sequence[SourceRow], groups: Mapping[str, str]) -> Non
             reason="SUBJECT_ON_TWO_SIDES",
             subjects=str(leaking),
         )
-    leaks = [group for group, sides in sorted(together.items()) if len(sides) > 1]
+    leaks = [group for group, sides in sorted(sides_of_group.items()) if len(sides) > 1]
     if leaks:
         raise InvalidArgument(
             f"split: {len(leaks)} groups of images that show the same photograph are on two sides of your split (such "
@@ -109,25 +106,27 @@ def check_own_split(rows: Sequence[SourceRow], groups: Mapping[str, str]) -> Non
             reason="PHOTOGRAPH_ON_TWO_SIDES",
             groups=str(len(leaks)),
         )
-    empty = sorted({"train", "validation", "test"} - {side for sides in together.values() for side in sides})
+    empty = sorted({"train", "validation", "test"} - {side for sides in sides_of_group.values() for side in sides})
     if empty:
         raise InvalidArgument(f"split: no rows in {', '.join(empty)}; all three sides need some", reason="EMPTY_SIDE")
 
 
 def _order(row: SourceRow) -> tuple[object, ...]:
-    # A row with a subject first: it says more.
+    # Rows with a subject come first: they hold more information.
     return (not row.subject, row.subject, sorted((row.attributes or {}).items()), row.source_name)
 
 
-def _same(row: SourceRow, kept: SourceRow) -> str:
-    if row.subject == kept.subject:
+def _same(row: SourceRow, imported: SourceRow) -> str:
+    if row.subject == imported.subject:
         return "the same content as another row"
     return "the same content as another row, of another subject; the two subjects are kept together"
 
 
-def _check_rest(kept: Sequence[Kept], dropped: Sequence[Dropped]) -> None:
-    reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(Counter(d.reason for d in dropped).items()))
-    if not kept:
+def _check_rest(unique: Sequence[UniqueRow], dropped: Sequence[DroppedImage]) -> None:
+    reasons = ", ".join(
+        f"{count} {reason}" for reason, count in sorted(Counter(image.reason for image in dropped).items())
+    )
+    if not unique:
         raise InvalidArgument(
             f"none of {len(dropped)} images can be used: {reasons or 'nothing was sent'}", reason="NO_IMAGES"
         )

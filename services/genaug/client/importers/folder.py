@@ -1,4 +1,4 @@
-"""A folder per class, with images at any depth below it."""
+"""Importer "folder": one folder per class, with images at any depth below it."""
 
 from __future__ import annotations
 
@@ -7,37 +7,38 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from genaug.assembly.importers import ImportOptions, SourceImage
-from genaug.assembly.importers.table import check_folder
+from genaug.client.importers import SourceImage
+from genaug.client.importers.table import check_folder
+from genaug.schema.run import ImportSpec
 from genaug.shared.errors import InvalidArgument
 
-# More than can be decoded: what is not, the server drops by name instead of us passing over it in silence.
+# More than can be decoded: the server lists an unreadable image as dropped, while other files are passed over silently.
 SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".jp2", ".heic", ".avif"}
 )
 
 
-def read(options: ImportOptions) -> Iterator[SourceImage]:
+def read(spec: ImportSpec) -> Iterator[SourceImage]:
     """Yield the images below each class's folder, in the order of their paths.
 
-    Hidden files and folders, and files whose ending is none of `SUFFIXES`, are passed over.
+    Hidden files and folders, and files with a suffix that is not in `SUFFIXES`, are passed over.
 
     Raises:
         InvalidArgument: the folder is missing or holds no images, images lie beside the class folders, or the regular
             expression is wrong, has no group, or does not match every file's name.
     """
-    root = check_folder(options.images)
-    pattern = _compile(options.subject_regex)
-    found = [path for path in sorted(root.rglob("*")) if _is_image(path, root)]
-    if not found:
+    root = check_folder(spec.images)
+    pattern = _compile(spec.subject_regex)
+    images = [path for path in sorted(root.rglob("*")) if _is_image(path, root)]
+    if not images:
         raise InvalidArgument(f"images: no images below {root}; it needs a folder per class", reason="NO_IMAGES")
-    beside = sum(path.parent == root for path in found)
-    if beside:
+    misplaced = sum(path.parent == root for path in images)
+    if misplaced:
         raise InvalidArgument(
-            f"images: {beside} images lie in {root} itself; each belongs into its class's folder", reason="NO_CLASS"
+            f"images: {misplaced} images lie in {root} itself; each belongs into its class's folder", reason="NO_CLASS"
         )
-    subjects = _subjects(found, pattern)
-    for path, subject in zip(found, subjects, strict=True):
+    subjects = _subjects(images, pattern)
+    for path, subject in zip(images, subjects, strict=True):
         relative = path.relative_to(root)
         yield SourceImage(relative.as_posix(), relative.parts[0], subject, "", {}, partial(Path.read_bytes, path))
 

@@ -12,9 +12,10 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from genaug.assembly.importers import ImportOptions, SourceImage
-from genaug.assembly.importers.keywords import NORMAL, disease_classes, split_keywords
-from genaug.assembly.importers.table import Line, check_folder, find_images, read_table, refuse_lines
+from genaug.client.importers import SourceImage
+from genaug.client.importers.keywords import NORMAL, disease_classes, split_keywords
+from genaug.client.importers.table import Line, check_folder, find_images, read_table, refuse_lines
+from genaug.schema.run import ImportSpec
 from genaug.shared.errors import InvalidArgument
 
 CLASSES = "NDGCAHMO"
@@ -25,7 +26,7 @@ _LETTERS = re.compile("[a-zA-Z]+")
 _SIDE = re.compile(r"_(left|right)\b", re.IGNORECASE)
 
 
-def read(options: ImportOptions) -> Iterator[SourceImage]:
+def read(spec: ImportSpec) -> Iterator[SourceImage]:
     """Yield ODIR's eyes in the table's order: the class is the image's own label letter, the subject is `ID`.
 
     Attributes: laterality ("left", "right"), age, sex, keywords (that eye's own, separated by "; "), multi_disease
@@ -36,13 +37,13 @@ def read(options: ImportOptions) -> Iterator[SourceImage]:
         InvalidArgument: table, column, folder or images are missing; a label is not one letter of N D G C A H M O, a
             file name does not say which eye, or an ID is empty.
     """
-    if not options.csv:
+    if not spec.csv:
         raise InvalidArgument("csv: say where full_df.csv is", reason="NO_TABLE")
-    lines = read_table(Path(options.csv).expanduser(), _COLUMNS)
+    lines = read_table(Path(spec.csv).expanduser(), _COLUMNS)
     refuse_lines([line for line in lines if not line.cells["ID"]], "ID is empty")
     refuse_lines([line for line in lines if not _label(line)], f"labels is not one letter of {CLASSES}")
     refuse_lines([line for line in lines if not _laterality(line)], "filename does not say left or right")
-    paths = find_images(check_folder(options.images), lines, "filename")
+    paths = find_images(check_folder(spec.images), lines, "filename")
     for line, path in zip(lines, paths, strict=True):
         yield SourceImage(
             line.cells["filename"],
@@ -55,14 +56,14 @@ def read(options: ImportOptions) -> Iterator[SourceImage]:
 
 
 def _label(line: Line) -> str:
-    """The single class letter in a cell such as "['G']"; empty when it is anything else."""
-    found = _LETTERS.findall(line.cells["labels"])
-    return found[0] if len(found) == 1 and len(found[0]) == 1 and found[0] in CLASSES else ""
+    """Return the single class letter in a cell such as "['G']"; empty for anything else."""
+    letters = _LETTERS.findall(line.cells["labels"])
+    return letters[0] if len(letters) == 1 and len(letters[0]) == 1 and letters[0] in CLASSES else ""
 
 
 def _laterality(line: Line) -> str:
-    found = _SIDE.search(line.cells["filename"])
-    return found.group(1).lower() if found else ""
+    match = _SIDE.search(line.cells["filename"])
+    return match.group(1).lower() if match else ""
 
 
 def _attributes(line: Line) -> dict[str, str]:

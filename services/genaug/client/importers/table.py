@@ -25,7 +25,7 @@ class Line:
 
 
 def read_table(path: Path, columns: Sequence[str]) -> list[Line]:
-    """Read a CSV file (UTF-8; separated by comma, semicolon or tab) that must have `columns`.
+    """Read a CSV file (UTF-8; separated by comma, semicolon or tab) with the required `columns`.
 
     Raises:
         InvalidArgument: the file or a column is missing, the file is no text, a row is short, or there are no rows.
@@ -37,14 +37,14 @@ def read_table(path: Path, columns: Sequence[str]) -> list[Line]:
             head = file.readline()
             file.seek(0)
             reader = csv.DictReader(file, delimiter=max(_DELIMITERS, key=head.count), restval="")
-            found = reader.fieldnames or []
+            header = reader.fieldnames or []
             for column in columns:
-                _check_column(path, column, found)
+                _check_column(path, column, header)
             lines = [
                 Line(reader.line_num, {key: value.strip() for key, value in row.items() if isinstance(value, str)})
                 for row in reader
             ]
-        # A file of another kind may well decode; no text has this character.
+        # A binary file may well decode as UTF-8; no text has this character.
         if any("\0" in cell for line in lines for cell in line.cells.values()):
             raise csv.Error("line contains NUL")
     except (UnicodeDecodeError, csv.Error):
@@ -54,20 +54,20 @@ def read_table(path: Path, columns: Sequence[str]) -> list[Line]:
     return lines
 
 
-def _check_column(path: Path, column: str, found: Sequence[str]) -> None:
-    if column in found:
+def _check_column(path: Path, column: str, header: Sequence[str]) -> None:
+    if column in header:
         return
-    near = difflib.get_close_matches(column.lower(), [name.lower() for name in found], n=1, cutoff=0.5)
-    nearest = next((name for name in found if near and name.lower() == near[0]), "")
-    hint = f"the nearest is {nearest!r}" if nearest else f"there are {', '.join(map(repr, found)) or 'none'}"
+    near = difflib.get_close_matches(column.lower(), [name.lower() for name in header], n=1, cutoff=0.5)
+    nearest = next((name for name in header if near and name.lower() == near[0]), "")
+    hint = f"the nearest is {nearest!r}" if nearest else f"there are {', '.join(map(repr, header)) or 'none'}"
     raise InvalidArgument(f"csv: {path} has no column {column!r}; {hint}", reason="NO_SUCH_COLUMN", column=column)
 
 
 def check_folder(folder: str) -> Path:
-    """The folder of the images.
+    """Return the folder of the images.
 
     Raises:
-        InvalidArgument: it is not said or not there.
+        InvalidArgument: no folder is given, or it does not exist.
     """
     if not folder:
         raise InvalidArgument("images: say which folder the images are in", reason="NO_FOLDER")
@@ -78,7 +78,7 @@ def check_folder(folder: str) -> Path:
 
 
 def find_images(folder: Path, lines: Sequence[Line], column: str) -> list[Path]:
-    """The image file of each line, whose `column` holds its path below `folder`.
+    """Return the image file of each line; `column` holds its path below `folder`.
 
     Raises:
         InvalidArgument: lines have no image, or point outside the folder; they are counted and the first ones given.
@@ -100,12 +100,12 @@ def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
     except OSError:
-        # A name longer than names can be.
+        # The name is longer than the file system allows.
         return False
 
 
 def refuse_lines(lines: Sequence[Line], problem: str) -> None:
-    """Raise InvalidArgument when there are such lines; the first five are given by number."""
+    """Raise InvalidArgument if there are `lines`; the first five are given by number."""
     if lines:
         shown = ", ".join(str(line.number) for line in lines[:_SHOWN])
         more = ", …" if len(lines) > _SHOWN else ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from genaug.assembly.importers.keywords import disease_classes, split_keywords
+from genaug.client.importers.keywords import disease_classes, split_keywords
 
 
 def test_the_separator_is_the_full_width_comma() -> None:

@@ -1,4 +1,4 @@
-"""What is kept of a source, and the check of a user's own split."""
+"""Deduplication, and the check of a user's own split."""
 
 from __future__ import annotations
 
@@ -7,26 +7,29 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from genaug.assembly.intake import Decoded, Look, Refused
-from genaug.assembly.sift import check_own_split, sift
-from genaug.assembly.source import SourceRow
+from genaug.assembly.deduplicate import check_own_split, deduplicate
+from genaug.assembly.import_plan import SourceRow
+from genaug.assembly.upload_decoder import DecodedImage, DecodeResult, UnusableImage
 from genaug.shared.errors import FailedPrecondition, InvalidArgument
 
-GOOD = Decoded("p", 40, False, np.zeros((32, 32, 3), np.uint8))
+GOOD = DecodedImage("p", 40, False, np.zeros((32, 32, 3), np.uint8))
 
 
 def row(content: str, class_name: str = "a", subject: str = "", split: str | None = None) -> SourceRow:
     return SourceRow(content * 64, f"secret {subject}", class_name, subject, split)
 
 
-def looks(rows: list[SourceRow]) -> dict[str, Look]:
-    return {one.content_sha256: GOOD for one in rows}
+def decoded(rows: list[SourceRow]) -> dict[str, DecodeResult]:
+    return {row.content_sha256: GOOD for row in rows}
 
 
 def test_one_of_equal_rows_is_kept_and_their_subjects_are_joined() -> None:
     rows = [row("1", subject="q"), row("2", subject="r"), row("1", subject="p")]
-    kept, dropped = sift(rows, looks(rows))
-    assert [(one.row.subject, one.number, one.subjects) for one in kept] == [("p", 2, ("p", "q")), ("r", 1, ("r",))]
+    unique, dropped = deduplicate(rows, decoded(rows))
+    assert [(entry.row.subject, entry.number, entry.subjects) for entry in unique] == [
+        ("p", 2, ("p", "q")),
+        ("r", 1, ("r",)),
+    ]
     (gone,) = dropped
     assert (gone.reason, gone.row) == ("DUPLICATE", 0)
     assert "kept together" in gone.detail
@@ -34,28 +37,28 @@ def test_one_of_equal_rows_is_kept_and_their_subjects_are_joined() -> None:
 
 def test_rows_that_contradict_each_other_are_all_dropped() -> None:
     rows = [row("1", "a"), row("1", "b"), row("2")]
-    kept, dropped = sift(rows, looks(rows))
-    assert [one.row.content_sha256[0] for one in kept] == ["2"]
+    unique, dropped = deduplicate(rows, decoded(rows))
+    assert [entry.row.content_sha256[0] for entry in unique] == ["2"]
     assert [(gone.reason, gone.row) for gone in dropped] == [("DUPLICATE", 0), ("DUPLICATE", 1)]
 
 
 @given(st.permutations(["a1p", "a1q", "b2p", "a3r", "b3r", "a4", "a4s"]))
 def test_the_order_of_the_source_means_nothing(order: list[str]) -> None:
     rows = [row(text[1], text[0], text[2:]) for text in order]
-    kept, dropped = sift(rows, looks(rows))
-    assert [(one.row.content_sha256[0], one.subjects) for one in kept] == [
+    unique, dropped = deduplicate(rows, decoded(rows))
+    assert [(entry.row.content_sha256[0], entry.subjects) for entry in unique] == [
         ("1", ("p", "q")),
         ("2", ("p",)),
         ("4", ("s",)),
     ]
-    assert len(kept) + len(dropped) == len(rows)
+    assert len(unique) + len(dropped) == len(rows)
 
 
 def test_unusable_contents_do_not_join_subjects() -> None:
     rows = [row("1", subject="p"), row("1", subject="q"), row("2")]
-    found = looks(rows) | {"1" * 64: Refused("UNREADABLE", "damaged")}
-    kept, dropped = sift(rows, found)
-    assert len(kept) == 1
+    results = decoded(rows) | {"1" * 64: UnusableImage("UNREADABLE", "damaged")}
+    unique, dropped = deduplicate(rows, results)
+    assert len(unique) == 1
     assert [gone.reason for gone in dropped] == ["UNREADABLE"] * 2
 
 
@@ -67,18 +70,18 @@ def test_details_never_name_files_or_subjects() -> None:
         row("2", "b", "patient-9"),
     ]
     with pytest.raises(InvalidArgument) as caught:
-        sift(rows[2:], looks(rows))
-    _, dropped = sift(rows, looks(rows))
+        deduplicate(rows[2:], decoded(rows))
+    _, dropped = deduplicate(rows, decoded(rows))
     for text in [*(gone.detail for gone in dropped), caught.value.message]:
         assert "patient" not in text
         assert "secret" not in text
 
 
 def test_a_source_that_is_mostly_broken_is_refused(monkeypatch) -> None:
-    monkeypatch.setattr("genaug.assembly.sift.MAX_DROPPED", 1)
+    monkeypatch.setattr("genaug.assembly.deduplicate.MAX_DROPPED", 1)
     rows = [row("1"), row("1"), row("1")]
     with pytest.raises(FailedPrecondition, match="2 images would be dropped"):
-        sift(rows, looks(rows))
+        deduplicate(rows, decoded(rows))
 
 
 OWN = [
@@ -86,7 +89,7 @@ OWN = [
     row("2", subject="q", split="validation"),
     row("3", subject="r", split="test"),
 ]
-GROUPS = {one.image_id: one.image_id for one in OWN}
+GROUPS = {row.image_id: row.image_id for row in OWN}
 
 
 def test_a_sound_split_passes() -> None:
@@ -100,7 +103,7 @@ def test_a_sound_split_passes() -> None:
         (OWN, GROUPS | {OWN[2].image_id: OWN[0].image_id}, "PHOTOGRAPH_ON_TWO_SIDES"),
         ([*OWN, row("1", split="test")], GROUPS, "PHOTOGRAPH_ON_TWO_SIDES"),
         ([*OWN, row("4", subject="s")], GROUPS, "SPLIT_INCOMPLETE"),
-        (OWN[:2], {one.image_id: one.image_id for one in OWN[:2]}, "EMPTY_SIDE"),
+        (OWN[:2], {row.image_id: row.image_id for row in OWN[:2]}, "EMPTY_SIDE"),
     ],
 )
 def test_a_leaking_split_is_refused(rows: list[SourceRow], groups: dict[str, str], reason: str) -> None:

@@ -10,18 +10,26 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from genaug.assembly.intake import Decoded, Intake, Look, Refused, content_key, missing_contents, read_content
-from genaug.assembly.source import SourceRow
+from genaug.assembly.import_plan import SourceRow
+from genaug.assembly.upload_decoder import (
+    DecodedImage,
+    DecodeResult,
+    UnusableImage,
+    UploadDecoder,
+    content_key,
+    missing_contents,
+    read_content,
+)
 from genaug.shared.digests import sha256
 from genaug.shared.errors import FailedPrecondition, InvalidArgument
 from genaug.shared.store import Store
 
 
-def look(store: Store, data: bytes) -> Look:
-    with Intake(store) as intake:
-        intake.take(SourceRow(sha256(data), "name", "a"), data)
-        list(intake.settle())
-        return intake.looks[sha256(data)]
+def decode(store: Store, data: bytes) -> DecodeResult:
+    with UploadDecoder(store) as decoder:
+        decoder.submit(SourceRow(sha256(data), "name", "a"), data)
+        list(decoder.finish())
+        return decoder.results[sha256(data)]
 
 
 def png_header(width: int, height: int) -> bytes:
@@ -37,10 +45,10 @@ def png_header(width: int, height: int) -> bytes:
 def test_every_truncation_of_a_jpeg_is_decided(stores, photograph, encode) -> None:
     whole = encode(photograph(0), "JPEG")
     for length in range(1, len(whole) - 2, 7):
-        found = look(stores("assembly"), whole[:length])
-        assert isinstance(found, Refused)
-        assert found.reason == "UNREADABLE"
-    assert isinstance(look(stores("assembly"), whole), Decoded)
+        result = decode(stores("assembly"), whole[:length])
+        assert isinstance(result, UnusableImage)
+        assert result.reason == "UNREADABLE"
+    assert isinstance(decode(stores("assembly"), whole), DecodedImage)
 
 
 @pytest.mark.parametrize(
@@ -56,34 +64,34 @@ def test_every_truncation_of_a_jpeg_is_decided(stores, photograph, encode) -> No
     ids=["text", "jpeg-marker", "bomb", "thin", "nothing", "png-marker"],
 )
 def test_what_is_no_image_is_refused(stores, data: bytes, reason: str) -> None:
-    found = look(stores("assembly"), data)
-    assert isinstance(found, Refused)
-    assert found.reason == reason
-    assert found.detail
+    result = decode(stores("assembly"), data)
+    assert isinstance(result, UnusableImage)
+    assert result.reason == reason
+    assert result.detail
 
 
 def test_an_animated_gif_is_refused(stores) -> None:
     sink = io.BytesIO()
     pictures = [Image.new("P", (20, 20), n) for n in (1, 2)]
     pictures[0].save(sink, "GIF", save_all=True, append_images=pictures[1:])
-    found = look(stores("assembly"), sink.getvalue())
-    assert isinstance(found, Refused)
-    assert found.reason == "UNREADABLE"
+    result = decode(stores("assembly"), sink.getvalue())
+    assert isinstance(result, UnusableImage)
+    assert result.reason == "UNREADABLE"
 
 
 def test_a_constant_image_is_refused(stores, encode) -> None:
-    found = look(stores("assembly"), encode(np.full((20, 30, 3), 9, np.uint8)))
-    assert found == Refused("CONSTANT", "all 30×20 pixels have one colour")
+    result = decode(stores("assembly"), encode(np.full((20, 30, 3), 9, np.uint8)))
+    assert result == UnusableImage("CONSTANT", "all 30×20 pixels have one colour")
 
 
 def test_print_colours_and_sixteen_bits_are_read(stores, photograph, encode) -> None:
     sink = io.BytesIO()
     Image.fromarray(photograph(0)).convert("CMYK").save(sink, "JPEG")
-    colour = look(stores("assembly"), sink.getvalue())
-    grey = look(stores("assembly"), encode(photograph(1)[:, :, 0].astype(np.uint16) * 200))
-    assert isinstance(colour, Decoded)
-    assert isinstance(grey, Decoded)
-    assert (colour.grey, grey.grey) == (False, True)
+    color = decode(stores("assembly"), sink.getvalue())
+    grey = decode(stores("assembly"), encode(photograph(1)[:, :, 0].astype(np.uint16) * 200))
+    assert isinstance(color, DecodedImage)
+    assert isinstance(grey, DecodedImage)
+    assert (color.grey, grey.grey) == (False, True)
     assert grey.side == 40
 
 
@@ -91,25 +99,25 @@ def test_grey_in_three_channels_is_grey(stores, photograph, encode) -> None:
     grey = np.repeat(photograph(2)[:, :, :1], 3, axis=2)
     spotted = grey.copy()
     spotted[3, 5, 1] ^= 64
-    found = [look(stores("assembly"), encode(pixels)) for pixels in (grey, spotted)]
-    assert [one.grey for one in found if isinstance(one, Decoded)] == [True, False]
+    results = [decode(stores("assembly"), encode(pixels)) for pixels in (grey, spotted)]
+    assert [result.grey for result in results if isinstance(result, DecodedImage)] == [True, False]
 
 
 def test_another_digest_is_refused_and_nothing_is_staged(stores, photograph, encode) -> None:
     store: Store = stores("assembly")
-    with Intake(store) as intake:
-        intake.take(SourceRow("0" * 64, "name", "a"), encode(photograph(0)))
+    with UploadDecoder(store) as decoder:
+        decoder.submit(SourceRow("0" * 64, "name", "a"), encode(photograph(0)))
         with pytest.raises(InvalidArgument, match="another sha256") as caught:
-            list(intake.settle())
+            list(decoder.finish())
     assert caught.value.reason == "BAD_DIGEST"
     assert list(store.list("uploads/")) == []
 
 
 def test_a_content_that_is_nowhere_is_asked_for(stores) -> None:
-    with Intake(stores("assembly")) as intake:
-        intake.take(SourceRow("1" * 64, "name", "a"), b"")
+    with UploadDecoder(stores("assembly")) as decoder:
+        decoder.submit(SourceRow("1" * 64, "name", "a"), b"")
         with pytest.raises(FailedPrecondition) as caught:
-            list(intake.settle())
+            list(decoder.finish())
     assert caught.value.reason == "CONTENT_MISSING"
 
 

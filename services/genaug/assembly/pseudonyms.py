@@ -1,4 +1,4 @@
-"""Subject ids: who is who stays with the installation."""
+"""Pseudonyms of subjects, made with a key that never leaves the installation."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ _KEY_BYTES = 32
 _ID_LENGTH = 32
 
 
-class SubjectIds:
-    """Names subjects by HMAC-SHA256 with the installation's own key, made when it is first needed."""
+class Pseudonyms:
+    """HMAC-SHA256 of subjects under the installation's own key, which is made at first use."""
 
     def __init__(self, store: Store) -> None:
         if not store.exists(KEY):
-            # Whoever is first makes the key; all others read it.
+            # Of several processes that make a key at once, one succeeds; all read its key below.
             store.put_new(KEY, secrets.token_bytes(_KEY_BYTES))
         self._key = store.get(KEY)
 
-    def name(self, dataset: str, subject: str, *, image_id: str) -> str:
-        """Id of a subject, 32 hex digits; of the image itself where the source names no subject.
+    def of(self, dataset: str, subject: str, *, image_id: str) -> str:
+        """Return a subject's pseudonym, 32 hex digits; the image's own where the source names no subject.
 
-        The dataset enters, so that patient 1 of two hospitals is two subjects.
+        It depends on the dataset, so that patient 1 of two hospitals is two subjects.
         """
         text = f"subject\0{subject}" if subject else f"image\0{image_id}"
         return hmac.new(self._key, f"{dataset}\0{text}".encode(), hashlib.sha256).hexdigest()[:_ID_LENGTH]

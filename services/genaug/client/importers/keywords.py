@@ -1,4 +1,4 @@
-"""ODIR's diagnostic keywords: which disease classes an eye's annotation names."""
+"""Disease classes in ODIR's diagnostic keywords."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NOT_DISEASES = frozenset(
     }
 )
 
-# In this order: the first that is found in a keyword names its class; a disease that none names is O, "other".
+# The first pattern that matches a keyword gives its class; a disease without a match is O, "other".
 # Checked on the ODIR sample: the class of the disease named first is the eye's own label in all 4,801 eyes.
 _CLASSES = (
     ("A", re.compile(r"age-related macular degeneration")),
@@ -39,18 +39,18 @@ NORMAL = "N"
 
 
 def split_keywords(text: str) -> list[str]:
-    """The keywords of one eye, lower-case, in the annotators' order."""
+    """Split the annotation of one eye into keywords, lower-case, in the annotators' order."""
     return [keyword for part in _SEPARATORS.split(text) if (keyword := " ".join(part.lower().split()))]
 
 
 def disease_classes(keywords: list[str]) -> list[str]:
-    """Class letters of the named diseases, each once, in the order they are first named.
+    """Return the class letters of the named diseases, each once, in the order of first mention.
 
     An eye with several of them hides all but one behind its single label. Two keywords of one class (two stages of
     diabetic retinopathy, two "other" findings) hide nothing and count once.
     """
-    named = [_class_of(keyword) for keyword in keywords if keyword not in NOT_DISEASES]
-    return list(dict.fromkeys(named))
+    letters = [_class_of(keyword) for keyword in keywords if keyword not in NOT_DISEASES]
+    return list(dict.fromkeys(letters))
 
 
 def _class_of(keyword: str) -> str:
