@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 import grpc
 
 from genaug.client.embedded import SERVICE, SERVING, fingerprints, lock_file, try_lock, write_stage
-from genaug.shared.server import Register, Room, Server
+from genaug.shared.server import Register, Server, Service
 from genaug.shared.settings import Settings
 from genaug.shared.threads import set_up_threads
 from genaug.shared.tracing import configure_tracing
@@ -40,7 +40,7 @@ _WATCH = 0.5
 
 @runtime_checkable
 class Busy(Protocol):
-    """A room whose work outlives its calls."""
+    """Service with work that goes on after its calls."""
 
     def busy(self) -> bool:
         """Whether there is such work."""
@@ -71,14 +71,14 @@ def serve_embedded(settings: Settings, lock: int) -> None:
     # Ctrl-C in the client's terminal and its closing are not for us: runs go on.
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    room = EmbeddedRoom(settings, lock)
+    embedded = EmbeddedService(settings, lock)
     write_stage(settings.home, "loading the services")
     _remove_stale_socket(settings.server.address)
-    server = make_server(settings, list(SERVICES), more=[room.register])
-    server.opening = room.opening
-    room.others = server.rooms
-    threading.Thread(target=room.watch, name="watch", daemon=True).start()
-    server.run(room.stopping, whole=True)
+    server = make_server(settings, list(SERVICES), more=[embedded.register])
+    server.opening = embedded.opening
+    embedded.others = server.services
+    threading.Thread(target=embedded.watch, name="watch", daemon=True).start()
+    server.run(embedded.stopping, whole=True)
 
 
 def _remove_stale_socket(address: str) -> None:
@@ -88,7 +88,7 @@ def _remove_stale_socket(address: str) -> None:
         os.unlink(path)
 
 
-class EmbeddedRoom:
+class EmbeddedService:
     """Calls of the commands over the same home: what the server is, and its end when nobody needs it.
 
     It opens last, so its calls are refused as those of a server that is starting until all services work.
@@ -103,11 +103,11 @@ class EmbeddedRoom:
         self._lock = lock
         self._fingerprints = fingerprints(settings)
         self._used = time.monotonic()
-        self.others: Sequence[Room] = []
+        self.others: Sequence[Service] = []
         self.stopping = threading.Event()
         """Set to end the server."""
 
-    def register(self, server: grpc.Server, settings: Settings) -> EmbeddedRoom:
+    def register(self, server: grpc.Server, settings: Settings) -> EmbeddedService:
         """Add the calls to a server."""
         calls = {"Describe": self._describe, "Stop": self._stop}
         handlers = {name: grpc.unary_unary_rpc_method_handler(_as_json(call)) for name, call in calls.items()}
@@ -137,7 +137,7 @@ class EmbeddedRoom:
         return {"stopping": self.stopping.is_set()}
 
     def _busy(self) -> bool:
-        return any(isinstance(room, Busy) and room.busy() for room in self.others)
+        return any(isinstance(service, Busy) and service.busy() for service in self.others)
 
     def watch(self) -> None:
         """Set `stopping` once nobody has needed the server for a while, or its home is gone.

@@ -46,9 +46,9 @@ def test_the_contracts_hold(copy: Path) -> None:
         ("schema/run.py", "import grpc", "The schema needs"),
         ("schema/run.py", "import genaug.client", "Layers"),
         ("shared/names.py", "import genaug.schema.model", "Layers"),
-        ("orchestrator/plan.py", "import torch", "Light services"),
-        ("cli/output.py", "import sklearn", "Light services"),
-        ("assembly/seal.py", "import torchvision", "Light services"),
+        ("orchestrator/plan.py", "import torch", "Light packages"),
+        ("cli/output.py", "import sklearn", "Light packages"),
+        ("assembly/seal.py", "import torchvision", "Light packages"),
     ],
 )
 def test_a_planted_breach_is_seen(copy: Path, module: str, line: str, contract: str) -> None:

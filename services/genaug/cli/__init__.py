@@ -1,4 +1,4 @@
-"""The command line. Nouns, then verbs: `genaug run create`. JSON alone on stdout, progress on stderr."""
+"""Command line: nouns, then verbs (`genaug run create`). Results on stdout, progress on stderr."""
 
 from genaug.cli.app import main
 

@@ -1,4 +1,4 @@
-"""`python -m genaug.cli`: how genaug starts its own subprocesses, whatever the PATH."""
+"""`python -m genaug.cli`: starts subprocesses independently of the PATH."""
 
 from genaug.cli.app import main
 

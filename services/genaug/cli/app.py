@@ -29,8 +29,8 @@ COMMANDS = {
     "server": ("processes:server_app", "Look after the server that commands start over --home."),
     "config": ("upkeep:config_app", "Look at the configuration."),
     "serve": ("processes:app", "Serve one of the services, or all of them."),
-    "job": ("processes:app", "Do a Job whose request is in the store."),
-    "doctor": ("upkeep:app", "Check what is installed and reachable: packages, device, store, database."),
+    "job": ("processes:app", "Run the Job of a request in the store."),
+    "doctor": ("upkeep:app", "Check packages, device, store and database."),
     "version": ("upkeep:app", "Show the version, the code revision, and the libraries that shape results."),
     "gc": ("upkeep:app", "Remove objects from the store that no manifest names."),
 }

@@ -1,4 +1,4 @@
-"""What all commands share: the options `--endpoint` and `--home`, the client, and how errors end a command."""
+"""Shared parts of all commands: the options `--endpoint` and `--home`, the client, the handling of errors."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ HomeOption = Annotated[
 
 _flags: dict[str, str] = {}
 _command_line = ["genaug"]
-"""The last is the command at work, such as "genaug run create"."""
+"""Names of nested commands; the last is the running one, such as "genaug run create"."""
 
 
 def command(app: typer.Typer, name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -50,7 +50,7 @@ def command(app: typer.Typer, name: str) -> Callable[[Callable[..., None]], Call
             inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=option)
             for key, option in shared.items()
         ]
-        # What typer reads to make its options.
+        # typer builds the options from these two.
         call.__signature__ = inspect.Signature([*own, *more])  # type: ignore[attr-defined]
         call.__annotations__ = function.__annotations__ | shared
         app.command(name)(call)
@@ -60,12 +60,12 @@ def command(app: typer.Typer, name: str) -> Callable[[Callable[..., None]], Call
 
 
 def group(name: str, text: str) -> typer.Typer:
-    """A noun: a group of commands."""
+    """Return a group of commands, named by a noun."""
     return typer.Typer(name=name, help=text, no_args_is_help=True, rich_markup_mode=None)
 
 
 def settings(**flags: Any) -> Settings:
-    """The configuration, with the options of this command line."""
+    """Return the configuration, with the options of this command line."""
     from genaug.shared.settings import load_settings
 
     return load_settings(**_flags, **flags)
@@ -73,16 +73,16 @@ def settings(**flags: Any) -> Settings:
 
 @contextmanager
 def client() -> Iterator[Client]:
-    """A client of the configured server, or of one of our own. What it does is one trace."""
+    """Open a client of the configured or the embedded server, within one trace."""
     from genaug.client import Client
 
     configure_tracing("cli")
-    with span(_command_line[-1], parent=parent_of(os.environ)), Client(settings=settings(), notify=notify) as found:
-        yield found
+    with span(_command_line[-1], parent=parent_of(os.environ)), Client(settings=settings(), notify=notify) as client:
+        yield client
 
 
 def notify(line: str) -> None:
-    """Print what is waited for, or a warning, on stderr."""
+    """Print a line about waiting, or a warning, on stderr."""
     print(f"genaug: {line}", file=sys.stderr, flush=True)  # noqa: T201
 
 
@@ -95,28 +95,28 @@ def errors_told() -> Iterator[None]:
         print(f"genaug: {error.message} [{error.reason}]", file=sys.stderr)  # noqa: T201
         raise SystemExit(1) from None
     except BrokenPipeError:
-        # The reader of our output has had enough, as `| head` does.
+        # The reader of stdout has closed the pipe, as `| head` does.
         sys.stderr.close()
         raise SystemExit(1) from None
 
 
 def resource(name: str, collection: str) -> str:
-    """The resource name of what a person may write with or without its collection."""
+    """Return the resource name of a name with or without its collection."""
     return name if name.startswith(f"{collection}/") else f"{collection}/{name}"
 
 
 FormatOption = Annotated[str, typer.Option("--output", "-o", help="table, json or yaml")]
 
 
-def precision_named(word: str) -> common_pb2.Precision:
-    """The `genaug.v1.Precision` of `--precision`, which leaves out its prefix.
+def precision_named(name: str) -> common_pb2.Precision:
+    """Return the `genaug.v1.Precision` of a `--precision`, which has no prefix.
 
     Raises:
-        InvalidArgument: there is none of this name.
+        InvalidArgument: reason UNKNOWN_PRECISION.
     """
     from genaug.v1 import common_pb2
 
-    names = [name.removeprefix("PRECISION_") for name in common_pb2.Precision.keys()[1:]]
-    if word not in names:
-        raise InvalidArgument(f"--precision {word}: there are {', '.join(names)}", reason="UNKNOWN_PRECISION")
-    return cast("common_pb2.Precision", common_pb2.Precision.Value(f"PRECISION_{word}"))
+    names = [value.removeprefix("PRECISION_") for value in common_pb2.Precision.keys()[1:]]
+    if name not in names:
+        raise InvalidArgument(f"--precision {name}: there are {', '.join(names)}", reason="UNKNOWN_PRECISION")
+    return cast("common_pb2.Precision", common_pb2.Precision.Value(f"PRECISION_{name}"))

@@ -1,4 +1,4 @@
-"""`genaug doctor`: what is installed and reachable, and whether it can be trusted."""
+"""`genaug doctor`: checks of the installation and of the configured services."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _PARTS = {
     "orchestrator": ("dbos",),
 }
 
-# Asked of a subprocess, so that this command stays light and a broken torch breaks only its own line.
+# Run in a subprocess, so that this command stays light and a broken torch fails only its own check.
 _DEVICE = """
 import torch
 if torch.cuda.is_available():
@@ -36,19 +36,19 @@ else:
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the doctor's."""
+    """Outcome of one check."""
 
     check: str
     ok: bool
     detail: str
 
     def as_dict(self) -> dict[str, object]:
-        """Plain JSON."""
+        """Return plain JSON."""
         return asdict(self)
 
 
 def examine(settings: Settings) -> Iterator[Finding]:
-    """Check everything, one finding at a time; no finding keeps another from being made."""
+    """Yield one finding per check; a failed check does not stop the others."""
     yield Finding("genaug", True, f"{genaug.__version__}, Python {sys.version.split()[0]}")
     for part, packages in _PARTS.items():
         yield _installed(part, packages)
@@ -62,15 +62,15 @@ def examine(settings: Settings) -> Iterator[Finding]:
 
 
 def _installed(part: str, packages: tuple[str, ...]) -> Finding:
-    found, missing = [], []
+    installed, missing = [], []
     for package in packages:
         try:
-            found.append(f"{package} {version(package)}")
+            installed.append(f"{package} {version(package)}")
         except PackageNotFoundError:
             missing.append(package)
     if missing:
         return Finding(part, False, f"missing {', '.join(missing)}; pip install 'genaug[{part}]'")
-    return Finding(part, True, ", ".join(found))
+    return Finding(part, True, ", ".join(installed))
 
 
 def _checked(name: str, check: Callable[[], str]) -> Finding:
@@ -81,11 +81,11 @@ def _checked(name: str, check: Callable[[], str]) -> Finding:
 
 
 def _device() -> str:
-    found = subprocess.run([sys.executable, "-c", _DEVICE], capture_output=True, text=True, check=False)
-    if found.returncode:
-        lines = found.stderr.strip().splitlines()
-        return f"unknown: torch cannot be imported ({lines[-1] if lines else found.returncode})"
-    return found.stdout.strip()
+    process = subprocess.run([sys.executable, "-c", _DEVICE], capture_output=True, text=True, check=False)
+    if process.returncode:
+        lines = process.stderr.strip().splitlines()
+        return f"unknown: torch cannot be imported ({lines[-1] if lines else process.returncode})"
+    return process.stdout.strip()
 
 
 def _store(settings: Settings) -> str:

@@ -102,7 +102,7 @@ def export_classifier(
     name: IdArgument,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write the model's folder into.")],
     format: Annotated[str, typer.Option(help="torchserve")] = "torchserve",
-    precision: Annotated[str, typer.Option(help="FLOAT32, BFLOAT16 or INT8: what it will compute in.")] = "FLOAT32",
+    precision: Annotated[str, typer.Option(help="FLOAT32, BFLOAT16 or INT8: its number format.")] = "FLOAT32",
 ) -> None:
     """Write a classifier as the files that a model server loads: for TorchServe, a model folder without an archive."""
     if format != "torchserve":
@@ -151,7 +151,7 @@ def generate(
     steps: Annotated[int, typer.Option(min=0, help="Denoising steps; 0 for the default.")] = 0,
     guidance_scale: Annotated[float, typer.Option(min=0, help="Guidance, 1 for none; 0 for the default.")] = 0.0,
     scheduler: Annotated[str, typer.Option(help="By diffusers' name, such as DDIMScheduler.")] = "",
-    negative_prompt: Annotated[str, typer.Option(help="Stable Diffusion: what images are steered away from.")] = "",
+    negative_prompt: Annotated[str, typer.Option(help="Stable Diffusion: text that images are guided away from.")] = "",
     image_size: Annotated[int, typer.Option(min=0, help="Stable Diffusion: pixels; 0 for the generator's.")] = 0,
     strength: Annotated[
         float, typer.Option(min=0, max=1, help="Stable Diffusion: start from a training image, with this much noise.")
@@ -161,7 +161,7 @@ def generate(
     format: Annotated[str, typer.Option(help="PNG or JPEG.")] = "PNG",
 ) -> None:
     """Draw images into a folder, each with the receipt by which it can be drawn again. Ctrl-C stops the drawing."""
-    if len({_file_word(name) for name in classes}) < len(set(classes)):
+    if len({_file_stem(name) for name in classes}) < len(set(classes)):
         raise InvalidArgument(
             "--class: two of them would have files of one name; ask for one at a time, in folders of their own",
             reason="BAD_CLASS",
@@ -200,13 +200,13 @@ def generate(
                 drawn += 1
     except KeyboardInterrupt:
         _say_drawn(output, drawn, rejected, stopped=True)
-        # As shells count a program that Ctrl-C ended.
+        # The exit status by which shells know a program that Ctrl-C ended.
         raise SystemExit(130) from None
     _say_drawn(output, drawn, rejected)
 
 
 def _write_drawn(folder: Path, image: DrawnImage) -> None:
-    stem = f"{_file_word(image.receipt.class_name)}-{image.receipt.seed}-{image.receipt.index:06d}"
+    stem = f"{_file_stem(image.receipt.class_name)}-{image.receipt.seed}-{image.receipt.index:06d}"
     write_file(folder / f"{stem}.{'jpg' if image.format == 'JPEG' else 'png'}", image.data)
     receipt = json_format.MessageToJson(image.receipt, preserving_proto_field_name=True)
     write_file(folder / f"{stem}.json", receipt.encode())
@@ -227,26 +227,26 @@ def label(
     output: FormatOption = "table",
 ) -> None:
     """Label image files with a classifier."""
-    # Each is read when its turn comes; what cannot be is found before anything is asked.
+    # Images are read one by one later; a file that cannot be read is refused before anything is sent.
     for path in images:
         with _opened(path):
             pass
     with client() as server:
-        answers = server.label_images(
+        responses = server.label_images(
             resource(classifier, "classifiers"),
             ((str(number), path.read_bytes()) for number, path in enumerate(images)),
             top_k=top,
             precision=precision_named(precision),
         )
         show_list(
-            answers,
+            responses,
             output,
             columns=("image", "label", "sure", "status"),
-            cells=lambda one: (
-                str(images[int(one.id)]),
-                ", ".join(f"{found.class_name} {found.probability:.3f}" for found in one.top),
-                "yes" if one.sure else "no",
-                one.status.message or one.status.reason,
+            cells=lambda response: (
+                str(images[int(response.id)]),
+                ", ".join(f"{label.class_name} {label.probability:.3f}" for label in response.top),
+                "yes" if response.sure else "no",
+                response.status.message or response.status.reason,
             ),
         )
 
@@ -257,9 +257,8 @@ def regenerate(
     output: Annotated[Path, typer.Option("--output", "-o", help="PNG file to write.")],
 ) -> None:
     """Draw one image again from its receipt, and say whether the pixels are the same."""
-    found = _read_receipt(receipt)
     with client() as server:
-        response = server.regenerate(found)
+        response = server.regenerate(_read_receipt(receipt))
     write_file(output, response.image.data)
     stderr.print(f"{output}: {'the same pixels' if response.same_pixels else 'other pixels than the receipt says'}")
     if not response.same_pixels:
@@ -267,17 +266,17 @@ def regenerate(
 
 
 def _read_receipt(path: Path) -> dict[str, Any]:
-    """The receipt in a file: JSON, or an image that carries it."""
+    """Return the receipt in a file: JSON, or an image that carries one."""
     with _opened(path) as file:
         data = file.read()
     if data.lstrip()[:1] == b"{":
         try:
-            found: dict[str, Any] = json.loads(data)
+            value: dict[str, Any] = json.loads(data)
         except ValueError as error:
             raise InvalidArgument(f"{path}: no receipt ({error})", reason="BAD_RECEIPT") from None
-        return found
+        return value
     try:
-        # Here, since it needs Pillow, which a client may do without.
+        # Imported here: it needs Pillow, an optional dependency of the client.
         from genaug.vision.images.provenance_metadata import receipt_of
     except ImportError:
         raise FailedPrecondition(
@@ -297,8 +296,8 @@ def _opened(path: Path) -> BinaryIO:
         raise InvalidArgument(f"{path}: cannot be read ({error.strerror})", reason="BAD_FILE") from None
 
 
-def _file_word(class_name: str) -> str:
-    """A class as part of a file's name."""
+def _file_stem(class_name: str) -> str:
+    """Return a class name as part of a file name."""
     return "".join(letter if letter.isalnum() or letter in "-_" else "_" for letter in class_name)
 
 

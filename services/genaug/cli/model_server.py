@@ -26,10 +26,10 @@ from genaug.shared.threads import set_up_threads
 
 app = group("model-server", "Run TorchServe as a model server, and keep its classifiers those of the store.")
 
-# Seconds for which a classifier is wanted after labeling asked for it; it says so again each minute.
-_ASKED_S = 180.0
+# Seconds for which a request of labeling holds; labeling renews it each minute.
+_REQUEST_S = 180.0
 
-# Management is for this host alone: whoever reaches it may load code.
+# Management listens on this host alone: it can load code.
 _PROPERTIES = """\
 inference_address=http://{address}:{ping_port}
 management_address=http://127.0.0.1:{management_port}
@@ -49,7 +49,7 @@ default_workers_per_model=1
 model_store={models}
 load_models={load}
 """
-# Its own configuration writes three lines for each request.
+# TorchServe's default configuration logs three lines per request.
 _LOGGING = """\
 <?xml version="1.0" encoding="UTF-8"?>
 <Configuration status="WARN">
@@ -68,7 +68,7 @@ _LOGGING = """\
 
 
 def is_whole(folder: Path) -> bool:
-    """Whether a folder holds an export, and none that is still being written."""
+    """Return whether a folder holds a complete export."""
     return not folder.name.startswith(".") and (folder / "MAR-INF").is_dir()
 
 
@@ -83,15 +83,15 @@ def run(
     grpc_management_port: Annotated[int, typer.Option(hidden=True)] = 7071,
     queue: Annotated[int, typer.Option(help="Requests of a model that may wait.")] = 200,
 ) -> None:
-    """Become a TorchServe that serves every classifier in a folder. Needs Java 11 or later and genaug[torchserve]."""
+    """Run TorchServe over every classifier in a folder. Needs Java 11 or later and genaug[torchserve]."""
     java = shutil.which("java")
     home = Path(sysconfig.get_path("purelib"))
     if java is None or not (home / "ts" / "frontend").is_dir():
-        what = "Java (a JRE, 11 or later)" if java is None else "TorchServe: pip install 'genaug[torchserve]'"
-        raise FailedPrecondition(f"model-server: needs {what}", reason="NO_TORCHSERVE")
+        missing = "Java (a JRE, 11 or later)" if java is None else "TorchServe: pip install 'genaug[torchserve]'"
+        raise FailedPrecondition(f"model-server: needs {missing}", reason="NO_TORCHSERVE")
     models.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix="model-server-"))
-    load = ",".join(f"{one.name}={one.name}" for one in sorted(models.iterdir()) if is_whole(one))
+    load = ",".join(f"{folder.name}={folder.name}" for folder in sorted(models.iterdir()) if is_whole(folder))
     ports = {"port": port, "ping_port": ping_port, "management_port": management_port, "metrics_port": metrics_port}
     (scratch / "config.properties").write_text(
         _PROPERTIES.format(
@@ -110,7 +110,7 @@ def run(
         "LOG_LOCATION": str(scratch / "logs"),
         "METRICS_LOCATION": str(scratch / "metrics"),
     }
-    # Instead of TorchServe's own script, which leaves its server behind when it is told to end.
+    # Not by TorchServe's own script, which leaves the server running on SIGTERM.
     command_line = [
         *(java, "-XX:MaxRAMPercentage=10", f"-Djava.io.tmpdir={scratch}", f"-Dmodel_server_home={home}"),
         f"-Dlog4j2.configurationFile=file://{scratch / 'log4j2.xml'}",
@@ -126,42 +126,43 @@ def sync(
     models: Annotated[Path, typer.Option(help="TorchServe's model store, which this command writes.")],
     classifier: Annotated[list[str] | None, typer.Option(help="Classifier to serve; may be repeated.")] = None,
     labelers: Annotated[int, typer.Option(min=0, help="Labelers trained last that are loaded unasked.")] = 2,
-    precision: Annotated[str, typer.Option(help="What those compute in: FLOAT32, BFLOAT16 or INT8.")] = "FLOAT32",
+    precision: Annotated[str, typer.Option(help="Number format of those: FLOAT32, BFLOAT16 or INT8.")] = "FLOAT32",
     management: Annotated[str, typer.Option(help="TorchServe's management API.")] = "http://127.0.0.1:8081",
     interval: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks at the store.")] = 2.0,
     linger: Annotated[float, typer.Option(min=0, help="Seconds that a classifier stays once it is not wanted.")] = 600,
     ready_port: Annotated[int, typer.Option(min=0, help="Port of /ready, for probes; 0 for none.")] = 0,
 ) -> None:
-    """Keep a TorchServe's classifiers those that labeling asks for, until told to end."""
+    """Load and unload classifiers of a TorchServe as labeling requests them, until interrupted."""
     from genaug.labeling.model_requests import read_requests
     from genaug.labeling.model_store import Labelers, ModelStore, TorchServe
     from genaug.vision.batching.dynamic_batcher import ModelKey
 
     precision_named(precision)
-    found = settings()
-    configure_logging(found.log_level)
-    fixed = [ModelKey(resource(name, "classifiers"), Precision[precision]) for name in classifier or ()]
+    configuration = settings()
+    configure_logging(configuration.log_level)
+    number_format = Precision[precision]
+    fixed = [ModelKey(resource(name, "classifiers"), number_format) for name in classifier or ()]
     for model in fixed:
         digest_id(model.name, "classifiers")
-    server, store = TorchServe(management), Store.open(found.store, "labeling")
-    kept, known = ModelStore(store, models, server, linger_s=linger), Labelers(store)
+    server, store = TorchServe(management), Store.open(configuration.store, "labeling")
+    model_store, trained = ModelStore(store, models, server, linger_s=linger), Labelers(store)
     synced = threading.Event()
     if ready_port:
         _answer_probes(ready_port, lambda: synced.is_set() and server.is_ready())
     while True:
         try:
-            newest = known.newest(labelers, Precision[precision]) if labelers else []
-            asked = read_requests(store, within_s=max(linger, _ASKED_S))
-            if kept.sync(list(dict.fromkeys([*fixed, *asked, *newest]))):
+            newest = trained.newest(labelers, number_format) if labelers else []
+            requested = read_requests(store, within_s=max(linger, _REQUEST_S))
+            if model_store.sync(list(dict.fromkeys([*fixed, *requested, *newest]))):
                 synced.set()
         except GenaugError as error:
-            # The store or the server may be away for a while.
+            # The store or the server may be unreachable for a while.
             print(f"genaug: {error.message} [{error.reason}]", file=sys.stderr)  # noqa: T201
         time.sleep(interval)
 
 
 def _answer_probes(port: int, ready: Callable[[], bool]) -> None:
-    """Answer GET /ready with 200 or 503, from a thread of its own: TorchServe's own word cannot be believed."""
+    """Serve GET /ready (200 or 503) from a background thread: TorchServe's /ping is ready too early."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -169,7 +170,7 @@ def _answer_probes(port: int, ready: Callable[[], bool]) -> None:
             self.end_headers()
 
         def log_message(self, format: str, *arguments: object) -> None:
-            """Probes are not worth a line."""
+            """Log no probes."""
 
     server = http.server.ThreadingHTTPServer(("", port), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()

@@ -1,4 +1,4 @@
-"""What commands print: tables for people, JSON and YAML for programs, progress on stderr."""
+"""Output of commands: tables for people, JSON and YAML for programs, progress on stderr."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FORMATS = ("table", "json", "yaml")
 
 Cells = Callable[[Any], Sequence[str]]
 
-# A file or a program reads whole lines; only a terminal folds them.
+# Lines are folded on a terminal alone: files and programs read whole lines.
 stdout = Console(highlight=False, width=None if sys.stdout.isatty() else 250)
 stderr = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else 250)
 
@@ -47,11 +47,11 @@ def show(message: Message, output: str, table: Callable[[], RenderableType]) -> 
 def show_list(messages: Iterable[Any], output: str, *, columns: Sequence[str], cells: Cells) -> None:
     """Print a list of messages: a row each, or a list of objects."""
     check_format(output)
-    found = list(messages)
+    listed = list(messages)
     if output == "table":
-        stdout.print(make_table(columns, (cells(message) for message in found)))
+        stdout.print(make_table(columns, (cells(message) for message in listed)))
     else:
-        show_plain([to_dict(message) for message in found], output)
+        show_plain([to_dict(message) for message in listed], output)
 
 
 def show_plain(value: Any, output: str) -> None:
@@ -63,7 +63,7 @@ def show_plain(value: Any, output: str) -> None:
 
 
 def make_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
-    """A table without frames; numbers to the right."""
+    """Return a table without frames, with numbers right-aligned."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     listed = [list(row) for row in rows]
     for index, column in enumerate(columns):
@@ -75,40 +75,40 @@ def make_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
 
 
 def titled(title: str, table: Table, *, below: str = "") -> RenderableType:
-    """A table under a line of its own width, which would else be folded to the table's."""
+    """Return a table under a title, which is not folded to the table's width."""
     return Group(Text(title, style="bold"), table, *([Text(below)] if below else []))
 
 
 def state_word(state: int) -> str:
-    """ "running" for STATE_RUNNING."""
+    """Return a run's state as text, such as "running" for STATE_RUNNING."""
     return run_pb2.Run.State.Name(state).removeprefix("STATE_").lower()
 
 
 def counts_text(counts: Iterable[common_pb2.ClassCount]) -> str:
-    """ "0: 12, 1: 30"."""
+    """Return class counts as text, such as "0: 12, 1: 30"."""
     return ", ".join(f"{count.class_name}: {count.count}" for count in counts)
 
 
 def estimate_text(estimate: evaluation_pb2.Estimate, *, sign: bool = False) -> str:
-    """ "0.812 (0.790 to 0.834)"."""
+    """Return an estimate as text, such as "0.812 (0.790 to 0.834)"."""
     form = "+.3f" if sign else ".3f"
     return f"{estimate.value:{form}} ({estimate.lower:{form}} to {estimate.upper:{form}})"
 
 
 def evaluation_table(evaluation: evaluation_pb2.Evaluation) -> RenderableType:
-    """Scenarios with their intervals."""
+    """Return the table of scenarios with their intervals."""
     differences = {c.scenario: c for c in evaluation.comparisons if c.reference == evaluation.scores[0].scenario}
     rows = []
     for score in evaluation.scores:
-        against = differences.get(score.scenario)
+        comparison = differences.get(score.scenario)
         rows.append(
             (
                 score.scenario,
                 str(score.training_images),
                 estimate_text(score.macro_recall),
                 estimate_text(score.accuracy),
-                estimate_text(against.difference, sign=True) if against else "",
-                _outcome(against.outcome) if against else "reference",
+                estimate_text(comparison.difference, sign=True) if comparison else "",
+                _outcome(comparison.outcome) if comparison else "reference",
             )
         )
     columns = ("scenario", "images", "macro recall (95 %)", "accuracy (95 %)", "difference (adjusted)", "outcome")
@@ -121,7 +121,7 @@ def evaluation_table(evaluation: evaluation_pb2.Evaluation) -> RenderableType:
 
 
 def _network(evaluation: evaluation_pb2.Evaluation) -> str:
-    """ "EFFICIENTNET_LITE0 (frozen)"."""
+    """Return the evaluator as text, such as "EFFICIENTNET_LITE0 (frozen)"."""
     classifier = evaluation.spec.evaluation.classifier
     tuning = classifier_pb2.ClassifierSpec.Tuning.Name(classifier.tuning).removeprefix("TUNING_")
     return f"{classifier.backbone} ({tuning.lower().replace('_', '-')})"
@@ -148,7 +148,7 @@ def _outcome(outcome: int) -> str:
 
 
 def run_table(run: run_pb2.Run, *, below: str = "") -> RenderableType:
-    """A run's steps."""
+    """Return the table of a run's steps."""
     rows = []
     for step in run.steps:
         done = f"{step.progress.done}/{step.progress.total} {step.progress.unit}" if step.progress.total else ""
@@ -159,7 +159,7 @@ def run_table(run: run_pb2.Run, *, below: str = "") -> RenderableType:
 
 
 def duration(seconds: float) -> str:
-    """ "45 s", "3 min 20 s", "2 h 5 min"."""
+    """Return seconds as text, such as "45 s", "3 min 20 s" or "2 h 5 min"."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:
@@ -168,7 +168,7 @@ def duration(seconds: float) -> str:
 
 
 class RunProgress:
-    """Shows a run as it changes: a live table on a terminal, else a line per change."""
+    """Display of a run in progress: a live table on a terminal, else a line per change."""
 
     def __init__(self) -> None:
         self._live = Live(console=stderr, refresh_per_second=8) if stderr.is_terminal else None
@@ -185,7 +185,7 @@ class RunProgress:
             self._live.stop()
 
     def update(self, run: run_pb2.Run) -> None:
-        """Show `run` as it is now."""
+        """Display the current state of a run."""
         if self._live:
             self._live.update(self._table(run))
             return
@@ -205,7 +205,7 @@ class RunProgress:
     def _how_far(self, step: run_pb2.Step) -> str:
         progress = step.progress
         if not progress.total:
-            # Before anything is counted there may be something to say, such as why a Job's pod does not start.
+            # A note may come before any count, such as why a Job's pod does not start.
             return progress.note or "at work"
         left = f", about {duration(progress.seconds_left)} left" if progress.seconds_left else ""
         note = f" ({progress.note})" if progress.note else ""
@@ -213,17 +213,17 @@ class RunProgress:
 
 
 class DrawProgress:
-    """Shows how far a drawing is: a bar on a terminal, else a line now and then."""
+    """Display of drawing progress: a bar on a terminal, else a line every ten seconds."""
 
     def __init__(self) -> None:
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
-            TextColumn("{task.fields[said]}"),
+            TextColumn("{task.fields[status]}"),
             TimeRemainingColumn(),
         )
         self._bar = Progress(*columns, console=stderr, transient=True) if stderr.is_terminal else None
-        self._task = self._bar.add_task("starting", total=None, said="") if self._bar else None
+        self._task = self._bar.add_task("starting", total=None, status="") if self._bar else None
         self._position = 0
         self._last = time.monotonic()
 
@@ -237,11 +237,11 @@ class DrawProgress:
             self._bar.stop()
 
     def update(self, progress: common_pb2.Progress) -> None:
-        """Show `progress`."""
+        """Display `progress`."""
         waiting = progress.queue_position > 0
-        said = _images_drawn(progress)
+        status = _images_drawn(progress)
         if self._bar and self._task is not None:
-            # Steps move between images too; a generator of transforms has none.
+            # Steps advance between images too; generators of transforms have none.
             done, total = (
                 (progress.steps, progress.steps_total) if progress.steps_total else (progress.done, progress.total)
             )
@@ -250,16 +250,16 @@ class DrawProgress:
                 description="waiting" if waiting else "drawing",
                 completed=done,
                 total=None if waiting else total or None,
-                said=said,
+                status=status,
             )
         elif (waiting and progress.queue_position != self._position) or time.monotonic() - self._last > 10:
             self._last = time.monotonic()
-            stderr.print(f"{'waiting' if waiting else 'drawing'}: {said}")
+            stderr.print(f"{'waiting' if waiting else 'drawing'}: {status}")
         self._position = progress.queue_position
 
 
 def _images_drawn(progress: common_pb2.Progress) -> str:
-    """ "3/16 images, 60/320 steps"; of one that waits, "2 requests before it"."""
+    """Return progress as text: "3/16 images, 60/320 steps", or "2 requests before it" in the queue."""
     if progress.queue_position:
         return f"{progress.queue_position} request{'s' * (progress.queue_position > 1)} before it"
     steps = f", {progress.steps}/{progress.steps_total} steps" if progress.steps_total else ""

@@ -1,4 +1,4 @@
-"""`genaug serve`, `genaug job` and `genaug server …`: the processes of genaug."""
+"""`genaug serve`, `genaug job` and `genaug server …`: commands that run or stop processes."""
 
 from __future__ import annotations
 
@@ -43,14 +43,16 @@ def serve_command(
     known = ["all", *SERVICES, *GATEWAY]
     if service not in known:
         raise InvalidArgument(f"{service!r} is no service; there are {', '.join(known)}", reason="BAD_SERVICE")
-    found = settings()
+    configuration = settings()
     if address:
-        found = found.model_copy(update={"server": found.server.model_copy(update={"address": address})})
-    configure_logging(found.log_level)
+        configuration = configuration.model_copy(
+            update={"server": configuration.server.model_copy(update={"address": address})}
+        )
+    configure_logging(configuration.log_level)
     if embedded >= 0:
-        serve_embedded(found, embedded)
+        serve_embedded(configuration, embedded)
     else:
-        serve(found, service)
+        serve(configuration, service)
 
 
 @command(app, "job")
@@ -62,24 +64,24 @@ def job_command(
     ] = None,
     shard: Annotated[str, typer.Option(help="Which of how many processes this is, such as 0/2.")] = "0/1",
 ) -> None:
-    """Do a Job whose request is in the store. Exit status 42: the input is bad, do not retry."""
+    """Run the Job of a request in the store. Exit status 42: the input is bad, do not retry."""
     known = next((known for known in INPUTS if known == step), None)
     number, _, shards = shard.partition("/")
     if known is None or not (number.isdecimal() and shards.isdecimal() and int(number) < int(shards)):
         raise InvalidArgument(f"job {step!r} --shard {shard!r}: steps are {', '.join(INPUTS)}", reason="BAD_JOB")
-    found = settings()
-    configure_logging(found.log_level)
+    configuration = settings()
+    configure_logging(configuration.log_level)
     key = _request_key(request, request_file)
-    if known == "finetune" and found.jobs.finetune_processes > 1 and not among_several():
-        raise typer.Exit(run_in_processes(found, known, key))
-    status = run_job(found, known, key, shard=int(number), shards=int(shards))
+    if known == "finetune" and configuration.jobs.finetune_processes > 1 and not among_several():
+        raise typer.Exit(run_in_processes(configuration, known, key))
+    status = run_job(configuration, known, key, shard=int(number), shards=int(shards))
     if known == "evaluate" and not status:
-        runs.show_stored_evaluation(Store.open(found.store, known), key)
+        runs.show_stored_evaluation(Store.open(configuration.store, known), key)
     raise typer.Exit(status)
 
 
 def _request_key(request: str, request_file: Path | None) -> str:
-    """The key that a Job is given, in words or in a file; without one, the input is bad."""
+    """Return the key of a Job's request, from the option or from a file."""
     if bool(request) == bool(request_file):
         print(  # noqa: T201
             "genaug: a Job needs --request or --request-file: finetune, train and report are started by the "

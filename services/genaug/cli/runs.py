@@ -58,7 +58,7 @@ def create(
     """Start a run from a run file. The same file finds the run that exists, and goes on with it if it had stopped."""
     check_format(output)
     if report is not None and not report.absolute().parent.is_dir():
-        # Not after hours.
+        # Checked now and not after hours of work.
         raise InvalidArgument(f"--report {report}: there is no folder {report.parent}", reason="NOT_WRITABLE")
     wait = wait or report is not None
     spec = parse_spec(_read(file, overrides), run_pb2.RunSpec)
@@ -77,10 +77,10 @@ def create(
 
 
 def _import_first(server: Client, spec: run_pb2.RunSpec, *, base: Path, dry_run: bool) -> None:
-    """Import the run file's own dataset, unless it is there."""
+    """Import the dataset that the run file describes, unless it exists."""
     if not spec.HasField("import"):
         return
-    description = getattr(spec, "import")
+    description = getattr(spec, "import")  # a keyword of Python
     if not spec.dataset:
         spec.dataset = check_id(spec.name, field="name")
     for field in ("images", "csv"):
@@ -105,22 +105,22 @@ def _import_first(server: Client, spec: run_pb2.RunSpec, *, base: Path, dry_run:
 
 
 def _check_before_import(server: Client, spec: run_pb2.RunSpec) -> None:
-    """Refuse a run file that is wrong whatever its dataset, before an import takes its time."""
-    alone = run_pb2.RunSpec()
-    alone.CopyFrom(spec)
-    alone.ClearField("import")
+    """Check the parts of a run file that do not depend on its dataset, before a long import."""
+    without_import = run_pb2.RunSpec()
+    without_import.CopyFrom(spec)
+    without_import.ClearField("import")
     with contextlib.suppress(NotFound):
-        server.create_run(alone, validate_only=True)
+        server.create_run(without_import, validate_only=True)
 
 
 def _check_same(dataset: dataset_pb2.Dataset, source: ImportSpec) -> None:
-    """Refuse a dataset that was imported in another way than the run file says."""
+    """Refuse a dataset that was imported with other settings than the run file has."""
     sealed = from_proto(Dataset, dataset)
     for field in ("format", "seed", "folds", "split"):
-        value, other = getattr(source, field), getattr(sealed, field)
-        if value != other:
+        value, actual = getattr(source, field), getattr(sealed, field)
+        if value != actual:
             raise FailedPrecondition(
-                f"import.{field}: {dataset.name} was sealed with {other}, not {value}; choose another name, "
+                f"import.{field}: {dataset.name} was sealed with {actual}, not {value}; choose another name, "
                 f"or delete it with `genaug dataset delete`",
                 reason="OTHER_IMPORT",
             )
@@ -138,7 +138,7 @@ def list_(output: FormatOption = "table") -> None:
                 run.name.removeprefix("runs/"),
                 state_word(run.state),
                 run.create_time,
-                # What it rests on is long; `run get` has it.
+                # Without its reasons, which are long; `run get` has them.
                 run.verdict.sentence.partition(":")[0] or run.error,
             ),
         )
@@ -163,7 +163,7 @@ def watch(name: RunArgument, output: FormatOption = "table") -> None:
 
 @command(run_app, "cancel")
 def cancel(name: RunArgument, output: FormatOption = "table") -> None:
-    """Stop a run; what was finished is kept."""
+    """Stop a run; finished work is kept."""
     with client() as server:
         _show_run(server, server.cancel_run(resource(name, "runs")), output)
 
@@ -202,7 +202,7 @@ def create_evaluation(
     overrides: SetOption = [],  # noqa: B006  # typer's way
     output: FormatOption = "table",
 ) -> None:
-    """Train what is missing and score it on the sealed rows."""
+    """Train the missing classifiers and score them on the sealed rows."""
     check_format(output)
     spec = parse_spec(_read(file, overrides), evaluation_pb2.EvaluationSpec)
     with client() as server:
@@ -224,11 +224,11 @@ def plan_evaluation(
     keys: Annotated[Path, typer.Option(help="Folder for the files `train` and `evaluate`: the requests' keys.")],
     overrides: SetOption = [],  # noqa: B006  # typer's way
 ) -> None:
-    """Write what an evaluation needs into the store, without a server, for `genaug job … --request-file`.
+    """Write an evaluation's requests into the store, without a server, for `genaug job … --request-file`.
 
     Exit status 42, as of a Job: the file cannot be evaluated, do not retry.
     """
-    # Here, since no other command needs it.
+    # Imported here: no other command needs it.
     from genaug.orchestrator.plan import requests_of, write_plan
 
     try:
@@ -273,7 +273,7 @@ def get_evaluation(
 
 
 def show_stored_evaluation(store: Store, request: str) -> None:
-    """Print the evaluation that the `evaluate` Job at `request` has written, as `evaluation get` does."""
+    """Print the result of the `evaluate` Job at `request`, as `evaluation get` does."""
     inputs = read_request(store, request).inputs
     assert isinstance(inputs, EvaluateInputs)  # noqa: S101  # an evaluate Job's
     evaluation = read(store, f"{inputs.result}/evaluation.json", Evaluation)
@@ -290,7 +290,7 @@ def _read(file: Path, overrides: list[str]) -> dict[str, Any]:
 
 
 def _follow(server: Client, name: str) -> run_pb2.Run:
-    """Watch a run to its end. Ctrl-C leaves it at work and says how to come back."""
+    """Watch a run until it ends. Ctrl-C detaches and prints how to watch again."""
     run = run_pb2.Run(name=name)
     try:
         with RunProgress() as progress:
@@ -321,7 +321,7 @@ def _show_evaluation(evaluation: evaluation_pb2.Evaluation, output: str) -> None
 
 
 def _end(run: run_pb2.Run, *, waited: bool) -> None:
-    """Fail the command when the run it waited for has not succeeded."""
+    """Raise if the command waited for the run and it has not succeeded."""
     if waited and run.state != run_pb2.Run.STATE_SUCCEEDED:
         raise FailedPrecondition(
             f"{run.name} {state_word(run.state)}: {run.error or 'resume it with `genaug run resume`'}",

@@ -11,8 +11,8 @@ import typer
 
 from genaug.cli.command import command, group, settings
 from genaug.cli.output import stderr
+from genaug.cli.store_policy import policy_of
 from genaug.shared.errors import FailedPrecondition, InvalidArgument, Unavailable
-from genaug.shared.identities import policy_of
 from genaug.shared.settings import StoreSettings
 from genaug.shared.store import ROLES
 
@@ -24,7 +24,7 @@ def policy(role: Annotated[str, typer.Argument(metavar="ROLE", help=", ".join(RO
     """Print the S3 policy of an identity, for the store that is configured."""
     if role not in ROLES:
         raise InvalidArgument(f"{role!r} is no identity; there are {', '.join(ROLES)}", reason="BAD_ROLE")
-    bucket, prefix = _place(settings().store)
+    bucket, prefix = _location(settings().store)
     typer.echo(json.dumps(policy_of(role, bucket=bucket, prefix=prefix), indent=2))
 
 
@@ -39,14 +39,14 @@ def provision(
 
     The configured credentials must be an administrator's.
     """
-    # Here, since no other command needs them.
+    # Imported here: no other command needs them.
     from minio import Minio, MinioAdmin
     from minio.credentials.providers import StaticProvider
     from minio.error import MinioAdminException, MinioException
     from urllib3.exceptions import HTTPError
 
     store = settings().store
-    bucket, prefix = _place(store)
+    bucket, prefix = _location(store)
     secret = store.secret_access_key.get_secret_value()
     address = urlsplit(store.endpoint)
     if not address.netloc:
@@ -96,8 +96,8 @@ def _attach(admin: object, policy_name: str, user: str) -> None:
             raise
 
 
-def _place(store: StoreSettings) -> tuple[str, str]:
-    """Bucket and prefix of an S3 store."""
+def _location(store: StoreSettings) -> tuple[str, str]:
+    """Return bucket and prefix of an S3 store."""
     parts = urlsplit(store.url)
     if parts.scheme != "s3":
         raise FailedPrecondition(

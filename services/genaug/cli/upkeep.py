@@ -22,7 +22,7 @@ config_app = group("config", "Look at the configuration.")
 
 @command(app, "doctor")
 def doctor(output: FormatOption = "table") -> None:
-    """Check what is installed and reachable: packages, device, store, database."""
+    """Check packages, device, store and database."""
     check_format(output)
     findings = list(examine(settings()))
     if output == "table":
@@ -60,5 +60,5 @@ def version(output: FormatOption = "table") -> None:
 def gc(dry_run: Annotated[bool, typer.Option(help="Only say what would go.")] = False) -> None:
     """Remove objects from the store that no manifest names."""
     with client() as server:
-        found = server.collect_garbage(validate_only=dry_run)
-    stderr.print(f"{'would remove' if dry_run else 'removed'} {found.objects} objects, {found.size_bytes} bytes")
+        garbage = server.collect_garbage(validate_only=dry_run)
+    stderr.print(f"{'would remove' if dry_run else 'removed'} {garbage.objects} objects, {garbage.size_bytes} bytes")

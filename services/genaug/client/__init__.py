@@ -1,4 +1,4 @@
-"""The public Python client.
+"""Public Python client.
 
     from genaug.client import Client
 
@@ -7,7 +7,7 @@
             Path(f"{drawn.receipt.index}.png").write_bytes(drawn.data)     # or drawn.image, for Pillow
             assert client.regenerate(drawn.receipt).same_pixels
 
-Errors are those of `genaug.shared.errors`, whatever the wire says.
+gRPC errors are raised as the classes of `genaug.shared.errors`.
 """
 
 from genaug.client._client import Client

@@ -1,4 +1,4 @@
-"""The client: one method per thing a person does. Messages are those of `genaug.v1`."""
+"""The class `Client`. Messages are those of `genaug.v1`."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ from genaug.v1 import (
     selection_service_pb2_grpc,
 )
 
-# Seconds that a call which only reads or starts something may take.
+# Deadline, seconds, of calls that read a record or start work.
 _SHORT = 60.0
-# Seconds that a call which loads a model, or deletes many objects, may take.
+# Deadline, seconds, of calls that load a model or delete many objects.
 _LONG = 600.0
-# Seconds that a server elsewhere may be away while a run is watched.
+# Seconds for which a remote server may be unreachable while a run is watched.
 _ABSENCE = 180.0
 
 
@@ -57,12 +57,12 @@ RejectedHook = Callable[[generation_service_pb2.RejectedDraw], None]
 
 def _inline(images: Iterable[bytes | tuple[str, bytes]]) -> Iterator[common_pb2.InlineImage]:
     for image in images:
-        word, data = ("", image) if isinstance(image, bytes) else image
-        yield common_pb2.InlineImage(id=word, data=data)
+        image_id, data = ("", image) if isinstance(image, bytes) else image
+        yield common_pb2.InlineImage(id=image_id, data=data)
 
 
 class Client:
-    """Talks to a genaug server; a context manager.
+    """Client of a genaug server; a context manager.
 
     Args:
         endpoint: "host:port", "unix:/path" or "https://host:port". Without it, the configured endpoint; without that,
@@ -84,7 +84,7 @@ class Client:
         settings = settings or load_settings()
         self._exit = ExitStack()
         self.endpoint = endpoint or settings.endpoint or self._exit.enter_context(embedded(settings, notify=notify))
-        """Where the server is."""
+        """Address of the server."""
         channel = connect(
             self.endpoint, token=token or settings.auth.token.get_secret_value(), authority=settings.tls.authority
         )
@@ -104,7 +104,7 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Close the channel, and let an embedded server end once it has nothing to do."""
+        """Close the channel and release the embedded server, which ends once it is idle."""
         self._exit.close()
 
     def _call(self, method: Any, request: Any, *, timeout: float = _SHORT) -> Any:
@@ -141,7 +141,7 @@ class Client:
         """Import and seal a dataset, sending only contents that the server lacks.
 
         Args:
-            name: Its id, without "datasets/".
+            name: Id of the dataset, without "datasets/".
             images: The images; read twice, so that contents need not be held in memory.
             format: Format of the source, for the record.
             split: Shares of training, validation and test.
@@ -152,7 +152,7 @@ class Client:
         header = assembly_service_pb2.ImportDatasetRequest.Header(
             name=f"datasets/{name}", format=format, split=list(split), folds=folds, seed=seed
         )
-        # gRPC would lose an error that is raised while it reads our requests, and log it with the file's name.
+        # gRPC would swallow an error raised by the request iterator, and log it with the file's name.
         failures: list[GenaugError] = []
 
         def requests() -> Iterator[assembly_service_pb2.ImportDatasetRequest]:
@@ -178,18 +178,18 @@ class Client:
         raise Internal("the server ended an import without a dataset", reason="RESULT_MISSING")
 
     def _find_missing(self, digests: set[str]) -> set[str]:
-        """Those of the contents that the server lacks."""
+        """Return the subset of `digests` that the server has no content for."""
         request = assembly_service_pb2.FindMissingContentsRequest(content_sha256=sorted(digests))
         return set(self._call(self._assembly.FindMissingContents, request).content_sha256)
 
     def unite_datasets(
         self, name: str, datasets: Iterable[str], *, on_progress: ProgressHook | None = None
     ) -> dataset_pb2.Dataset:
-        """Unite sealed datasets into one: every image keeps its side, subjects stay apart by dataset.
+        """Unite sealed datasets. Images keep their split; subjects of different datasets stay different.
 
         Args:
-            name: "datasets/{dataset}", to be made.
-            datasets: Two or more of "datasets/{dataset}".
+            name: Resource name of the new dataset, "datasets/{dataset}".
+            datasets: Resource names of two or more datasets.
             on_progress: Called as the work goes on.
         """
         request = assembly_service_pb2.UniteDatasetsRequest(name=name, datasets=list(datasets))
@@ -209,7 +209,7 @@ class Client:
         return dataset
 
     def list_datasets(self) -> Iterator[dataset_pb2.Dataset]:
-        """All datasets, by name."""
+        """Iterate over all datasets, by name."""
         return self._pages(self._assembly.ListDatasets, assembly_service_pb2.ListDatasetsRequest(), "datasets")
 
     def delete_dataset(self, name: str) -> None:
@@ -217,18 +217,18 @@ class Client:
         self._call(self._assembly.DeleteDataset, assembly_service_pb2.DeleteDatasetRequest(name=name), timeout=_LONG)
 
     def list_dataset_versions(self, parent: str) -> Iterator[dataset_pb2.DatasetVersion]:
-        """All versions of "datasets/{dataset}"."""
+        """Iterate over all versions of "datasets/{dataset}"."""
         request = assembly_service_pb2.ListDatasetVersionsRequest(parent=parent)
         return self._pages(self._assembly.ListDatasetVersions, request, "dataset_versions")
 
     def describe_dataset(
         self, name: str, *, on_progress: ProgressHook | None = None
     ) -> tuple[dataset_pb2.DatasetDescription, bytes]:
-        """What a researcher looks at first of "datasets/{dataset}": the numbers, and the same as a page (HTML).
+        """Describe "datasets/{dataset}": statistics, and the same as an HTML page.
 
         Args:
-            name: The dataset.
-            on_progress: Called as images are looked at.
+            name: Resource name of the dataset.
+            on_progress: Called as images are read.
         """
         description, page = dataset_pb2.DatasetDescription(), b""
         request = assembly_service_pb2.DescribeDatasetRequest(name=name)
@@ -243,7 +243,7 @@ class Client:
         return description, page
 
     def export_manifest(self, name: str, *, include_sealed: bool = False) -> bytes:
-        """The manifest (Parquet) of "datasets/{dataset}" or one of its versions."""
+        """Return the manifest (Parquet) of "datasets/{dataset}" or one of its versions."""
         request = assembly_service_pb2.ExportManifestRequest(name=name, include_sealed=include_sealed)
         return b"".join(response.frame.data for response in self._stream(self._assembly.ExportManifest, request))
 
@@ -255,11 +255,11 @@ class Client:
         layout: str = "folders",
         on_progress: ProgressHook | None = None,
     ) -> int:
-        """Write the images and tables of "datasets/{dataset}/versions/{version}" below `folder`; return how many files.
+        """Write the images and tables of "datasets/{dataset}/versions/{version}" below `folder`; return their number.
 
         Args:
-            name: The version.
-            folder: Empty, or holding the same export, which is completed.
+            name: Resource name of the version.
+            folder: Empty, or with a part of the same export, which is completed.
             layout: "folders" by split and class, or "csv" for the published study's tables.
             on_progress: Called as files arrive.
         """
@@ -290,7 +290,7 @@ class Client:
         return generator
 
     def list_generators(self) -> Iterator[generator_pb2.Generator]:
-        """All generators, by name."""
+        """Iterate over all generators, by name."""
         request = generation_service_pb2.ListGeneratorsRequest()
         return self._pages(self._generation.ListGenerators, request, "generators")
 
@@ -319,30 +319,30 @@ class Client:
             for drawn in client.generate(name, {"cataract": 16, "myopia": 8}, seed=1, profile="TURBO"):
                 Path(f"{drawn.receipt.class_name}-{drawn.receipt.index}.png").write_bytes(drawn.data)
 
-        A draw that is no image (black, of one colour, the same as one before it) is not made up for: fewer images come.
-        The numbers of the sampler are the server's defaults where they are 0, as are words that are empty.
+        Rejected draws (black, of one color, equal to an earlier one) are not replaced, so fewer images may come.
+        A sampler setting that is 0 or empty has the server's default.
 
         Args:
             generator: "generators/{digest}".
-            class_name: One of the generator's classes; or several, each with its count.
-            count: How many of one class; 1 by default. In all, 1 to 100,000.
-            seed: With class and index, all that an image's noise depends on.
+            class_name: A class of the generator; or several, each with its count.
+            count: Number of images of a single class, 1 by default. In all, 1 to 100,000.
+            seed: Seed of the noise; the noise of an image depends on seed, class and index alone.
             first_index: Index of the first image of each class.
             steps: Denoising steps.
             guidance_scale: Classifier-free guidance; 1 for none.
             scheduler: By diffusers' name, such as "DDIMScheduler".
-            negative_prompt: Stable Diffusion: what images are steered away from.
+            negative_prompt: Stable Diffusion: text that images are guided away from.
             image_size: Stable Diffusion: height and width, pixels.
-            strength: Stable Diffusion: share of the noise with which drawing starts from a training image.
-            profile: "FULL", or "TURBO", which guides half of the steps.
+            strength: Stable Diffusion: start from a training image with this share of noise; 0 for noise alone.
+            profile: "FULL", or "TURBO": guidance in the first half of the steps alone.
             precision: "FLOAT32" or "BFLOAT16".
-            format: "PNG", the very pixels; or "JPEG".
-            on_progress: Called with images, denoising steps and the place in the queue.
-            on_rejected: Called with each draw that is no image.
+            format: "PNG" (lossless) or "JPEG".
+            on_progress: Called with images and denoising steps done, and the position in the queue.
+            on_rejected: Called with each rejected draw.
 
         Raises:
-            InvalidArgument: what is asked for does not exist, or is out of range.
-            ResourceExhausted: reason BUSY; too many wait already.
+            InvalidArgument: an unknown class or setting, or a number out of range.
+            ResourceExhausted: reason BUSY; the queue is full.
         """
         if isinstance(class_name, str):
             counts: Mapping[str, int] = {class_name: 1 if count is None else count}
@@ -376,7 +376,7 @@ class Client:
         on_progress: ProgressHook | None,
         on_rejected: RejectedHook | None,
     ) -> Generator[DrawnImage, None, None]:
-        # Closed here and not when it is collected, so that the call ends with the loop.
+        # Closed here and not at garbage collection, so that the call ends with the caller's loop.
         with closing(self._stream(self._generation.GenerateImages, request)) as responses:
             for response in responses:
                 event = response.WhichOneof("event")
@@ -390,10 +390,10 @@ class Client:
     def regenerate(
         self, receipt: generator_pb2.Receipt | Mapping[str, Any]
     ) -> generation_service_pb2.RegenerateImageResponse:
-        """Draw one image again from its receipt, and say whether the pixels are the same.
+        """Draw one image again from its receipt; the response tells whether the pixels are the same.
 
         Args:
-            receipt: As `generate` gave it, or the same as JSON.
+            receipt: The receipt as a message or as JSON.
         """
         response: generation_service_pb2.RegenerateImageResponse = self._call(
             self._generation.RegenerateImage,
@@ -410,7 +410,7 @@ class Client:
         return classifier
 
     def list_classifiers(self) -> Iterator[classifier_pb2.Classifier]:
-        """All classifiers, by name."""
+        """Iterate over all classifiers, by name."""
         request = labeling_service_pb2.ListClassifiersRequest()
         return self._pages(self._labeling.ListClassifiers, request, "classifiers")
 
@@ -423,14 +423,14 @@ class Client:
         top_k: int = 1,
         precision: common_pb2.Precision = common_pb2.PRECISION_FLOAT32,
     ) -> Iterator[labeling_service_pb2.LabelImagesResponse]:
-        """Label images and yield each answer, in order. Leaving the loop stops the work.
+        """Label images and yield one response per image, in order. Leaving the loop stops the work.
 
         Args:
             classifier: "classifiers/{digest}".
-            images: Encoded images, or pairs of a word for each and the image; read no faster than answers are taken.
-            manifest: Instead of images, the store key of a batch's or labelled batch's manifest.
-            top_k: Classes in an answer, the most probable first; 0 for all.
-            precision: What the classifier computes in.
+            images: Encoded images, or pairs (id, image); read no faster than responses are consumed.
+            manifest: Instead of images, the store key of a batch's or labeled batch's manifest.
+            top_k: Classes in a response, the most probable first; 0 for all.
+            precision: Number format of the computation.
         """
         request = labeling_service_pb2.LabelImagesRequest
         config = request.Config(classifier=classifier, precision=precision, top_k=top_k, manifest=manifest)
@@ -445,7 +445,7 @@ class Client:
         manifest: str = "",
         precision: common_pb2.Precision = common_pb2.PRECISION_FLOAT32,
     ) -> Iterator[selection_service_pb2.EmbedImagesResponse]:
-        """Penultimate features of images, in order; as `label_images`."""
+        """Yield the penultimate features of images, in order; arguments as of `label_images`."""
         request = selection_service_pb2.EmbedImagesRequest
         config = request.Config(classifier=classifier, precision=precision, manifest=manifest)
         parts = (request(image=image) for image in _inline(images))
@@ -454,31 +454,31 @@ class Client:
     def export_classifier(
         self, name: str, folder: Path, *, precision: common_pb2.Precision = common_pb2.PRECISION_FLOAT32
     ) -> Path:
-        """Write a classifier for TorchServe: a model folder below `folder`, which may be its model store.
+        """Write a classifier as a TorchServe model folder below `folder`, such as TorchServe's model store.
 
         Args:
             name: "classifiers/{digest}".
-            folder: Made if it is not there.
-            precision: What it will compute in.
+            folder: Created if it does not exist.
+            precision: Number format that the served model computes in.
 
         Returns:
-            The model's folder, whose name is the model's.
+            The model folder; its name is the model's name.
         """
         request = labeling_service_pb2.ExportClassifierRequest(name=name, precision=precision)
-        word = common_pb2.Precision.Name(precision or common_pb2.PRECISION_FLOAT32).removeprefix("PRECISION_").lower()
-        target = folder / f"{name.removeprefix('classifiers/')}-{word}"
+        suffix = common_pb2.Precision.Name(precision or common_pb2.PRECISION_FLOAT32).removeprefix("PRECISION_").lower()
+        target = folder / f"{name.removeprefix('classifiers/')}-{suffix}"
         pieces = self._stream(self._labeling.ExportClassifier, request)
         write_export(((piece.path, piece.data) for piece in pieces), target)
         return target
 
     def list_selections(self) -> Iterator[selection_pb2.Selection]:
-        """All selections, by name."""
+        """Iterate over all selections, by name."""
         yield from self._pages(
             self._selection.ListSelections, selection_service_pb2.ListSelectionsRequest(), "selections"
         )
 
     def export_selection(self, name: str) -> bytes:
-        """`selected.csv` of a selection: image_id, label, x, y of each image that is kept."""
+        """Return `selected.csv` of a selection: image_id, label, x, y of each selected image."""
         request = selection_service_pb2.ExportSelectionRequest(name=name)
         return b"".join(response.frame.data for response in self._stream(self._selection.ExportSelection, request))
 
@@ -487,7 +487,7 @@ class Client:
 
         Args:
             spec: The run file as a message, a path, or YAML text.
-            validate_only: Only check it and write out its defaults.
+            validate_only: Only check it; the returned run's spec has all defaults filled in.
         """
         if isinstance(spec, Path):
             spec = spec.read_text()
@@ -501,30 +501,30 @@ class Client:
         return self._run("GetRun", orchestrator_service_pb2.GetRunRequest(name=name))
 
     def list_runs(self) -> Iterator[run_pb2.Run]:
-        """All runs, newest first."""
+        """Iterate over all runs, newest first."""
         return self._pages(self._orchestrator.ListRuns, orchestrator_service_pb2.ListRunsRequest(), "runs")
 
     def watch_run(self, name: str) -> Iterator[run_pb2.Run]:
-        """Yield the run as it changes, until it ends. Leaving the loop leaves the run at work.
+        """Yield the run whenever it changes, until it ends. Leaving the loop does not stop the run.
 
-        A server elsewhere may be away for `_ABSENCE` seconds, as while it is upgraded; then it is asked again.
+        A remote server may be unreachable for `_ABSENCE` seconds, as during an upgrade; the call is retried meanwhile.
         """
-        heard = time.monotonic()
+        last_response = time.monotonic()
         while True:
             request = orchestrator_service_pb2.WatchRunRequest(name=name)
             try:
                 for response in self._stream(self._orchestrator.WatchRun, request):
-                    heard = time.monotonic()
+                    last_response = time.monotonic()
                     yield response.run
             except Unavailable:
-                if self.endpoint.startswith("unix:") or time.monotonic() - heard > _ABSENCE:
+                if self.endpoint.startswith("unix:") or time.monotonic() - last_response > _ABSENCE:
                     raise
                 time.sleep(1.0)
             else:
                 return
 
     def cancel_run(self, name: str) -> run_pb2.Run:
-        """Stop a run; what was finished is kept."""
+        """Stop a run; finished work is kept."""
         return self._run("CancelRun", orchestrator_service_pb2.CancelRunRequest(name=name))
 
     def resume_run(self, name: str) -> run_pb2.Run:

@@ -1,4 +1,4 @@
-"""A channel to a server: retries, token, request id; and its errors as ours."""
+"""gRPC channels: retries, token, request id, and translation of errors."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from genaug.shared.errors import BY_CODE, FailedPrecondition, GenaugError, Inter
 from genaug.shared.telemetry import request_id, run_id
 from genaug.shared.tracing import TRACEPARENT, traceparent
 
-# UNAVAILABLE alone is sent again: every call of ours may be repeated, since results are named by their inputs.
-# Addresses that a name resolves to take turns: in a cluster, the replicas of a service.
+# UNAVAILABLE alone is retried. All calls are safe to repeat, since results are named by their inputs.
+# Round robin over the addresses of a name: in a cluster, the replicas of a service.
 _SERVICE_CONFIG = json.dumps(
     {
         "loadBalancingConfig": [{"round_robin": {}}],
@@ -53,19 +53,19 @@ class _Metadata(
     grpc.StreamUnaryClientInterceptor,  # type: ignore[type-arg]
     grpc.StreamStreamClientInterceptor,  # type: ignore[type-arg]
 ):
-    """Sends with each call the token, a request id, and the run and trace that it belongs to."""
+    """Interceptor that adds the token and the ids of request, run and trace to each call."""
 
     def __init__(self, token: str) -> None:
         self._token = token
 
     def _call(self, continuation: Callable[[Any, Any], Any], details: Any, request: Any) -> Any:
         metadata = [*(details.metadata or ()), ("x-request-id", request_id.get() or uuid.uuid4().hex[:16])]
-        own = (
+        context = (
             ("authorization", f"Bearer {self._token}" if self._token else ""),
             ("x-run-id", run_id.get()),
             (TRACEPARENT, traceparent()),
         )
-        metadata += [(key, value) for key, value in own if value]
+        metadata += [(key, value) for key, value in context if value]
         return continuation(
             _CallDetails(
                 details.method,
@@ -92,38 +92,41 @@ class _Metadata(
 
 
 def connect(endpoint: str, *, token: str = "", authority: str = "") -> grpc.Channel:
-    """Open a channel. Nothing is sent until the first call.
+    """Return a channel that authenticates its calls. It connects at the first call.
 
     Args:
         endpoint: "host:port" or "unix:/path" in the clear, "https://host:port" with TLS.
-        token: Bearer token, if the server wants one.
+        token: Bearer token, if the server requires one.
         authority: PEM file of the certificates to trust; the system's when empty.
 
     Raises:
-        FailedPrecondition: `authority` cannot be read.
+        FailedPrecondition: reason BAD_TLS; `authority` cannot be read.
     """
     return grpc.intercept_channel(bare_channel(endpoint, authority=authority), _Metadata(token))
 
 
 def bare_channel(endpoint: str, *, authority: str = "", ours: bool = True, spread: bool = True) -> grpc.Channel:
-    """A channel that sends no metadata of its own, for what hands on the calls of others; as `connect`.
+    """Return a channel that adds no metadata, for a proxy or a foreign server.
 
     Args:
         endpoint: As for `connect`.
         authority: As for `connect`.
-        ours: Whether a server of ours is there, to whom a call may be sent again without harm.
-        spread: Of another's servers behind one name, whether each is asked in turn, or one alone.
+        ours: Whether the server is genaug, so that calls may be retried.
+        spread: Whether calls go round robin over the addresses of a foreign server's name, or to one of them.
+
+    Raises:
+        FailedPrecondition: reason BAD_TLS; `authority` cannot be read.
     """
     options: list[tuple[str, Any]] = [
         ("grpc.max_receive_message_length", 8 * 1024 * 1024),
-        # Soon enough to find a replica that has come.
+        # Short, so that a new replica is found soon.
         ("grpc.dns_min_time_between_resolutions_ms", 5_000),
     ]
     if ours:
         options += [("grpc.service_config", _SERVICE_CONFIG), ("grpc.keepalive_time_ms", 60_000)]
     else:
         policy = "round_robin" if spread else "pick_first"
-        # Channels with the same options share their connections, and these must not.
+        # By default, channels with equal options share connections; these must not.
         options += [("grpc.enable_retries", 0), ("grpc.lb_policy_name", policy), ("grpc.use_local_subchannel_pool", 1)]
     if not endpoint.startswith("https://"):
         return grpc.insecure_channel(endpoint.removeprefix("http://"), options)
@@ -142,10 +145,10 @@ def translated(endpoint: str) -> Iterator[None]:
     try:
         yield
     except grpc.RpcError as error:
-        raise _ours(error, endpoint) from None
+        raise _to_genaug_error(error, endpoint) from None
 
 
-def _ours(error: Any, endpoint: str) -> GenaugError:
+def _to_genaug_error(error: Any, endpoint: str) -> GenaugError:
     code: str = error.code().name
     status = rpc_status.from_call(error)
     if status is not None:

@@ -1,4 +1,4 @@
-"""Writing an export's files: whole or not at all, below one folder, and only what the server said it would send."""
+"""Writing of exports: atomic files below one folder, verified against their digests."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ _SUMS = "SHA256SUMS"
 
 
 def write_export(pieces: Iterable[tuple[str, bytes]], folder: Path) -> int:
-    """Write an export below `folder`, which is empty or holds the same export; files that are there already stay.
+    """Write an export below `folder`, which is empty or holds a part of the same export; its files are kept.
 
     Args:
-        pieces: (path, next bytes), the pieces of a path one after the other: export.json first, SHA256SUMS last.
-        folder: Made if it is not there.
+        pieces: Pairs (path, next bytes), grouped by path: export.json first, SHA256SUMS last.
+        folder: Created if it does not exist.
 
     Returns:
-        How many files the export has.
+        The number of files of the export.
 
     Raises:
-        FailedPrecondition: the folder holds something else, or cannot be written.
-        ResourceExhausted: the disk is full.
-        Internal: the server sends a path out of the folder or twice, or other bytes than its digests say.
+        FailedPrecondition: reason FOLDER_NOT_EMPTY or NOT_WRITABLE.
+        ResourceExhausted: reason DISK_FULL.
+        Internal: reason BAD_EXPORT; a path outside the folder or sent twice, or content that differs from its digest.
     """
     digests: dict[str, str] = {}
-    said: dict[str, str] = {}
+    expected: dict[str, str] = {}
     for path, data in _files(pieces):
         target = _target(folder, path)
         if path in digests or (path == _HEAD) != (not digests) or _SUMS in digests:
@@ -40,10 +40,10 @@ def write_export(pieces: Iterable[tuple[str, bytes]], folder: Path) -> int:
         if path == _HEAD:
             _check_folder(folder, target, data)
         if path == _SUMS:
-            said = _parse(data)
+            expected = _parse(data)
         digests[path] = sha256(data).hexdigest()
         _write(target, data)
-    if digests.pop(_SUMS, "") == "" or digests != said:
+    if digests.pop(_SUMS, "") == "" or digests != expected:
         raise _broken("files with other digests than it says, or not all of them")
     return len(digests) + 1
 
@@ -54,11 +54,11 @@ def _files(pieces: Iterable[tuple[str, bytes]]) -> Iterator[tuple[str, bytes]]:
 
 
 def _target(folder: Path, path: str) -> Path:
-    """Where `path` belongs; it is not believed."""
+    """Return the file for `path`, which is not trusted to stay within `folder`."""
     parts = PurePosixPath(path).parts
     plain = path == "/".join(parts) and not any(part in ("..", "/") or set(part) & set("\\:\0") for part in parts)
     target = folder.joinpath(*parts) if parts and plain else folder
-    # A link in the folder might lead out of it.
+    # A symbolic link in the folder may point out of it.
     if not plain or not parts or not target.resolve().is_relative_to(folder.resolve()):
         raise _broken("a path that leads out of the folder")
     return target
@@ -79,7 +79,7 @@ def _check_folder(folder: Path, head: Path, data: bytes) -> None:
 
 
 def _write(target: Path, data: bytes) -> None:
-    """Write a file whole, unless it is there as it should be."""
+    """Write a file atomically, unless it exists with this content."""
     part = target.with_name(f".{target.name}.part")
     try:
         if target.is_file() and target.stat().st_size == len(data) and target.read_bytes() == data:

@@ -1,4 +1,4 @@
-"""Drawn images as a caller meets them, and a request for them in friendly words."""
+"""Drawn images, and requests for them built from plain Python values."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ _Request = generation_service_pb2.GenerateImagesRequest
 
 @dataclass(frozen=True)
 class DrawnImage:
-    """One image with its receipt."""
+    """Drawn image with its receipt."""
 
     data: bytes = field(repr=False)
-    """The encoded image, which carries its receipt."""
+    """Encoded image, with its receipt in the metadata."""
     receipt: generator_pb2.Receipt
-    """How to draw it again."""
+    """Everything needed to draw the image again."""
     format: str = "PNG"
-    """PNG or JPEG: how `data` is encoded."""
+    """Encoding of `data`: PNG or JPEG."""
 
     @cached_property
     def image(self) -> PIL.Image.Image:
-        """The decoded image, which needs Pillow. What Pillow saves of it carries no receipt; `data` does.
+        """Decoded image; needs Pillow. A copy saved by Pillow lacks the receipt that `data` carries.
 
         Raises:
             FailedPrecondition: reason NO_PILLOW; Pillow is not installed.
@@ -58,18 +58,18 @@ def images_request(
     format: str,
     sampler: sampler_pb2.SamplerSettings,
 ) -> _Request:
-    """The request that has images of some classes in the stream.
+    """Return a request for images of some classes, to be sent in the response stream.
 
     Args:
         generator: "generators/{digest}".
-        counts: How many images of which class.
+        counts: Number of images per class.
         seed: Seed of the noise.
         first_index: Index of the first image of each class.
         format: PNG or JPEG.
         sampler: From `sampler_settings`.
 
     Raises:
-        InvalidArgument: a number fits no field, or `format` is none.
+        InvalidArgument: reason BAD_NUMBER or BAD_FORMAT.
     """
     try:
         request = _Request(
@@ -83,7 +83,7 @@ def images_request(
         raise InvalidArgument(
             f"counts, seed, first_index: whole numbers of 64 bits ({error})", reason="BAD_NUMBER"
         ) from None
-    request.format = _value(_Request.Format, format, field="format", words=("PNG", "JPEG"))
+    request.format = _value(_Request.Format, format, field="format", names=("PNG", "JPEG"))
     if sampler.ByteSize():
         request.sampler.CopyFrom(sampler)
     return request
@@ -100,10 +100,10 @@ def sampler_settings(
     profile: str = "",
     precision: str = "",
 ) -> sampler_pb2.SamplerSettings:
-    """The message `SamplerSettings`; what is 0 or empty is left to the server.
+    """Return the message `SamplerSettings`; the server has defaults for settings that are 0 or empty.
 
     Raises:
-        InvalidArgument: a number fits no field, or there is no such profile or precision.
+        InvalidArgument: reason BAD_NUMBER, BAD_PROFILE or BAD_PRECISION.
     """
     try:
         settings = sampler_pb2.SamplerSettings(
@@ -116,16 +116,16 @@ def sampler_settings(
         )
     except ValueError as error:
         raise InvalidArgument(f"steps, image_size: whole numbers of 32 bits ({error})", reason="BAD_NUMBER") from None
-    settings.profile = _value(sampler_pb2.SamplerSettings.Profile, profile, field="profile", words=("FULL", "TURBO"))
-    settings.precision = _value(common_pb2.Precision, precision, field="precision", words=("FLOAT32", "BFLOAT16"))
+    settings.profile = _value(sampler_pb2.SamplerSettings.Profile, profile, field="profile", names=("FULL", "TURBO"))
+    settings.precision = _value(common_pb2.Precision, precision, field="precision", names=("FLOAT32", "BFLOAT16"))
     return settings
 
 
 def receipt_message(receipt: generator_pb2.Receipt | Mapping[str, Any]) -> generator_pb2.Receipt:
-    """A receipt as the message, from the message or the same as JSON.
+    """Return a receipt as a message, from a message or from JSON.
 
     Raises:
-        InvalidArgument: reason BAD_RECEIPT; it is no receipt.
+        InvalidArgument: reason BAD_RECEIPT.
     """
     if isinstance(receipt, generator_pb2.Receipt):
         return receipt
@@ -135,10 +135,10 @@ def receipt_message(receipt: generator_pb2.Receipt | Mapping[str, Any]) -> gener
         raise InvalidArgument(f"receipt: is none ({str(error).splitlines()[0]})", reason="BAD_RECEIPT") from None
 
 
-def _value(enum: Any, word: str, *, field: str, words: Iterable[str]) -> Any:
-    """The value of an enum whose prefix `word` leaves out; 0 for none."""
-    if not word:
+def _value(enum: Any, name: str, *, field: str, names: Iterable[str]) -> Any:
+    """Return the number of an enum value named without its prefix; 0 for the empty name."""
+    if not name:
         return 0
-    if word not in words:
-        raise InvalidArgument(f"{field}: {word!r} is none of {', '.join(words)}", reason=f"BAD_{field.upper()}")
-    return enum.Value(f"{field.upper()}_{word}")
+    if name not in names:
+        raise InvalidArgument(f"{field}: {name!r} is none of {', '.join(names)}", reason=f"BAD_{field.upper()}")
+    return enum.Value(f"{field.upper()}_{name}")

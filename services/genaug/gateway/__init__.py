@@ -1,1 +1,1 @@
-"""One address for all services: for callers outside a cluster."""
+"""Gateway: one address for all services, for callers outside a cluster."""

@@ -1,6 +1,6 @@
-"""Hands every call on to the service it is for, and the answer back, as bytes.
+"""Proxy of gRPC calls to the services, as bytes.
 
-Who calls and what it may is for the services to say: the caller's metadata travel on.
+Metadata pass through, so the services authenticate the caller themselves.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from genaug.shared.settings import Settings
 from genaug.shared.telemetry import request_id
 from genaug.shared.tracing import TRACEPARENT, traceparent
 
-# Metadata of HTTP/2 and gRPC itself, which belong to one connection.
-_HOPS = re.compile(r"^(:.*|grpc-.*|user-agent|content-type|te|x-request-id|traceparent)$")
+# Hop-by-hop metadata of HTTP/2 and gRPC, and the keys that the gateway sets itself.
+_HOP_BY_HOP = re.compile(r"^(:.*|grpc-.*|user-agent|content-type|te|x-request-id|traceparent)$")
 
 
 class Gateway(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # not generic at run time
-    """Channels to the services, and what is known of their methods."""
+    """gRPC handler that forwards every method of the services over a channel to each."""
 
     service_name = "genaug.v1.Gateway"
-    """A name for health alone: it has no methods."""
+    """Health name; the gateway has no methods of its own."""
 
     def __init__(self, settings: Settings) -> None:
         services = {name: f"genaug.v1.{name.capitalize()}Service" for name in type(settings.endpoints).model_fields}
@@ -37,9 +37,9 @@ class Gateway(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # not generic 
                 f"endpoints.{missing[0]}: the gateway must know where {missing[0]} is", reason="BAD_CONFIGURATION"
             )
         self._closing = threading.Event()
-        self._patience = max(0.0, settings.server.grace_s - 2)
+        self._drain_s = max(0.0, settings.server.grace_s - 2)
         self.forwards = list(services.values())
-        """Full names of the services behind it."""
+        """Full names of the services behind the gateway."""
         self._channels = {
             full_name: bare_channel(getattr(settings.endpoints, name), authority=settings.tls.authority)
             for name, full_name in services.items()
@@ -49,12 +49,12 @@ class Gateway(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # not generic 
         }
 
     def warm_up(self) -> None:
-        """Nothing: a service that is away is said to be so to those who call it."""
+        """Return at once: calls to a service that is not reachable fail with UNAVAILABLE."""
 
     def close(self) -> None:
-        """Let the calls at work end, most of the server's grace; then cut them, so that callers ask another gateway."""
+        """Let calls in flight end during most of `server.grace_s`, then cut them, so that clients retry elsewhere."""
         self._closing.set()
-        timer = threading.Timer(self._patience, self._close_channels)
+        timer = threading.Timer(self._drain_s, self._close_channels)
         timer.daemon = True
         timer.start()
 
@@ -63,12 +63,12 @@ class Gateway(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # not generic 
             channel.close()
 
     def service(self, details: Any) -> Any:
-        """How a method is answered: gRPC's `GenericRpcHandler`."""
+        """Return the handler of a method; None for an unknown one. Called by gRPC."""
         full_name = self._methods.get(details.method)
         if full_name is None:
             return None
         call = self._channels[full_name].stream_stream(details.method, None, None)
-        return grpc.stream_stream_rpc_method_handler(_hand_on(call, self._closing))
+        return grpc.stream_stream_rpc_method_handler(_forward(call, self._closing))
 
 
 def _methods(name: str) -> list[str]:
@@ -76,29 +76,29 @@ def _methods(name: str) -> list[str]:
     return list(module.DESCRIPTOR.services_by_name[f"{name.capitalize()}Service"].methods_by_name)
 
 
-def _hand_on(call: Any, closing: threading.Event) -> Callable[[Iterator[bytes], grpc.ServicerContext], Iterator[bytes]]:
-    def answer(requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
-        sent = [(key, value) for key, value in context.invocation_metadata() if not _HOPS.match(key)]
+def _forward(call: Any, closing: threading.Event) -> Callable[[Iterator[bytes], grpc.ServicerContext], Iterator[bytes]]:
+    def handler(requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
+        passed = [(key, value) for key, value in context.invocation_metadata() if not _HOP_BY_HOP.match(key)]
         own = [("x-request-id", request_id.get()), (TRACEPARENT, traceparent())]
-        left = context.time_remaining()
-        answers = call(
+        remaining = context.time_remaining()
+        responses = call(
             requests,
-            metadata=[*sent, *(pair for pair in own if pair[1])],
-            # gRPC says "no deadline" with a very long one.
-            timeout=left if left is not None and left < 1e9 else None,
+            metadata=[*passed, *(pair for pair in own if pair[1])],
+            # gRPC reports "no deadline" as a very long one.
+            timeout=remaining if remaining is not None and remaining < 1e9 else None,
         )
-        context.add_callback(answers.cancel)
+        context.add_callback(responses.cancel)
         try:
-            yield from answers
+            yield from responses
         except grpc.RpcError:
-            if answers.code() is grpc.StatusCode.CANCELLED and closing.is_set():
+            if responses.code() is grpc.StatusCode.CANCELLED and closing.is_set():
                 raise Unavailable("this gateway is ending; ask again", reason="ENDING") from None
-            # Not an error of ours: the service's status goes on as it is.
-            context.set_code(answers.code())
-            context.set_details(answers.details())
-        context.set_trailing_metadata(answers.trailing_metadata() or ())
+            # The service's status is passed on unchanged.
+            context.set_code(responses.code())
+            context.set_details(responses.details())
+        context.set_trailing_metadata(responses.trailing_metadata() or ())
 
-    return answer
+    return handler
 
 
 def register(server: grpc.Server, settings: Settings) -> Gateway:

@@ -29,7 +29,7 @@ from genaug.shared.digests import sha256
 from genaug.shared.errors import InvalidArgument
 from genaug.shared.metrics import DRAWS_REJECTED
 from genaug.shared.names import digest_id
-from genaug.shared.server import Room, page
+from genaug.shared.server import Service, page
 from genaug.shared.settings import Settings
 from genaug.shared.store import Store
 from genaug.v1 import common_pb2, generation_service_pb2_grpc, generator_pb2, sampler_pb2
@@ -186,7 +186,7 @@ class GenerationServicer(generation_service_pb2_grpc.GenerationServiceServicer):
             return self._server
 
 
-def register(server: grpc.Server, settings: Settings) -> Room:
+def register(server: grpc.Server, settings: Settings) -> Service:
     """Add GenerationService to `server`."""
     servicer = GenerationServicer(Store.open(settings.store, "generation"), settings)
     generation_service_pb2_grpc.add_GenerationServiceServicer_to_server(servicer, server)

@@ -1,1 +1,1 @@
-"""What every service needs, and nothing more."""
+"""Foundation of all packages: settings, store, errors, gRPC server, manifests, telemetry."""

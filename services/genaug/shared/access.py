@@ -1,4 +1,4 @@
-"""Who may call, and how much: bearer tokens, each with a name and a quota."""
+"""Authentication of callers by bearer token, and their quotas."""
 
 from __future__ import annotations
 
@@ -19,41 +19,41 @@ from genaug.shared.errors import FailedPrecondition, ResourceExhausted, Unauthen
 from genaug.shared.settings import AuthSettings
 
 _MINUTE = 60.0
-# Shorter ones can be guessed.
-_SHORTEST = 16
+# Shorter tokens can be guessed.
+_MIN_TOKEN_LENGTH = 16
 
 
 class _Entry(BaseModel):
-    """A caller, as the tokens file describes it."""
+    """Entry of the tokens file: one caller."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    token: SecretStr = Field(min_length=_SHORTEST)
+    token: SecretStr = Field(min_length=_MIN_TOKEN_LENGTH)
     requests_per_minute: int = Field(0, ge=0)
-    """0 for any number."""
+    """Quota of requests per minute; 0 for none."""
     at_once: int = Field(0, ge=0)
-    """Calls at the same time; 0 for any number."""
+    """Quota of concurrent calls; 0 for none."""
 
 
 @dataclass
 class Caller:
-    """Somebody whom a token names, with what is left of the quota. Safe to use from many threads."""
+    """An authenticated caller and the state of its quota (a token bucket). Thread-safe."""
 
     name: str
     token_sha256: bytes
     requests_per_minute: int = 0
     at_once: int = 0
-    _left: float = 0.0
-    _since: float = 0.0
+    _tokens: float = 0.0
+    _refilled: float = 0.0
     _active: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @contextmanager
     def admitted(self) -> Iterator[None]:
-        """Around a call.
+        """Count a call against the quota for as long as the context is open.
 
         Raises:
-            ResourceExhausted: above the quota; such a call does not count.
+            ResourceExhausted: reason QUOTA; a refused call does not count.
         """
         with self._lock:
             self._take()
@@ -74,22 +74,22 @@ class Caller:
         if not self.requests_per_minute:
             return
         now = time.monotonic()
-        # A bucket that a minute fills: what is unused of one minute is not saved for the next.
+        # A token bucket that fills up within a minute: unused requests of one minute are not saved for the next.
         rate = self.requests_per_minute / _MINUTE
-        full = float(self.requests_per_minute)
-        self._left = min(full, self._left + (now - self._since) * rate) if self._since else full
-        self._since = now
-        if self._left < 1:
+        capacity = float(self.requests_per_minute)
+        self._tokens = min(capacity, self._tokens + (now - self._refilled) * rate) if self._refilled else capacity
+        self._refilled = now
+        if self._tokens < 1:
             raise ResourceExhausted(
                 f"{self.name} has made its {self.requests_per_minute} requests of this minute; try again later",
                 reason="QUOTA",
-                retry_seconds=f"{(1 - self._left) / rate:.1f}",
+                retry_seconds=f"{(1 - self._tokens) / rate:.1f}",
             )
-        self._left -= 1
+        self._tokens -= 1
 
 
 class Callers:
-    """Those who may call a server; nobody is asked for a name where there are none."""
+    """The callers of a server. Without any, calls are not authenticated."""
 
     def __init__(self, callers: list[Caller]) -> None:
         self._callers = callers
@@ -98,33 +98,33 @@ class Callers:
         return bool(self._callers)
 
     def find(self, metadata: Mapping[str, Any]) -> Caller:
-        """The caller that a call's metadata name.
+        """Return the caller identified by the token in a call's metadata.
 
         Raises:
-            Unauthenticated: none, or nobody we know.
+            Unauthenticated: reason NO_TOKEN or BAD_TOKEN.
         """
         sent = str(metadata.get("authorization", ""))
         if not sent:
             raise Unauthenticated("no token; send metadata `authorization: Bearer <token>`", reason="NO_TOKEN")
         kind, _, token = sent.partition(" ")
         digest = _digest(token.strip()) if kind.lower() == "bearer" else b""
-        # All are compared, so that the time says nothing about which was nearly right.
-        found = [caller for caller in self._callers if hmac.compare_digest(caller.token_sha256, digest)]
-        if not found:
+        # All tokens are compared, in constant time each: the duration must not tell which was nearly right.
+        matches = [caller for caller in self._callers if hmac.compare_digest(caller.token_sha256, digest)]
+        if not matches:
             raise Unauthenticated("the token is not known here", reason="BAD_TOKEN")
-        return found[0]
+        return matches[0]
 
 
 def read_callers(auth: AuthSettings, *, local: bool) -> Callers:
-    """The callers that the settings name; none where `auth.mode` asks nobody.
+    """Read the callers that the settings configure; none with `auth.mode: none`.
 
     Args:
         auth: The settings.
         local: Whether only this machine can reach the server.
 
     Raises:
-        FailedPrecondition: the tokens file is not what it should be, or others can reach the server and no token is
-            set.
+        FailedPrecondition: reason BAD_TOKENS_FILE, or TOKEN_REQUIRED where other machines can reach the server and no
+            token is set.
     """
     if auth.mode == "none":
         return Callers([])
@@ -143,8 +143,8 @@ def read_callers(auth: AuthSettings, *, local: bool) -> Callers:
 
 def _read(path: Path) -> list[Caller]:
     try:
-        found = yaml.safe_load(path.read_text()) or {}
-        entries = {str(name): _Entry.model_validate(entry) for name, entry in found.items()}
+        document = yaml.safe_load(path.read_text()) or {}
+        entries = {str(name): _Entry.model_validate(entry) for name, entry in document.items()}
     except (OSError, yaml.YAMLError, AttributeError) as error:
         raise FailedPrecondition(
             f"auth.tokens_file: {path} cannot be read as YAML ({type(error).__name__}); it maps a name to "

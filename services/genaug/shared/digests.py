@@ -1,4 +1,4 @@
-"""Digests: the names of results. A result's name is a function of its inputs and its step's recipe version alone."""
+"""Digests name results: a name depends on the inputs and the step's recipe version alone."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ def canonical_json(value: Any) -> bytes:
 
 
 def sha256(data: bytes) -> str:
-    """sha256 of `data`, lower-case hex."""
+    """Return the sha256 of `data`, lower-case hex."""
     return hashlib.sha256(data).hexdigest()
 
 
 def digest_of(recipe: str, inputs: Mapping[str, Any]) -> str:
-    """Name of the result of `recipe` (such as "train/1") on `inputs` (plain JSON): 32 hex digits of a sha256."""
+    """Return the name of the result of `recipe` (such as "train/1") on `inputs` (plain JSON): 32 hex digits."""
     return sha256(canonical_json({"recipe": recipe, "inputs": inputs}))[:ID_LENGTH]
 
 
 def seed_of(*parts: object) -> int:
-    """A seed of 63 bits that depends on all parts, and on nothing else; the same on every machine."""
+    """Return a seed of 63 bits that depends on all parts, and on nothing else; the same on every machine."""
     return int.from_bytes(hashlib.sha256(canonical_json([str(part) for part in parts])).digest()[:8], "big") >> 1

@@ -1,24 +1,24 @@
-"""The errors of genaug: one hierarchy, translated to gRPC once, in `genaug.shared.server`.
+"""Error hierarchy of genaug, translated to gRPC in one place, `genaug.shared.server`.
 
 GenaugError
-├── InvalidArgument       the request is wrong, whatever the state of the system
-├── NotFound              what is named is not there
-├── AlreadyExists         what is to be made is there, with other content
+├── InvalidArgument       the request is wrong in every state of the system
+├── NotFound              the named resource does not exist
+├── AlreadyExists         the resource exists with other content
 ├── FailedPrecondition    right in itself, but not now; the message says what has to come first
-├── PermissionDenied      this identity may not
+├── PermissionDenied      the identity lacks the right
 ├── Unauthenticated       no or wrong credentials
-├── ResourceExhausted     full; try again later
-├── Unavailable           not reachable; try again
+├── ResourceExhausted     a quota, queue or disk is full; try again later
+├── Unavailable           not reachable for now; try again
 ├── Cancelled             stopped by the caller
 ├── DeadlineExceeded      stopped by the clock
-└── Internal              ours; the caller learns the request id alone
+└── Internal              a defect of genaug; the caller is given the request id alone
 """
 
 from __future__ import annotations
 
 
 class GenaugError(Exception):
-    """An error with a canonical code, a reason word and a message that says what to do.
+    """Base of all errors: a canonical gRPC code, a reason word for programs, a message for people.
 
     Args:
         message: What was wrong, where (the path or key), what to do. Never pixels, subject ids, file names or secrets.

@@ -1,4 +1,4 @@
-"""Client streams of images: a config first, then one image per message, or the images of a manifest."""
+"""Image requests as a client stream: a config, then one image per message, or the images of a manifest."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from genaug.shared.errors import InvalidArgument
 from genaug.shared.names import digest_id
 from genaug.shared.store import Store
 
-_LONGEST_ID = 256
+_MAX_ID_BYTES = 256
 
 
 class ImageStream:
-    """A client stream of one message with `config`, then messages with `image`.
+    """Client stream of one message with `config`, then messages with `image`.
 
     Raises:
-        InvalidArgument: the first message is no config.
+        InvalidArgument: reason NO_CONFIG; the first message has no config.
     """
 
     def __init__(self, requests: Iterator[Any]) -> None:
@@ -30,12 +30,12 @@ class ImageStream:
         """The request's settings."""
 
     def source(self, store: Store) -> tuple[Iterator[str], Iterator[bytes]]:
-        """Ids and encoded images, in order: of the config's manifest, or those that the caller sends.
+        """Return iterators of ids and of encoded images, in order, from the config's manifest or else from the stream.
 
-        An id is available once its image has been read.
+        With a stream, take an image before its id.
 
         Raises:
-            InvalidArgument: not a key of a manifest. Later: a message without an image, an id too long.
+            InvalidArgument: reason BAD_NAME; `manifest` is no key of a manifest. While iterating: NO_IMAGE, BAD_ID.
             NotFound: the manifest, or later an image, is not in the store.
         """
         if self.config.manifest:
@@ -46,14 +46,14 @@ class ImageStream:
         for index, request in enumerate(self._requests):
             if request.WhichOneof("part") != "image":
                 raise InvalidArgument(f"image {index}: the message holds no `image`", reason="NO_IMAGE")
-            if len(request.image.id.encode()) > _LONGEST_ID:
-                raise InvalidArgument(f"image {index}: its id has more than {_LONGEST_ID} bytes", reason="BAD_ID")
+            if len(request.image.id.encode()) > _MAX_ID_BYTES:
+                raise InvalidArgument(f"image {index}: its id has more than {_MAX_ID_BYTES} bytes", reason="BAD_ID")
             self._ids.append(request.image.id)
             yield request.image.data
 
 
 def _listed(store: Store, key: str) -> tuple[Iterator[str], Iterator[bytes]]:
-    # Imported late: only requests with a manifest need pyarrow.
+    # Imported here: only requests with a manifest need pyarrow.
     from genaug.shared.manifest import read_rows
 
     name, _, last = key.rpartition("/")

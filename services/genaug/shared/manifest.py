@@ -1,4 +1,7 @@
-"""Manifests: lists of image rows in Parquet, with one schema. Only manifests move between rooms; images stay put."""
+"""Manifests: lists of image rows in Parquet, all with one schema.
+
+Services pass manifests to each other; images stay in the store.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,7 @@ SCHEMA = pa.schema(
         ("subject_id", pa.string()),
         ("group_id", pa.string()),
         ("attributes", pa.map_(pa.string(), pa.string())),
-        # made images
+        # synthetic and transformed images
         ("generator", pa.string()),
         ("prompt", pa.string()),
         ("seed", pa.int64()),
@@ -50,10 +53,10 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Row:
-    """One image. Field names are the manifest's columns, but `class_name`, whose column is "class"."""
+    """Row of one image. Fields are named like the columns, except `class_name` for the column "class"."""
 
     image_id: str
-    """First 32 hex digits of the content's sha256 (real), or of the draw's digest (made)."""
+    """First 32 hex digits of the content's sha256 (real images) or of the draw's digest (made images)."""
     uri: str
     """Key of the encoded image in the store."""
     content_sha256: str
@@ -61,7 +64,7 @@ class Row:
     pixel_sha256: str
     """sha256 of the decoded pixels, see `genaug.vision.images.pixels.pixel_sha256`."""
     class_name: str
-    """Truth (real), or the class it stands for in training (made)."""
+    """True class (real images), or the class that it stands for in training (made images)."""
     split: Split
     fold: int = -1
     """Outer fold by subject, 0 to folds-1; -1 for made images."""
@@ -73,7 +76,7 @@ class Row:
     attributes: Mapping[str, str] = field(default_factory=dict)
     generator: str = ""
     prompt: str = ""
-    """The class that was asked for."""
+    """Class that the draw was requested for."""
     seed: int = 0
     index: int = 0
     parent_ids: tuple[str, ...] = ()
@@ -90,7 +93,7 @@ _COLUMN = {f.name: "class" if f.name == "class_name" else f.name for f in fields
 
 
 def to_table(rows: Iterable[Row]) -> pa.Table:
-    """A table of `SCHEMA` from rows."""
+    """Return rows as a table of `SCHEMA`."""
     listed = list(rows)
     columns: dict[str, list[Any]] = {column: [getattr(row, name) for row in listed] for name, column in _COLUMN.items()}
     for column in ("attributes", "probabilities"):
@@ -100,7 +103,7 @@ def to_table(rows: Iterable[Row]) -> pa.Table:
 
 
 def to_rows(table: pa.Table) -> list[Row]:
-    """Rows from a table of `SCHEMA`.
+    """Return the rows of a table of `SCHEMA`.
 
     Raises:
         FailedPrecondition: the table has another schema.
@@ -117,14 +120,14 @@ def to_rows(table: pa.Table) -> list[Row]:
 
 
 def encode(table: pa.Table) -> bytes:
-    """Parquet bytes of a table; equal tables give equal bytes."""
+    """Encode a table as Parquet; equal tables give equal bytes."""
     sink = io.BytesIO()
     pq.write_table(table, sink, compression="zstd")
     return sink.getvalue()
 
 
 def decode(data: bytes) -> pa.Table:
-    """The table in Parquet bytes."""
+    """Decode a table from Parquet."""
     return pq.read_table(io.BytesIO(data))
 
 
@@ -153,33 +156,33 @@ def read_rows(store: Store, key: str) -> list[Row]:
 
 
 def rows_digest(rows: Iterable[Row]) -> str:
-    """Digest of a list of rows, whatever their order: what was trained on, in 64 hex digits.
+    """Return a digest of training rows, independent of their order: 64 hex digits.
 
-    Subject ids do not enter (their key differs between installations), the groups they form do.
+    Subject ids are left out, since their HMAC key differs between installations; the groups that they form are in.
     """
-    facts = sorted(
+    entries = sorted(
         (r.image_id, r.pixel_sha256, r.class_name, r.split, r.fold, r.source, r.group_id, sorted(r.attributes.items()))
         for r in rows
     )
-    return sha256(canonical_json(facts))
+    return sha256(canonical_json(entries))
 
 
 def counts(rows: Iterable[Row], *, split: Split, source: Source = "real") -> dict[str, int]:
-    """Images per class of one split and source, sorted by class."""
-    found = Counter(row.class_name for row in rows if row.split == split and row.source == source)
-    return dict(sorted(found.items()))
+    """Count the images per class of one split and source, sorted by class."""
+    per_class = Counter(row.class_name for row in rows if row.split == split and row.source == source)
+    return dict(sorted(per_class.items()))
 
 
 def view_rows(
     rows: Iterable[Row], *, classes: Sequence[str], multi_disease: MultiDisease = "KEEP", fold: int = 0
 ) -> list[Row]:
-    """The rows a run looks at: one policy for training, validation and sealed rows alike.
+    """Return the rows of a run's view. The same rule holds for training, validation and sealed rows.
 
     Args:
         classes: The classes of the study; empty for all.
         multi_disease: KEEP takes the source's label. EXCLUDE leaves out images with attribute multi_disease="true".
             PRIMARY takes the class in attribute primary_class where there is one.
-        fold: The outer fold that is held out, from 1: its real rows are left out. 0 for none.
+        fold: Outer fold to hold out, from 1: its real rows are left out. 0 for none.
     """
     result = []
     for row in rows:
@@ -195,10 +198,10 @@ def view_rows(
 
 
 def check_training(rows: Iterable[Row]) -> None:
-    """Refuse made rows outside training.
+    """Check that synthetic and transformed rows are in the training split alone.
 
     Raises:
-        InvalidArgument: a synthetic or transformed row is in validation or test.
+        InvalidArgument: reason MADE_ROW_OUTSIDE_TRAINING.
     """
     for row in rows:
         if row.source != "real" and row.split != "train":

@@ -1,4 +1,4 @@
-"""What Prometheus may read of a process: every metric is declared here, and no label is an id."""
+"""Prometheus metrics of all processes. No label is an id."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ STORE_SECONDS = Histogram(
 )
 IMAGES_GENERATED = Counter("genaug_images_generated_total", "Images drawn or transformed.", ("class_name",))
 DRAWS_REJECTED = Counter("genaug_draws_rejected_total", "Draws that are no images, by why.", ("reason",))
-# There from the start: a rate needs a 0 to rise from.
+# Present from the start: `rate()` needs a first sample of 0.
 for _reason in ("not_finite", "constant", "black", "duplicate"):
     DRAWS_REJECTED.labels(_reason)
 IMAGES_LABELLED = Counter(
@@ -37,10 +37,10 @@ JOBS = Counter("genaug_jobs_total", "Jobs that have ended.", ("step", "outcome")
 
 
 def serve_metrics(address: str) -> None:
-    """Answer GET /metrics at `address`, "host:port", from a thread of its own.
+    """Serve GET /metrics at `address` ("host:port") from a background thread.
 
     Raises:
-        FailedPrecondition: the address cannot be bound.
+        FailedPrecondition: reason ADDRESS_IN_USE; the address cannot be bound.
     """
     BUILD.info({"version": genaug.__version__, "revision": revision()})
     host, _, port = address.rpartition(":")

@@ -25,7 +25,7 @@ def check_id(value: str, *, field: str) -> str:
 
 
 def dataset_id(name: str) -> str:
-    """The id in "datasets/{dataset}"."""
+    """Return the id in "datasets/{dataset}"."""
     collection, _, dataset = name.partition("/")
     if collection != "datasets":
         raise InvalidArgument(f"{name!r} is not of the form datasets/{{dataset}}", reason="BAD_NAME")
@@ -33,7 +33,7 @@ def dataset_id(name: str) -> str:
 
 
 def version_ids(name: str) -> tuple[str, str]:
-    """The ids (dataset, version) in "datasets/{dataset}/versions/{version}"."""
+    """Return the ids (dataset, version) in "datasets/{dataset}/versions/{version}"."""
     parts = name.split("/")
     if len(parts) != 4 or parts[0] != "datasets" or parts[2] != "versions":
         raise InvalidArgument(
@@ -45,7 +45,7 @@ def version_ids(name: str) -> tuple[str, str]:
 
 
 def digest_id(name: str, collection: str) -> str:
-    """The digest in "{collection}/{digest}", such as "generators/{digest}"."""
+    """Return the digest in "{collection}/{digest}", such as "generators/{digest}"."""
     head, _, digest = name.partition("/")
     if head != collection:
         raise InvalidArgument(f"{name!r} is not of the form {collection}/{{digest}}", reason="BAD_NAME")
@@ -53,7 +53,7 @@ def digest_id(name: str, collection: str) -> str:
 
 
 def run_id(name: str) -> str:
-    """The id in "runs/{run}"."""
+    """Return the id in "runs/{run}"."""
     head, _, run = name.partition("/")
     if head != "runs":
         raise InvalidArgument(f"{name!r} is not of the form runs/{{run}}", reason="BAD_NAME")

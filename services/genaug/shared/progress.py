@@ -1,4 +1,4 @@
-"""Progress of long work: the callback that it is reported to, and the object in the store where a Job's is kept."""
+"""Progress of long work: the callback, and the record of a Job's progress in the store."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class ProgressWriter:
 
 
 def read_progress(store: Store, key: str) -> JobProgress | None:
-    """Progress at `key`; None before the shard's first report."""
+    """Read the progress at `key`; None before the shard's first report."""
     try:
         return _JSON.validate_python(store.get_json(key))
     except NotFound:

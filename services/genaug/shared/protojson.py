@@ -20,18 +20,18 @@ _INT64 = {
 
 
 def to_dict(message: Message) -> dict[str, Any]:
-    """Plain JSON of a message; unset fields are left out."""
-    found: dict[str, Any] = json_format.MessageToDict(message, preserving_proto_field_name=True)
-    return _numbers(found, message.DESCRIPTOR)
+    """Return a message as plain JSON; unset fields are left out."""
+    value: dict[str, Any] = json_format.MessageToDict(message, preserving_proto_field_name=True)
+    return _numbers(value, message.DESCRIPTOR)
 
 
 def from_dict(kind: type[M], value: dict[str, Any]) -> M:
-    """The message of type `kind` in plain JSON. Fields unknown to this version are left out."""
+    """Return plain JSON as a message of type `kind`. Fields unknown to this version are left out."""
     return json_format.ParseDict(value, kind(), ignore_unknown_fields=True)
 
 
 def _numbers(value: dict[str, Any], descriptor: Any) -> dict[str, Any]:
-    """ProtoJSON writes 64-bit integers as strings, for JavaScript's sake; Python has no need of that."""
+    """Turn 64-bit integers, which ProtoJSON writes as strings for JavaScript, into numbers."""
     return {key: _number(item, descriptor.fields_by_name[key]) for key, item in value.items()}
 
 

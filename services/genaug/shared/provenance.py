@@ -1,4 +1,4 @@
-"""Time, code revision and library versions: recorded beside results, never part of their digests."""
+"""Time, code revision and library versions: recorded beside results, never in their digests."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ _LIBRARIES = (
 
 
 def now() -> str:
-    """The time, RFC 3339, UTC, in seconds."""
+    """Return the time: RFC 3339, UTC, in seconds."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 @cache
 def revision() -> str:
-    """The code revision: what an image was built from, or the git checkout that the package runs from; else empty."""
+    """Return the code revision: that of the container image, else of the git checkout, else empty."""
     if os.environ.get("GENAUG_REVISION"):
         return os.environ["GENAUG_REVISION"]
     folder = Path(genaug.__file__).parent
     try:
-        found = subprocess.run(
+        process = subprocess.run(
             ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12"],
             capture_output=True,
             text=True,
@@ -38,16 +38,16 @@ def revision() -> str:
         )
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    return found.stdout.strip() if found.returncode == 0 else ""
+    return process.stdout.strip() if process.returncode == 0 else ""
 
 
 @cache
 def libraries() -> dict[str, str]:
-    """Versions of the installed libraries that shape results."""
-    found = {}
+    """Return the versions of the installed libraries that shape results."""
+    versions = {}
     for name in _LIBRARIES:
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return versions

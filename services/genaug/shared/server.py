@@ -1,4 +1,4 @@
-"""How every service listens: authentication, request ids, errors, health and reflection, in one place."""
+"""gRPC server of all services: authentication, request ids, error translation, health and reflection."""
 
 from __future__ import annotations
 
@@ -41,39 +41,40 @@ ERROR_DOMAIN = "genaug"
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 FRAME_BYTES = 1024 * 1024
 MAX_PAGE_SIZE = 1000
-# A name that health knows as long as the process can answer at all.
+# Health name that is SERVING as long as the process can answer at all (liveness).
 ALIVE = "alive"
 
-# Called by kubelet and by debugging tools before they have a token.
+# Called by kubelet and by debugging tools, which have no token.
 _OPEN_METHODS = ("/grpc.health.v1.Health/", "/grpc.reflection.")
 
 T = TypeVar("T")
 
 
-class Room(Protocol):
-    """What a service registers: the part of it that lives as long as the server."""
+class Service(Protocol):
+    """A service of a server, from start to stop."""
 
     service_name: str
     """Full name on the wire, such as "genaug.v1.LabelingService"."""
 
     def warm_up(self) -> None:
-        """Make ready to work; raise if it cannot. The service is NOT_SERVING until it returns."""
+        """Prepare to serve; raise if that is impossible. The service is NOT_SERVING until this returns."""
 
     def close(self) -> None:
-        """Finish what must not be left half-done."""
+        """Finish or stop background work."""
 
 
-Register = Callable[[grpc.Server, Settings], Room]
+Register = Callable[[grpc.Server, Settings], Service]
+"""Function that adds a service to a gRPC server."""
 
 
 # Seconds between two attempts at opening a service that cannot work.
-_AGAIN = 5.0
+_RETRY_S = 5.0
 # Bytes of an error's message that reach a caller.
-_LONGEST = 1500
+_MAX_TEXT_BYTES = 1500
 
 
 def to_status(error: GenaugError) -> status_pb2.Status:
-    """The rich status of an error: its code, message, `google.rpc.ErrorInfo`, and when to try again if it says so."""
+    """Return the rich status of an error: code, message, `google.rpc.ErrorInfo`, and `RetryInfo` if it has one."""
     metadata = {k: _cut(str(v)) for k, v in error.metadata.items()}
     status = status_pb2.Status(code=code_pb2.Code.Value(error.code), message=_cut(error.message))
     status.details.add().Pack(error_details_pb2.ErrorInfo(reason=error.reason, domain=ERROR_DOMAIN, metadata=metadata))
@@ -85,13 +86,13 @@ def to_status(error: GenaugError) -> status_pb2.Status:
 
 
 def _cut(text: str) -> str:
-    """`text` without what would make a client refuse the status as too much metadata: errors quote long values."""
+    """Shorten `text`: gRPC clients refuse a status with too much metadata, and errors may quote long values."""
     data = text.encode()
-    return text if len(data) <= _LONGEST else f"{data[:_LONGEST].decode(errors='ignore')} …"
+    return text if len(data) <= _MAX_TEXT_BYTES else f"{data[:_MAX_TEXT_BYTES].decode(errors='ignore')} …"
 
 
 class _Interceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]  # not generic at run time
-    """Around every call: request id, caller, quota, metrics, trace, error translation."""
+    """Interceptor of every call: request id, authentication, quota, metrics, trace, error translation."""
 
     def __init__(self, callers: Callers, refusals: Mapping[str, GenaugError]) -> None:
         self._callers = callers
@@ -103,7 +104,7 @@ class _Interceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]  # not gen
             return None
         method: str = details.method
         metadata = dict(details.invocation_metadata or ())
-        behaviour = handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
+        behavior = handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
         wrap = self._streaming if handler.response_streaming else self._unary
         make = {
             (False, False): grpc.unary_unary_rpc_method_handler,
@@ -112,28 +113,28 @@ class _Interceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]  # not gen
             (True, True): grpc.stream_stream_rpc_method_handler,
         }[handler.request_streaming, handler.response_streaming]
         return make(
-            wrap(behaviour, method, metadata),
+            wrap(behavior, method, metadata),
             request_deserializer=handler.request_deserializer,
             response_serializer=handler.response_serializer,
         )
 
-    def _unary(self, behaviour: Any, method: str, metadata: dict[str, Any]) -> Any:
+    def _unary(self, behavior: Any, method: str, metadata: dict[str, Any]) -> Any:
         def call(request: Any, context: grpc.ServicerContext) -> Any:
             with _Guard(context, method, metadata), self._admitted(context, method, metadata):
-                return behaviour(request, context)
+                return behavior(request, context)
 
         return call
 
-    def _streaming(self, behaviour: Any, method: str, metadata: dict[str, Any]) -> Any:
+    def _streaming(self, behavior: Any, method: str, metadata: dict[str, Any]) -> Any:
         def call(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
             with _Guard(context, method, metadata), self._admitted(context, method, metadata):
-                yield from behaviour(request, context)
+                yield from behavior(request, context)
 
         return call
 
     @contextmanager
     def _admitted(self, context: grpc.ServicerContext, method: str, metadata: dict[str, Any]) -> Iterator[None]:
-        """Around the work of a call; one that is refused, or that nobody waits for any more, does none."""
+        """Admit a call, or raise: deadline passed, not authenticated, above its quota, service not ready."""
         with ExitStack() as exits:
             if _is_late(context):
                 raise _late()
@@ -147,7 +148,10 @@ class _Interceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]  # not gen
 
 
 class _Guard:
-    """Gives a call its ids, counts it, and makes a status of what it raises: an unexpected error's text stays here."""
+    """Context of a call: sets its ids, measures it, and translates exceptions to a status.
+
+    The text of an unexpected exception is logged and never sent to the caller.
+    """
 
     def __init__(self, context: grpc.ServicerContext, method: str, metadata: dict[str, Any]) -> None:
         self._context = context
@@ -162,21 +166,21 @@ class _Guard:
         self._context.set_trailing_metadata((("x-request-id", self._id),))
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        # A stream may be closed from another thread, in whose context our tokens mean nothing.
+        # A stream may be closed from another thread, where the context variables' tokens are invalid.
         with suppress(ValueError):
             for variable, token in zip((request_id, run_id), self._tokens, strict=True):
                 variable.reset(token)
         CALLS_AT_WORK.labels(self._method).dec()
-        # Set by the gateway, whose services' errors are not exceptions of ours.
-        given = self._context.code()  # type: ignore[attr-defined]  # its stubs lack it
+        # Set by the gateway, which passes on the statuses of other servers.
+        set_code = self._context.code()  # type: ignore[attr-defined]  # its stubs lack it
         known = isinstance(error, GenaugError | GeneratorExit | None)
         if not known:
             log.error("call failed", exc_info=error, extra={"method": self._method, "request_id": self._id})
-        # Work that stops because its caller's deadline has passed ends in a cancellation, or in an error of whatever
-        # was interrupted; gRPC tells the caller DEADLINE_EXCEEDED, and so do the status and the metrics.
+        # After the deadline, work ends with a cancellation or an error of the interrupted library; gRPC tells the
+        # caller DEADLINE_EXCEEDED, so the status and the metrics say so too.
         if (isinstance(error, Cancelled) or not known) and _is_late(self._context):
             error = _late()
-        code = given.name if error is None and isinstance(given, grpc.StatusCode) else _code_of(error)
+        code = set_code.name if error is None and isinstance(set_code, grpc.StatusCode) else _code_of(error)
         CALL_SECONDS.labels(self._method, code).observe(time.monotonic() - self._start)
         if error is None or isinstance(error, GeneratorExit):
             return
@@ -188,8 +192,8 @@ class _Guard:
 
 
 def _is_late(context: grpc.ServicerContext) -> bool:
-    """Whether the call's deadline has passed."""
-    # gRPC's stubs know None for "no deadline"; at run time that is a time far away.
+    """Return whether the call's deadline has passed."""
+    # gRPC's stubs use None for "no deadline"; at run time it is a time far away.
     remaining: float | None = context.time_remaining()
     return remaining is not None and remaining <= 0
 
@@ -199,7 +203,7 @@ def _late() -> DeadlineExceeded:
 
 
 def _code_of(error: BaseException | None) -> str:
-    """The status code that a call ends with; of a stream that is left early, CANCELLED."""
+    """Return the status code of a call that ended with `error`; CANCELLED for a stream that is left early."""
     if error is None:
         return "OK"
     if isinstance(error, GeneratorExit):
@@ -208,13 +212,13 @@ def _code_of(error: BaseException | None) -> str:
 
 
 def is_local(address: str) -> bool:
-    """Whether only this machine can reach `address`."""
+    """Return whether only this machine can reach `address`."""
     host = address.rsplit(":", 1)[0].strip("[]")
     return address.startswith("unix:") or host in ("127.0.0.1", "localhost", "::1")
 
 
 def _credentials(tls: TlsSettings) -> grpc.ServerCredentials | None:
-    """What a server speaks TLS with; None for in the clear."""
+    """Return the server's TLS credentials; None for plaintext."""
     if not tls.certificate:
         return None
     try:
@@ -228,21 +232,21 @@ def _credentials(tls: TlsSettings) -> grpc.ServerCredentials | None:
 
 
 class Server:
-    """A gRPC server with some of the services.
+    """gRPC server with one or several services.
 
     Args:
         settings: The configuration; `settings.server.address` is where it listens ("host:0" takes a free port).
-        registers: One function per service.
+        registers: One function per service, called in this order.
 
     Raises:
-        FailedPrecondition: the address cannot be bound, or needs a token.
+        FailedPrecondition: reason ADDRESS_IN_USE, BAD_TLS, TOKEN_REQUIRED or BAD_TOKENS_FILE.
     """
 
     def __init__(self, settings: Settings, registers: Sequence[Register]) -> None:
         address = settings.server.address
         self._pool = ThreadPoolExecutor(settings.server.threads, thread_name_prefix="rpc")
         self.refusals: dict[str, GenaugError] = {}
-        """Why a service takes no calls: it is starting, or cannot work."""
+        """Errors with which calls are refused, by full service name, while a service is starting or cannot work."""
         self._server = grpc.server(
             self._pool,
             interceptors=[_Interceptor(read_callers(settings.auth, local=is_local(address)), self.refusals)],
@@ -252,10 +256,10 @@ class Server:
         self._grace = settings.server.grace_s
         port = _listen(self._server, address, _credentials(settings.tls), field="server.address")
         self.address = address if address.startswith("unix:") else f"{address.rsplit(':', 1)[0]}:{port}"
-        """Where it listens, with the port that was taken."""
+        """Address of the listening socket, with the port that was taken."""
         bound = settings.model_copy(update={"server": settings.server.model_copy(update={"address": self.address})})
-        self.rooms: list[Room] = [register(self._server, bound) for register in registers]
-        """The services, in the order of `registers`; they learn the address that was taken."""
+        self.services: list[Service] = [register(self._server, bound) for register in registers]
+        """The services, in the order of `registers`; their settings have the address that was taken."""
         self.opening: Callable[[str], None] = lambda name: None
         """Called with the full name of each service before it is opened."""
         self._health = health.HealthServicer(experimental_non_blocking=True)
@@ -263,17 +267,21 @@ class Server:
         self._probed = self._health_server(settings.server.health_address)
         if settings.server.metrics_address:
             serve_metrics(settings.server.metrics_address)
-        names = [room.service_name for room in self.rooms]
+        names = [service.service_name for service in self.services]
         if settings.server.reflection:
-            shown = [name for room in self.rooms for name in getattr(room, "forwards", [room.service_name])]
-            reflection.enable_server_reflection([*shown, health.SERVICE_NAME, reflection.SERVICE_NAME], self._server)
+            described = [
+                name for service in self.services for name in getattr(service, "forwards", [service.service_name])
+            ]
+            reflection.enable_server_reflection(
+                [*described, health.SERVICE_NAME, reflection.SERVICE_NAME], self._server
+            )
         for name in names:
             self.refusals[name] = Unavailable(f"{name} is starting; try again in a moment", reason="NOT_READY")
         for name in ("", *names):
             self._health.set(name, health_pb2.HealthCheckResponse.NOT_SERVING)
 
     def _health_server(self, address: str) -> grpc.Server | None:
-        """A server with threads of its own that answers health alone; `ALIVE` is SERVING as long as it answers."""
+        """Return a health server with threads of its own, so that busy services do not fail probes."""
         if not address:
             return None
         server = grpc.server(ThreadPoolExecutor(2, thread_name_prefix="health"), options=[("grpc.so_reuseport", 0)])
@@ -283,44 +291,48 @@ class Server:
         return server
 
     def start(self) -> None:
-        """Listen; each service turns SERVING once it can work. One that cannot stays NOT_SERVING, and says why."""
+        """Listen and open the services. One that cannot work stays NOT_SERVING and refuses calls with the cause."""
         if self._probed:
             self._probed.start()
         self._server.start()
         self._open()
-        log.info("listening", extra={"address": self.address, "services": [r.service_name for r in self.rooms]})
+        log.info(
+            "listening",
+            extra={"address": self.address, "services": [service.service_name for service in self.services]},
+        )
 
     def _open(self) -> None:
-        """Open the rooms that are not, and tell health."""
-        for room in self.rooms:
-            if room.service_name in self.refusals:
-                self._warm_up(room)
+        """Open the services that are not serving yet, and update health."""
+        for service in self.services:
+            if service.service_name in self.refusals:
+                self._warm_up(service)
         if not self.refusals:
             self._health.set("", health_pb2.HealthCheckResponse.SERVING)
 
-    def _warm_up(self, room: Room) -> None:
-        self.opening(room.service_name)
+    def _warm_up(self, service: Service) -> None:
+        name = service.service_name
+        self.opening(name)
         try:
-            room.warm_up()
-        # Whatever keeps one room from working, the others open; health tells.
+            service.warm_up()
+        # Any error of one service must not keep the others from opening.
         except Exception as error:
-            again = self.refusals[room.service_name].reason != "NOT_READY"
-            log.error("not serving", exc_info=None if again else error, extra={"service": room.service_name})
-            hidden = Internal(f"{room.service_name} cannot work; the server's log says why")
-            self.refusals[room.service_name] = error if isinstance(error, GenaugError) else hidden
+            again = self.refusals[name].reason != "NOT_READY"
+            log.error("not serving", exc_info=None if again else error, extra={"service": name})
+            hidden = Internal(f"{name} cannot work; the server's log says why")
+            self.refusals[name] = error if isinstance(error, GenaugError) else hidden
             return
-        del self.refusals[room.service_name]
-        self._health.set(room.service_name, health_pb2.HealthCheckResponse.SERVING)
+        del self.refusals[name]
+        self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
 
     def stop(self, grace: float | None = None) -> None:
-        """Refuse new calls, close the rooms, give calls in flight `grace` seconds (the settings' by default).
+        """Refuse new calls, close the services, give calls in flight `grace` seconds (`server.grace_s` by default).
 
-        The rooms close last to first: the orchestrator, last, is itself a caller of the others.
+        Services close in reverse order: the orchestrator, registered last, calls the others.
         """
         self._health.enter_graceful_shutdown()
         stopped = self._server.stop(self._grace if grace is None else grace)
-        for room in reversed(self.rooms):
-            room.close()
+        for service in reversed(self.services):
+            service.close()
         stopped.wait()
         self._pool.shutdown(wait=False, cancel_futures=True)
         if self._probed:
@@ -330,11 +342,11 @@ class Server:
         """Serve until `stop` is set or SIGTERM or SIGINT arrives, then stop gracefully.
 
         Args:
-            stop: Ends it.
-            whole: Whether a service that cannot work ends all of them, as it does where nobody looks at health.
+            stop: Event that ends the server.
+            whole: Whether a service that cannot work ends the server, as for an embedded one without health probes.
 
         Raises:
-            GenaugError: what keeps the first such service from working, if `whole`.
+            GenaugError: with `whole`, the error of the first service that cannot work.
         """
         stopping = stop or threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -344,8 +356,8 @@ class Server:
         if whole and self.refusals:
             self.stop()
             raise next(iter(self.refusals.values()))
-        # What keeps a service from working may pass: a store that is not there yet.
-        while not stopping.wait(_AGAIN if self.refusals else None):
+        # The cause may pass, such as a store that is not reachable yet.
+        while not stopping.wait(_RETRY_S if self.refusals else None):
             self._open()
         log.info("stopping", extra={"address": self.address})
         self.stop()
@@ -355,18 +367,18 @@ def _options(settings: Settings) -> list[tuple[str, int]]:
     options = [
         ("grpc.so_reuseport", 0),
         ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-        # gRPC's own is five minutes: a caller that asks every minute whether we are there, in a call that is silent for
-        # some, would be cut off for too many pings.
+        # gRPC's default is five minutes: a client that sends keepalive pings each minute during a silent call would be
+        # disconnected for too many pings.
         ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
     ]
     if settings.server.connection_age_s:
-        # gRPC spreads the age by a tenth, so that callers do not all come at once; calls at work are not cut short.
+        # gRPC adds 10 % jitter, so that clients do not reconnect all at once; calls in flight are not cut short.
         options.append(("grpc.max_connection_age_ms", settings.server.connection_age_s * 1000))
     return options
 
 
 def _listen(server: grpc.Server, address: str, credentials: grpc.ServerCredentials | None, *, field: str) -> int:
-    """Bind `address`; return the port that was taken."""
+    """Bind `address` and return the port."""
     try:
         return server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
     except RuntimeError:
@@ -376,10 +388,10 @@ def _listen(server: grpc.Server, address: str, credentials: grpc.ServerCredentia
 
 
 def page(items: Sequence[T], *, page_size: int, page_token: str) -> tuple[Sequence[T], str]:
-    """One page of `items` and the token of the next ("" at the end); tokens are offsets.
+    """Return one page of `items` and the token of the next ("" at the end); tokens are offsets.
 
     Raises:
-        InvalidArgument: the size is negative, or the token is not one of ours.
+        InvalidArgument: reason BAD_PAGE_SIZE or BAD_PAGE_TOKEN.
     """
     if page_size < 0:
         raise InvalidArgument(f"page_size: {page_size} is negative", reason="BAD_PAGE_SIZE")
@@ -391,6 +403,6 @@ def page(items: Sequence[T], *, page_size: int, page_token: str) -> tuple[Sequen
 
 
 def frames(data: bytes) -> Iterator[bytes]:
-    """Cut a file into pieces that fit a message."""
+    """Split a file into pieces of at most `FRAME_BYTES`."""
     for start in range(0, len(data), FRAME_BYTES):
         yield data[start : start + FRAME_BYTES]

@@ -1,4 +1,4 @@
-"""The object store: `file://`, `memory://` and `s3://` alike, each identity confined to what its step may touch."""
+"""Object store: `file://`, `memory://` or `s3://`, with an access list per identity."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from genaug.shared.settings import StoreSettings
 
 @dataclass(frozen=True)
 class Access:
-    """Prefixes that an identity may read and write. What it may write it may read."""
+    """Prefixes that an identity may read and write. Write access includes read access."""
 
     reads: tuple[str, ...]
     writes: tuple[str, ...]
@@ -35,25 +35,24 @@ class Access:
 
 @dataclass(frozen=True)
 class Entry:
-    """An object as a listing shows it."""
+    """Entry of a listing."""
 
     key: str
     size: int
     modified: datetime
 
 
-# Objects read at once, and how many are held at most for a reader who is slower. The store answers outside the
-# interpreter's lock.
+# Concurrent reads, and objects held at most for a slower consumer. obstore releases the GIL while it reads.
 _READERS, _AHEAD = 8, 64
 
-# Bytes from which an object is written in parts.
-_LARGE = 1 << 30
+# Bytes from which an object is uploaded in parts.
+_MULTIPART_BYTES = 1 << 30
 
-# Where every identity tries whether the store can be trusted.
+# Prefix of the objects with which every identity checks that conditional puts work.
 SELFTEST = "selftest/"
 _JOBS = ("requests/", "progress/")
 
-# What learns never reads the seal; what reads the seal never learns.
+# Identities that train never read the seal; identities that read the seal never train.
 ROLES: dict[str, Access] = {
     "assembly": Access(
         reads=(
@@ -94,7 +93,7 @@ ROLES: dict[str, Access] = {
 
 
 def damaged(key: str, problem: str) -> FailedPrecondition:
-    """The error for an object that is not what was written: writes are whole, so something else has changed it."""
+    """Return the error for a damaged object. Writes are atomic, so something else has changed it."""
     return FailedPrecondition(
         f"{key} is damaged ({problem}); restore it, or delete what it belongs to and run again",
         reason="DAMAGED_OBJECT",
@@ -103,10 +102,10 @@ def damaged(key: str, problem: str) -> FailedPrecondition:
 
 
 class Store:
-    """An object store seen by one identity.
+    """Object store as one identity may use it.
 
-    Objects whose key is a digest of their inputs are written by `put_new`, never replaced: the stored object wins.
-    Only records of progress and of runs are written by `put`.
+    Results have keys that are digests of their inputs; `put_new` writes them once and never replaces them, so the
+    stored object wins. `put` is for records of progress and of runs.
     """
 
     def __init__(self, backend: ObjectStore, role: str, *, url: str) -> None:
@@ -126,7 +125,7 @@ class Store:
         return cls(_backend(settings), role, url=settings.url)
 
     def as_role(self, role: str) -> Store:
-        """The same store, seen by another identity."""
+        """Return the same store as another identity."""
         return Store(self._backend, role, url=self._url)
 
     @property
@@ -135,11 +134,11 @@ class Store:
         return self._role
 
     def put_new(self, key: str, data: bytes) -> bool:
-        """Write `data` at `key` unless something is there. Return whether this call wrote it."""
+        """Write `data` at `key` unless an object is there. Return whether this call wrote it."""
         self._check(key, write=True)
-        if len(data) > _LARGE:
-            # A conditional put is one request, which S3 limits to 5 GiB. Names are digests: who comes second writes
-            # the same again.
+        if len(data) > _MULTIPART_BYTES:
+            # A conditional put is a single request, which S3 limits to 5 GiB. Two writers may race here, but keys are
+            # digests, so both write the same bytes.
             if self.exists(key):
                 return False
             with _operation("put_new", key):
@@ -153,7 +152,7 @@ class Store:
         return True
 
     def put(self, key: str, data: bytes) -> None:
-        """Write `data` at `key`, replacing what is there. For records of progress and runs only."""
+        """Write `data` at `key`, replacing an existing object. For records of progress and runs only."""
         self._check(key, write=True)
         with _operation("put", key):
             obstore.put(self._backend, key, data)
@@ -169,13 +168,13 @@ class Store:
             return bytes(obstore.get(self._backend, key).bytes())
 
     def read_ahead(self, keys: Sequence[str]) -> Iterator[bytes]:
-        """The objects at `keys`, in order, some read ahead of their use; raises as `get` does."""
+        """Yield the objects at `keys`, in order, reading ahead in background threads; raises as `get` does."""
         with ThreadPoolExecutor(_READERS) as pool:
             for start in range(0, len(keys), _AHEAD):
                 yield from pool.map(self.get, keys[start : start + _AHEAD])
 
     def exists(self, key: str) -> bool:
-        """Whether there is an object at `key`."""
+        """Return whether there is an object at `key`."""
         self._check(key, write=False)
         try:
             with _operation("head", key):
@@ -185,11 +184,11 @@ class Store:
         return True
 
     def put_new_json(self, key: str, value: Any) -> bool:
-        """`put_new` of canonical JSON."""
+        """Write canonical JSON as `put_new` does."""
         return self.put_new(key, canonical_json(value))
 
     def put_json(self, key: str, value: Any) -> None:
-        """`put` of canonical JSON."""
+        """Write canonical JSON as `put` does."""
         self.put(key, canonical_json(value))
 
     def get_json(self, key: str) -> Any:
@@ -214,7 +213,7 @@ class Store:
                     yield entry["path"], entry["size"]
 
     def entries(self, prefix: str) -> Iterator[Entry]:
-        """Yield all objects below `prefix`, which ends with a slash, with the time each was written."""
+        """Yield all objects below `prefix`, which ends with a slash, with their times of writing."""
         self._check(prefix, write=False)
         with _operation("list", prefix):
             for page in obstore.list(self._backend, prefix):
@@ -225,11 +224,11 @@ class Store:
         """Yield the names of the folders directly below `prefix`, sorted."""
         self._check(prefix, write=False)
         with _operation("list", prefix):
-            found = obstore.list_with_delimiter(self._backend, prefix)
-        yield from sorted(path.rstrip("/").rsplit("/", 1)[-1] for path in found["common_prefixes"])
+            listing = obstore.list_with_delimiter(self._backend, prefix)
+        yield from sorted(path.rstrip("/").rsplit("/", 1)[-1] for path in listing["common_prefixes"])
 
     def delete(self, key: str) -> None:
-        """Delete the object at `key`; nothing happens when there is none."""
+        """Delete the object at `key`, if there is one."""
         self._check(key, write=True)
         try:
             with _operation("delete", key):
@@ -238,10 +237,10 @@ class Store:
             return
 
     def check(self) -> None:
-        """Prove that a conditional put works here: the second one must fail.
+        """Check that the store honours conditional puts: the second put of a key must fail.
 
         Raises:
-            FailedPrecondition: the store took the second write; digests could not be trusted there.
+            FailedPrecondition: reason NO_CONDITIONAL_PUT; the store replaced the object.
         """
         key = f"{SELFTEST}{self._role}-{time.time_ns()}"
         with _operation("check", key):
@@ -251,7 +250,7 @@ class Store:
                 obstore.put(self._backend, key, b"2", mode="create")
             except AlreadyExistsError:
                 honoured = True
-            # What the test leaves behind is harmless; what it found must not be hidden by it.
+            # A leftover test object is harmless; an error of the deletion must not hide the outcome.
             with suppress(BaseError, OSError):
                 obstore.delete(self._backend, key)
         if honoured:
@@ -274,7 +273,7 @@ class Store:
 
 
 class _operation:
-    """Counts an operation and turns the library's errors into ours. A conditional put's refusal passes through."""
+    """Measure an operation and translate obstore's errors, except the refusal of a conditional put."""
 
     def __init__(self, name: str, key: str) -> None:
         self._name = name
@@ -284,9 +283,9 @@ class _operation:
         self._start = time.monotonic()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        # That there is nothing, or something already, is an answer; a listing may be left early.
-        answers = (AlreadyExistsError, ObjectNotFoundError, FileNotFoundError, GeneratorExit)
-        outcome = "ok" if error is None or isinstance(error, answers) else "error"
+        # NotFound and AlreadyExists are expected outcomes, not errors, in the metric; a listing may be left early.
+        expected = (AlreadyExistsError, ObjectNotFoundError, FileNotFoundError, GeneratorExit)
+        outcome = "ok" if error is None or isinstance(error, expected) else "error"
         STORE_SECONDS.labels(self._name, outcome).observe(time.monotonic() - self._start)
         if error is None or isinstance(error, AlreadyExistsError):
             return
@@ -296,7 +295,7 @@ class _operation:
             raise ResourceExhausted(
                 f"{self._key}: the store is full; free space and resume", reason="STORE_FULL", key=self._key
             ) from None
-        # The library has its own classes for this, but not for what listing and deleting are answered.
+        # obstore has classes for denied access, but raises its generic error when listing and deleting are denied.
         denied = isinstance(error, (PermissionDeniedError, UnauthenticatedError))
         if denied or (isinstance(error, BaseError) and "AccessDenied" in str(error)):
             raise PermissionDenied(
@@ -337,7 +336,7 @@ def _backend(settings: StoreSettings) -> ObjectStore:
                 "access_key_id": settings.access_key_id,
                 "secret_access_key": settings.secret_access_key.get_secret_value(),
             }
-        # Of a whole request: a base's network has gigabytes.
+        # Timeout of a whole request: a base model's weights are gigabytes.
         client: Any = {"allow_http": settings.endpoint.startswith("http://"), "timeout": "15m"}
         return S3Store(parts.netloc, prefix=parts.path.strip("/") or None, client_options=client, **options)
     raise FailedPrecondition(
@@ -346,6 +345,6 @@ def _backend(settings: StoreSettings) -> ObjectStore:
 
 
 def free_bytes(settings: StoreSettings) -> int | None:
-    """Free bytes below a `file://` store; None for others, which do not say."""
+    """Return the free bytes of a `file://` store's disk; None for other stores."""
     parts = urlsplit(settings.url)
     return shutil.disk_usage(parts.path).free if parts.scheme == "file" else None

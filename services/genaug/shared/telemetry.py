@@ -1,4 +1,4 @@
-"""Logs: JSON lines off a terminal, short text on one; the ids of request and run on each line."""
+"""Logs with request, run and trace ids: short text on a terminal, else JSON lines."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ class _TextFormatter(logging.Formatter):
 
 
 def configure_logging(level: str) -> None:
-    """Send logs to stderr: JSON unless it is a terminal."""
+    """Send logs of `level` and above to stderr: JSON unless it is a terminal."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_TextFormatter() if sys.stderr.isatty() else _JsonFormatter())
     logging.basicConfig(level=level, handlers=[handler], force=True)
-    for chatty in ("dbos", "urllib3", "matplotlib", "PIL"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+    for library in ("dbos", "urllib3", "matplotlib", "PIL"):
+        logging.getLogger(library).setLevel(logging.WARNING)

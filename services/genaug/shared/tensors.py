@@ -1,4 +1,4 @@
-"""What safetensors files say of themselves, read without the library that reads their tensors."""
+"""Metadata of safetensors files, read without loading tensors."""
 
 from __future__ import annotations
 
@@ -8,10 +8,14 @@ from genaug.shared.store import damaged
 
 
 def notes_of(data: bytes, *, key: str) -> dict[str, str]:
-    """The metadata in the header of a safetensors file: 8 bytes of its length, then JSON.
+    """Return the metadata in the header of a safetensors file: 8 bytes of its length, then JSON.
+
+    Args:
+        data: The file's bytes.
+        key: Its key in the store, for the error.
 
     Raises:
-        FailedPrecondition: reason DAMAGED_OBJECT; it has no such header, or the file is shorter than it says.
+        FailedPrecondition: reason DAMAGED_OBJECT; no header, or a file shorter than its tensors.
     """
     length = int.from_bytes(data[:8], "little")
     try:

@@ -1,6 +1,6 @@
-"""Traces by OpenTelemetry, configured by its own OTEL_… variables; nothing is loaded or sent where these are unset.
+"""OpenTelemetry traces, configured by the standard OTEL_… variables; without them, nothing is loaded or sent.
 
-A context travels as the W3C's `traceparent`: in a call's metadata, in a run's record, in a Job's environment.
+The context is passed on as the W3C's `traceparent`: in a call's metadata, in a run's record, in a Job's environment.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ _tracer: Any = None
 
 
 def configure_tracing(service: str) -> None:
-    """Send spans where OTEL_EXPORTER_OTLP_ENDPOINT says (OTLP over gRPC); without it, nothing is traced.
+    """Export spans to OTEL_EXPORTER_OTLP_ENDPOINT (OTLP over gRPC); without it, nothing is traced.
 
-    Their service is `genaug-{service}`, unless OTEL_SERVICE_NAME says otherwise.
+    Args:
+        service: Names the service `genaug-{service}`, unless OTEL_SERVICE_NAME is set.
     """
     global _tracer
     if not any(os.environ.get(name) for name in _ENDPOINTS) or os.environ.get("OTEL_SDK_DISABLED", "") == "true":
@@ -40,13 +41,13 @@ def configure_tracing(service: str) -> None:
 
 @contextmanager
 def span(name: str, *, parent: str = "", kind: str = "INTERNAL", **attributes: str | int | float) -> Iterator[None]:
-    """A span around what is done inside; an exception marks it as failed.
+    """Open a span for the enclosed block; an exception marks it as failed.
 
     Args:
-        name: What is done: a method, a step.
-        parent: A `traceparent`; without it, the span that is at work here.
+        name: Name of the operation: a method, a step.
+        parent: A `traceparent`; by default the current span.
         kind: INTERNAL, SERVER or CLIENT.
-        attributes: Facts; never pixels, file names or subject ids.
+        attributes: Span attributes; never pixels, file names or subject ids.
     """
     if _tracer is None:
         yield
@@ -73,7 +74,7 @@ def span(name: str, *, parent: str = "", kind: str = "INTERNAL", **attributes: s
 
 
 def traceparent() -> str:
-    """The context to hand on; empty where nothing is traced."""
+    """Return the context to pass on; empty without tracing."""
     if _tracer is None:
         return ""
     from opentelemetry.propagate import inject
@@ -84,11 +85,11 @@ def traceparent() -> str:
 
 
 def trace_id(parent: str = "") -> str:
-    """The trace's id, 32 hex digits, of `parent` or of the span at work; empty where nothing is traced."""
+    """Return the trace id (32 hex digits) of `parent`, by default of the current span; empty without tracing."""
     parts = (parent or traceparent()).split("-")
     return parts[1] if len(parts) == 4 else ""
 
 
 def parent_of(metadata: Mapping[str, Any]) -> str:
-    """The `traceparent` that came with a call or in the environment; empty without."""
+    """Return the `traceparent` in a call's metadata or in the environment; empty if there is none."""
     return str(metadata.get(TRACEPARENT) or metadata.get(TRACEPARENT.upper()) or "")

@@ -17,6 +17,7 @@ from genaug.evaluation.agreement import Agreement, ClassAgreement
 from genaug.evaluation.captions import CaptionResults, CaptionSet
 from genaug.evaluation.measure import evaluate
 from genaug.evaluation.report.charts import dose_chart, loss_chart
+from genaug.evaluation.report.figures import Line, forest, ticks
 from genaug.evaluation.report.filters import headline
 from genaug.evaluation.report.generator_text import caption_text, early_stop_text
 from genaug.evaluation.report.pictures import thumbnail
@@ -59,7 +60,6 @@ from genaug.schema.model import Model, read
 from genaug.schema.run import GenerationSpec, LabelingSpec, Reduction, Run, RunSpec, Scenario, Step
 from genaug.schema.selection import Match, MatchCloseness, Selection, SelectionQuality
 from genaug.shared.manifest import Row, encode, read_rows, write_rows
-from genaug.shared.pages.figures import Line, forest, ticks
 from genaug.shared.store import Store
 from genaug.vision.images.pixels import decode, encode_png
 

@@ -19,7 +19,7 @@ from genaug.v1 import run_pb2
 TOKEN = "a-token-0123456789"
 
 
-class Room(orchestrator_grpc.OrchestratorServiceServicer):
+class StubService(orchestrator_grpc.OrchestratorServiceServicer):
     service_name = "genaug.v1.OrchestratorService"
 
     def __init__(self) -> None:
@@ -42,17 +42,17 @@ class Room(orchestrator_grpc.OrchestratorServiceServicer):
 
 
 @pytest.fixture
-def room() -> Room:
-    return Room()
+def service() -> StubService:
+    return StubService()
 
 
 @pytest.fixture
-def endpoint(room: Room) -> Iterator[str]:
+def endpoint(service: StubService) -> Iterator[str]:
     auth = AuthSettings(mode="token", token=TOKEN)
 
-    def add(server: grpc.Server, settings: Settings) -> Room:
-        orchestrator_grpc.add_OrchestratorServiceServicer_to_server(room, server)
-        return room
+    def add(server: grpc.Server, settings: Settings) -> StubService:
+        orchestrator_grpc.add_OrchestratorServiceServicer_to_server(service, server)
+        return service
 
     behind = Server(Settings(server=ServerSettings(address="127.0.0.1:0"), auth=auth), [add])
     behind.start()
@@ -88,11 +88,11 @@ def test_an_error_behind_the_gateway_is_counted_as_one(endpoint: str) -> None:
     assert REGISTRY.get_sample_value("genaug_call_seconds_count", labels) >= 2
 
 
-def test_leaving_a_stream_ends_it_behind_the_gateway(endpoint: str, room: Room) -> None:
+def test_leaving_a_stream_ends_it_behind_the_gateway(endpoint: str, service: StubService) -> None:
     call = stub(endpoint).WatchRun(orchestrator.WatchRunRequest(name="runs/a"))
     assert next(call).run.name == "runs/a"
     call.cancel()
-    wait_until(lambda: room.left, what="the end of the stream")
+    wait_until(lambda: service.left, what="the end of the stream")
 
 
 def test_who_is_not_known_goes_no_further(endpoint: str) -> None:

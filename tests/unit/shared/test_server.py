@@ -1,4 +1,4 @@
-"""A real server on a free port, with a room that misbehaves on demand."""
+"""A real server on a free port, with a stub that misbehaves on demand."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from genaug.shared.settings import load_settings
 from genaug.v1 import classifier_pb2, labeling_service_pb2, labeling_service_pb2_grpc
 
 
-class Room(labeling_service_pb2_grpc.LabelingServiceServicer):
+class StubService(labeling_service_pb2_grpc.LabelingServiceServicer):
     service_name = "genaug.v1.LabelingService"
 
     def __init__(self, warm: Exception | None = None) -> None:
@@ -67,9 +67,9 @@ def start(tmp_path, monkeypatch) -> Iterator:
         settings = load_settings(**({"server": {"address": "127.0.0.1:0"}} | flags))
 
         def register(server, settings):
-            room = Room(warm)
-            labeling_service_pb2_grpc.add_LabelingServiceServicer_to_server(room, server)
-            return room
+            stub = StubService(warm)
+            labeling_service_pb2_grpc.add_LabelingServiceServicer_to_server(stub, server)
+            return stub
 
         server = Server(settings, [register])
         server.start()
@@ -100,7 +100,7 @@ def test_answers_and_says_it_is_serving(start) -> None:
     address = start()
     assert call(address, "x").name == "x"
     assert health(address) == health_pb2.HealthCheckResponse.SERVING
-    assert health(address, Room.service_name) == health_pb2.HealthCheckResponse.SERVING
+    assert health(address, StubService.service_name) == health_pb2.HealthCheckResponse.SERVING
 
 
 def test_an_error_arrives_as_it_was_raised(start) -> None:
@@ -198,7 +198,7 @@ def test_a_stream_can_fail_halfway(start) -> None:
 def test_a_room_that_cannot_work_is_not_serving(start) -> None:
     address = start(warm=FailedPrecondition("no store"))
     assert health(address) == health_pb2.HealthCheckResponse.NOT_SERVING
-    assert health(address, Room.service_name) == health_pb2.HealthCheckResponse.NOT_SERVING
+    assert health(address, StubService.service_name) == health_pb2.HealthCheckResponse.NOT_SERVING
 
 
 def test_a_room_that_cannot_work_takes_no_calls_and_says_why(start) -> None:
@@ -219,9 +219,9 @@ def test_where_nobody_looks_at_health_one_that_cannot_work_ends_all(tmp_path, mo
     monkeypatch.chdir(tmp_path)
 
     def register(server, settings):
-        room = Room(NotFound("no bucket", reason="NO_BUCKET"))
-        labeling_service_pb2_grpc.add_LabelingServiceServicer_to_server(room, server)
-        return room
+        stub = StubService(NotFound("no bucket", reason="NO_BUCKET"))
+        labeling_service_pb2_grpc.add_LabelingServiceServicer_to_server(stub, server)
+        return stub
 
     server = Server(load_settings(server={"address": "127.0.0.1:0"}), [register])
     with pytest.raises(NotFound, match="no bucket"):
@@ -306,12 +306,12 @@ def test_health_has_a_port_of_its_own_that_answers_when_all_threads_are_taken(st
 
 def test_what_keeps_a_service_from_working_may_pass(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(server_module, "_AGAIN", 0.05)
-    room = Room(Unavailable("the store is away", reason="STORE_UNAVAILABLE"))
+    monkeypatch.setattr(server_module, "_RETRY_S", 0.05)
+    stub = StubService(Unavailable("the store is away", reason="STORE_UNAVAILABLE"))
 
     def register(server, settings):
-        labeling_service_pb2_grpc.add_LabelingServiceServicer_to_server(room, server)
-        return room
+        labeling_service_pb2_grpc.add_LabelingServiceServicer_to_server(stub, server)
+        return stub
 
     server = Server(load_settings(server={"address": "127.0.0.1:0"}), [register])
     stop = threading.Event()
@@ -319,8 +319,8 @@ def test_what_keeps_a_service_from_working_may_pass(tmp_path, monkeypatch) -> No
     monkeypatch.setattr(server_module.signal, "signal", lambda *_: None)
     running.start()
     try:
-        wait_until(lambda: Room.service_name in server.refusals, what="a refusal")
-        room._warm = None
+        wait_until(lambda: StubService.service_name in server.refusals, what="a refusal")
+        stub._warm = None
         wait_until(lambda: not server.refusals, what="the service")
         assert health(server.address) == health_pb2.HealthCheckResponse.SERVING
         assert call(server.address, "x").name == "x"

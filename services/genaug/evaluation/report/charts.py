@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from genaug.evaluation.report.curves import Axis, Series, around, legend, plot
 from genaug.evaluation.report.generator_text import train_steps
 from genaug.schema.evaluation import Evaluation
 from genaug.schema.generators import Generator
-from genaug.shared.pages.curves import Axis, Series, around, legend, plot
 
 # Intervals of a whole fine-tuning whose losses are kept: `genaug.generation.training.loop.INTERVALS`.
 _INTERVALS = 20

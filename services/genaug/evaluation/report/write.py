@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 import genaug
 from genaug.evaluation.report import charts, pictures
+from genaug.evaluation.report.figures import Line, Points, forest, scatter
 from genaug.evaluation.report.filters import FILTERS, percent, points_interval
 from genaug.evaluation.report.generator_text import (
     caption_text,
@@ -42,7 +43,6 @@ from genaug.schema.jobs import ReportInputs
 from genaug.schema.selection import SelectionQuality
 from genaug.shared.manifest import Row, read_rows, read_table
 from genaug.shared.pages import environment
-from genaug.shared.pages.figures import Line, Points, forest, scatter
 from genaug.shared.progress import ProgressCallback
 from genaug.shared.store import Store
 

@@ -1,4 +1,4 @@
-"""Pages that open offline: one HTML file each, with the house's style sheet and figures inside it."""
+"""HTML pages that open offline: one file each, with the style sheet and figures inside."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 
 def environment(package: str, folder: str) -> Environment:
-    """Templates in `folder` of `package`, which may include `style.css.j2`.
+    """Return the templates in `folder` of `package`, which may include `style.css.j2`.
 
-    Everything that comes from outside is escaped; a name that is not there is an error.
+    Values are escaped; an undefined name is an error.
     """
     return Environment(
         loader=ChoiceLoader([PackageLoader(package, folder), PackageLoader("genaug.shared", "pages")]),

@@ -1,4 +1,4 @@
-"""Curves as inline SVG: lines over two axes. Colours are the style sheet's; lines differ by their dashes too."""
+"""Line plots as inline SVG. Colors come from the style sheet; lines differ by their dashes too."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
-from genaug.shared.pages.figures import ticks
+from genaug.evaluation.report.figures import ticks
 
 _WIDTH, _HEIGHT = 320, 240
 _LEFT, _RIGHT, _TOP, _BOTTOM = 42, 10, 10, 40
@@ -25,55 +25,55 @@ class Series:
     whiskers: tuple[tuple[float, float], ...] = ()
     """Lower and upper end at each point; empty for none."""
     mark: int | None = None
-    """The point that stands out."""
+    """Index of a highlighted point."""
 
 
 @dataclass(frozen=True)
 class Axis:
-    """What is told along one side of a plot."""
+    """Label and range of an axis."""
 
     label: str
     low: float
     high: float
 
     def share(self, value: float) -> float:
-        """Where `value` lies, 0 to 1."""
+        """Return the position of `value` on the axis, 0 to 1."""
         return (value - self.low) / ((self.high - self.low) or 1.0)
 
 
 def around(values: Sequence[float], *, label: str, pad: float = 0.06) -> Axis:
-    """An axis that holds `values` with some room."""
+    """Return an axis around `values`, with a margin."""
     low, high = min(values), max(values)
-    room = max((high - low) * pad, abs(high) * 0.01, 1e-6)
-    return Axis(label, low - room, high + room)
+    margin = max((high - low) * pad, abs(high) * 0.01, 1e-6)
+    return Axis(label, low - margin, high + margin)
 
 
 def plot(series: Sequence[Series], *, x: Axis, y: Axis, title: str, diagonal: bool = False) -> Markup:
-    """Lines over two axes.
+    """Plot lines over two axes.
 
     Args:
         series: The lines; the first is drawn full, the next dashed.
         x: The horizontal axis.
         y: The vertical axis.
-        title: What the figure shows, for those who cannot see it.
+        title: Description of the figure, for screen readers.
         diagonal: Whether a pale line joins the corners.
     """
     parts = [_grid(x, y)]
     if diagonal:
         parts.append(_line(((x.low, y.low), (x.high, y.high)), x, y, css="mark", dash="3 3"))
-    parts += [_series(one, x, y, dash=_DASHES[index % len(_DASHES)]) for index, one in enumerate(series)]
+    parts += [_series(line, x, y, dash=_DASHES[index % len(_DASHES)]) for index, line in enumerate(series)]
     # Every piece is built from numbers and escaped text.
     head = f'<svg class="plot" role="img" viewBox="0 0 {_WIDTH} {_HEIGHT}" aria-label="{escape(title)}">'
     return Markup(f"{head}{''.join(parts)}</svg>")  # noqa: S704
 
 
 def legend(series: Sequence[Series]) -> Markup:
-    """What each line is."""
+    """Return the legend of a plot."""
     items = ""
-    for index, one in enumerate(series):
+    for index, line in enumerate(series):
         key = f'<path d="M1 4H27" stroke-dasharray="{_DASHES[index % len(_DASHES)]}"/>'
-        items += f'<li class="{escape(one.kind)}"><svg class="key" viewBox="0 0 28 8" aria-hidden="true">{key}</svg>'
-        items += f"<span>{escape(one.label)}</span></li>"
+        items += f'<li class="{escape(line.kind)}"><svg class="key" viewBox="0 0 28 8" aria-hidden="true">{key}</svg>'
+        items += f"<span>{escape(line.label)}</span></li>"
     return Markup(f'<ul class="legend">{items}</ul>')  # noqa: S704
 
 
@@ -108,17 +108,17 @@ def _grid(x: Axis, y: Axis) -> str:
     return "".join(parts)
 
 
-def _series(one: Series, x: Axis, y: Axis, *, dash: str) -> str:
-    parts = [_line(one.points, x, y, css="curve", dash=dash)] if len(one.points) > 1 else []
-    for (value, _), (lower, upper) in zip(one.points, one.whiskers, strict=False):
+def _series(line: Series, x: Axis, y: Axis, *, dash: str) -> str:
+    parts = [_line(line.points, x, y, css="curve", dash=dash)] if len(line.points) > 1 else []
+    for (value, _), (lower, upper) in zip(line.points, line.whiskers, strict=False):
         (px, low), (_, high) = _place((value, lower), x, y), _place((value, upper), x, y)
         parts.append(f'<line class="whisker" x1="{px:.1f}" x2="{px:.1f}" y1="{low:.1f}" y2="{high:.1f}"/>')
-    if one.whiskers or len(one.points) == 1:
-        for index, point in enumerate(one.points):
+    if line.whiskers or len(line.points) == 1:
+        for index, point in enumerate(line.points):
             px, py = _place(point, x, y)
-            css = "point best" if index == one.mark else "point"
-            parts.append(f'<circle class="{css}" cx="{px:.1f}" cy="{py:.1f}" r="{6 if index == one.mark else 4}"/>')
-    return f'<g class="{escape(one.kind)}">{"".join(parts)}</g>'
+            css = "point best" if index == line.mark else "point"
+            parts.append(f'<circle class="{css}" cx="{px:.1f}" cy="{py:.1f}" r="{6 if index == line.mark else 4}"/>')
+    return f'<g class="{escape(line.kind)}">{"".join(parts)}</g>'
 
 
 def _number(value: float) -> str:

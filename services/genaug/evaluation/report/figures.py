@@ -1,4 +1,4 @@
-"""Figures as inline SVG. Colours are the style sheet's, so that they follow light and dark.
+"""Figures as inline SVG. Colors come from the style sheet, which has a light and a dark scheme.
 
 Forest plots use lengths in percent instead of a viewBox: they stretch with the page, while dots and type keep size.
 """
@@ -34,14 +34,14 @@ class Line:
 
 @dataclass(frozen=True)
 class Points:
-    """Images of one class on a map."""
+    """Positions of one class's images on the t-SNE map."""
 
     kept: tuple[tuple[float, float], ...]
     left_out: tuple[tuple[float, float], ...]
 
 
 def ticks(low: float, high: float) -> list[float]:
-    """About five round numbers between `low` and `high`."""
+    """Return about five round numbers between `low` and `high`."""
     raw = (high - low) / _TICKS
     size = 10.0 ** math.floor(math.log10(raw))
     step = next(size * m for m in (1, 2, 5, 10) if size * m >= raw)
@@ -49,12 +49,12 @@ def ticks(low: float, high: float) -> list[float]:
 
 
 def forest(lines: Sequence[Line], *, title: str, mark: float | None = None, signed: bool = False) -> Markup:
-    """Values with their intervals, one under the other.
+    """Plot values with their intervals, one under the other.
 
     Args:
         lines: The rows, in percent or percentage points.
-        title: What the figure shows, for those who cannot see it; the numbers follow by themselves.
-        mark: Where a vertical line stands, such as zero or the reference.
+        title: Description of the figure, for screen readers; the numbers are appended.
+        mark: Position of a vertical line, such as zero or the reference.
         signed: Whether ticks carry their sign.
     """
     ends = [e for line in lines for e in (line.lower, line.upper, *line.dots)] + ([] if mark is None else [mark])
@@ -80,7 +80,7 @@ def forest(lines: Sequence[Line], *, title: str, mark: float | None = None, sign
 
 
 def scatter(points: Points, *, title: str) -> Markup:
-    """A map of one class, kept over left out; x and y scaled alike to fill a square."""
+    """Plot the map of one class, selected images over the others; x and y share one scale."""
     everything = points.kept + points.left_out
     xs, ys = [p[0] for p in everything], [p[1] for p in everything]
     span = max(max(xs) - min(xs), max(ys) - min(ys), 1e-9)
@@ -109,7 +109,7 @@ def _grid(x: Callable[[float], str], at: Sequence[float], *, bottom: int, signed
 
 
 def _line(line: Line, x: Callable[[float], str], *, top: int) -> str:
-    """Name and numbers above, the interval below."""
+    """Return one row: name and numbers above, the interval below."""
     y = top + 34
     dots = "".join(f'<circle class="dot" cx="{x(dot)}" cy="{y + 12}" r="2.5"/>' for dot in line.dots)
     ends = "".join(f'<line x1="{x(end)}" x2="{x(end)}" y1="{y - 5}" y2="{y + 5}"/>' for end in (line.lower, line.upper))

@@ -1,4 +1,4 @@
-"""What each store identity may do, as an S3 server's policies: `ROLES` made real, beside the wrapper's own check."""
+"""S3 policies of the store identities: `ROLES` enforced by the server, beside the check of `Store`."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from genaug.shared.store import ROLES, SELFTEST
 
 
 def policy_of(role: str, *, bucket: str, prefix: str = "") -> dict[str, Any]:
-    """The IAM policy of an identity, which AWS and MinIO read alike.
+    """Return the IAM policy of an identity, in the form that AWS and MinIO share.
 
     Args:
         role: One of `ROLES`.
         bucket: The bucket.
-        prefix: Of all keys, as in `s3://bucket/prefix`; without slashes at its ends.
+        prefix: Prefix of all keys, as in `s3://bucket/prefix`; without slashes at its ends.
     """
     access = ROLES[role]
     stem = f"{prefix}/" if prefix else ""
-    writes = [f"{stem}{one}" for one in (*access.writes, SELFTEST)]
-    reads = [*writes, *(f"{stem}{one}" for one in access.reads)]
+    writes = [f"{stem}{folder}" for folder in (*access.writes, SELFTEST)]
+    reads = [*writes, *(f"{stem}{folder}" for folder in access.reads)]
     return {
         "Version": "2012-10-17",
         "Statement": [
@@ -29,7 +29,7 @@ def policy_of(role: str, *, bucket: str, prefix: str = "") -> dict[str, Any]:
             ),
             _statement(["s3:GetBucketLocation"], [f"arn:aws:s3:::{bucket}"]),
             _statement(["s3:ListBucket"], [f"arn:aws:s3:::{bucket}"])
-            | {"Condition": {"StringLike": {"s3:prefix": sorted({f"{one}*" for one in reads})}}},
+            | {"Condition": {"StringLike": {"s3:prefix": sorted({f"{key}*" for key in reads})}}},
         ],
     }
 
@@ -39,4 +39,4 @@ def _statement(actions: list[str], resources: list[str]) -> dict[str, Any]:
 
 
 def _keys(bucket: str, prefixes: list[str]) -> list[str]:
-    return sorted({f"arn:aws:s3:::{bucket}/{one}*" for one in prefixes})
+    return sorted({f"arn:aws:s3:::{bucket}/{key}*" for key in prefixes})

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from genaug.shared.pages.curves import Axis, Series, around, legend, plot
+from genaug.evaluation.report.curves import Axis, Series, around, legend, plot
 
 NUMBERS = st.floats(-1e6, 1e6, allow_nan=False)
 

@@ -3,7 +3,7 @@ import fnmatch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from genaug.shared.identities import policy_of
+from genaug.cli.store_policy import policy_of
 from genaug.shared.store import ROLES
 
 PREFIXES = sorted({one for access in ROLES.values() for one in (*access.reads, *access.writes)})
