@@ -89,7 +89,7 @@ def _remove_stale_socket(address: str) -> None:
 
 
 class EmbeddedService:
-    """Calls of the commands over the same home: what the server is, and its end when nobody needs it.
+    """Calls of commands over the same home: the identity of the server, and its end.
 
     It opens last, so its calls are refused as those of a server that is starting until all services work.
     """

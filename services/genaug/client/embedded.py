@@ -168,7 +168,7 @@ def describe_embedded(settings: Settings) -> dict[str, Any] | None:
 
 
 class _Waiting:
-    """Says what is waited for: after a moment, at each change, and now and then."""
+    """Report the stage of a wait: after a moment, at each change, and at intervals."""
 
     def __init__(self, notify: Notify | None, log: Path) -> None:
         self._notify = notify
@@ -177,7 +177,7 @@ class _Waiting:
         self._said = ""
 
     def wait(self, text: str) -> None:
-        """Wait a moment for what `text` names."""
+        """Wait a moment, and report `text`."""
         now = time.monotonic()
         if self._notify and now - self._start > _QUIET and text != self._said:
             self._notify(f"{text}…")
@@ -345,7 +345,7 @@ class _EmbeddedServer:
 
 
 def _differing(own: dict[str, str], server: dict[str, str]) -> list[str]:
-    """Names of the settings in which a server differs; of a server that does not tell, what it may be."""
+    """Names of the settings in which a server differs."""
     if not server:
         return ["auth.token or version"]
     return sorted(name for name in {*own, *server} if own.get(name) != server.get(name))

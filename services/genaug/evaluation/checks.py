@@ -42,7 +42,7 @@ def check_scenarios(inputs: EvaluateInputs) -> None:
 
 
 def check_fair(inputs: EvaluateInputs, records: Mapping[str, Classifier]) -> None:
-    """Refuse a comparison whose sides were not trained alike: label map, seeds, updates, network, role, rows.
+    """Refuse a comparison of trainings that differ in label map, seeds, updates, network, role or rows.
 
     Only versions of the dataset itself keep its sealed rows out of training.
 

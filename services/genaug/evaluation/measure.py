@@ -182,7 +182,7 @@ def _as_met(scenario: ScoredScenario) -> Scenario:
 def _probe_score(
     inputs: EvaluateInputs, probe: ScoredScenario, test_set: TestSet, predictions: Predictions
 ) -> ScenarioScore:
-    """Score of the reference probe, whose single fit has no seeds: its interval is over subjects."""
+    """Score of the reference probe: one fit without seeds, with an interval over subjects."""
     bootstrap = BootstrapComparison(test_set, [predictions], resamples=inputs.resamples, seed=inputs.seed)
     return _stored_score(bootstrap.score(PROBE), probe)
 

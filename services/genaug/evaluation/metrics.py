@@ -228,7 +228,7 @@ def load_metrics(names: Sequence[str], *, classes: int) -> dict[str, LoadedMetri
 
 
 def _checked(name: str) -> LoadedMetric:
-    """The metric `name`, whose errors name it."""
+    """The metric `name`, with its name in its errors."""
     try:
         metric: Metric = load(METRICS.get(name, path="evaluation.metrics"))
     except (ImportError, AttributeError) as error:

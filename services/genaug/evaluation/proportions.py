@@ -18,7 +18,7 @@ def share(count: int, of: int) -> Estimate:
 
 
 def paired_difference(pairs: Sequence[tuple[bool, bool]]) -> Estimate:
-    """Share of pairs whose first is true less that of those whose second is, over at least one pair.
+    """Share of pairs with a true first element, less the share with a true second one.
 
     The interval is Bonett & Price's (2012): Wald's with one pseudo-pair won and one lost, so that a few pairs that all
     fall to one side are no certainty.

@@ -129,7 +129,7 @@ def write_artifact(store: Store, artifact: Artifact) -> None:
 
 
 def check_tensors(name: str, *, actual: Mapping[str, HasShape], expected: Mapping[str, HasShape]) -> None:
-    """Refuse weights whose names or shapes are not the network's.
+    """Refuse weights with other names or shapes than the network's.
 
     Raises:
         FailedPrecondition: reason BROKEN_GENERATOR; the message lists the tensors.

@@ -9,7 +9,7 @@ from genaug.shared.errors import FailedPrecondition, GenaugError
 
 
 def check_database(url: str) -> str:
-    """Open the database of `url` and say what it is.
+    """Open the database of `url`; return its kind.
 
     Raises:
         FailedPrecondition: it cannot be opened, or a newer release has written it; with what to do.
@@ -29,7 +29,7 @@ def check_database(url: str) -> str:
 
 
 def check_version(recorded: int, known: int) -> None:
-    """Refuse a database whose schema is of a later version than this release knows. An older one is brought up.
+    """Refuse a database with a schema of a later release; migrate an older one.
 
     Raises:
         FailedPrecondition: it is.

@@ -57,7 +57,7 @@ class _Closing(BaseException):
 
 
 class Work:
-    """What a workflow has at hand: durable calls and chunks on behalf of one owner (a run or an evaluation)."""
+    """Durable calls and chunks of a workflow, on behalf of one owner (a run or an evaluation)."""
 
     def __init__(self, engine: Engine, owner: str, workflow_id: str) -> None:
         self._engine = engine
@@ -143,7 +143,7 @@ class Engine:
         self._lock = threading.Lock()
 
     def launch(self) -> None:
-        """Open the database and take up what was at work when the orchestrator ended.
+        """Open the database and continue the workflows that were running when the orchestrator ended.
 
         Raises:
             FailedPrecondition: the database cannot be opened, or a newer release has written it.
@@ -184,7 +184,7 @@ class Engine:
             ) from error
 
     def close(self) -> None:
-        """Stop; what is at work is left as it is, and taken up at the next launch."""
+        """Stop; running workflows continue at the next launch."""
         self._closing.set()
         self._launched = False
         DBOS.destroy()

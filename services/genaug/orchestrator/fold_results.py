@@ -59,7 +59,7 @@ class FoldResults:
 
 
 def feature_sources(folds: Sequence[FoldResults]) -> FeatureSources:
-    """Lists of images whose features earlier steps have computed."""
+    """Lists of images with features from earlier steps."""
     return FeatureSources(
         views=tuple(fold.version for fold in folds), labels=tuple(name for fold in folds for name in fold.labels)
     )

@@ -80,7 +80,7 @@ class OrchestratorServicer(orchestrator_service_pb2_grpc.OrchestratorServiceServ
             self._take_up(run)
 
     def close(self) -> None:
-        """Stop the engine; what is at work is taken up at the next start."""
+        """Stop the engine; running workflows continue at the next start."""
         self._closing.set()
         self._engine.close()
         self._services.close()
@@ -235,7 +235,7 @@ class OrchestratorServicer(orchestrator_service_pb2_grpc.OrchestratorServiceServ
         return self._traces[owner]
 
     def _evaluation(self, name: str) -> evaluation_pb2.Evaluation:
-        """What is known of an evaluation: its result, or where it is."""
+        """The record of an evaluation: its result, or its state so far."""
         if self._store.exists(f"{name}/evaluation.json"):
             return to_proto(evaluation_pb2.Evaluation, read(self._store, f"{name}/evaluation.json", Evaluation))
         try:

@@ -179,7 +179,7 @@ class ServiceClients:
         return self._stream("selection", method, message, "match", Match, is_active, on_progress)
 
     def run_job(self, request: JobCall, is_active: IsActive, on_progress: ProgressCallback) -> JobOutcome:
-        """Run a Job unless the store holds its results; one that is run again does what is missing."""
+        """Run a Job unless the store holds its results; a repeated one makes the missing results."""
         step, results = request.step, request.results
         missing = [name for name in results if not self._finished(name)]
         if results and not missing:

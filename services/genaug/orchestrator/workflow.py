@@ -376,7 +376,7 @@ class SixSteps:
 
 
 class SeparateEvaluation:
-    """An evaluation apart from a run: train what is missing, open the seal, score."""
+    """An evaluation apart from a run: train missing classifiers, open the seal, score."""
 
     def __init__(self, services: ServiceClients, work: Work) -> None:
         self._services = services

@@ -83,7 +83,7 @@ class EvaluationSettings(Model):
 
 
 class EvaluationSpec(Model):
-    """The evaluation file: what to train and score apart from a run."""
+    """The evaluation file: trainings and scores apart from a run."""
 
     name: str = ""
     run: str = ""
@@ -100,7 +100,7 @@ class EvaluationState(StrEnum):
 
 
 class Evaluation(Model):
-    """Frozen classifiers scored on the sealed rows, and what follows."""
+    """Scores of frozen classifiers on the sealed rows, comparisons and the verdict."""
 
     name: str = ""
     spec: EvaluationSpec = EvaluationSpec()
@@ -132,7 +132,7 @@ class ClassScore(Model):
 
 
 class ReliabilityBin(Model):
-    """Images whose winning probability lies in one tenth."""
+    """Images with a top probability within one tenth."""
 
     share: float = 0.0
     confidence: float = 0.0

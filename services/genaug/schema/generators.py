@@ -98,7 +98,7 @@ class ClassConditionalSpec(Model):
         return self
 
     def fitting_size(self, median_side: int) -> int:
-        """Image size for a dataset whose images have this median side, pixels."""
+        """Image size that fits a dataset with this median side of its images, pixels."""
         step, largest = (16, 128) if self.autoencoder else (8, self.MAX_PIXELS)
         return max(step, min(largest, median_side // step * step))
 
@@ -120,7 +120,7 @@ class ClassConditionalSpec(Model):
             )
 
     def completed(self, image_size: int) -> ClassConditionalSpec:
-        """With the fields whose defaults depend on the image size."""
+        """Write out the defaults that depend on the image size."""
         fitting = Prediction.V if image_size <= self.MAX_VELOCITY else Prediction.IMAGE
         return self.model_copy(update={"prediction": self.prediction or fitting})
 
@@ -239,7 +239,7 @@ class StableDiffusionSpec(Model):
         return self
 
     def fitting_size(self, median_side: int) -> int:
-        """Image size for a dataset whose images have this median side, pixels."""
+        """Image size that fits a dataset with this median side of its images, pixels."""
         if self.preset == Preset.PUBLISHED:
             return _PUBLISHED_SIZE
         return max(64, min(self.USUAL_SIDE, median_side // 64 * 64))
@@ -359,7 +359,7 @@ class GeneratorSpec(Model):
         return cast(Model, getattr(self, self.kind_name))
 
     def fitting_size(self, median_side: int) -> int:
-        """`image_size`, or the size that fits a dataset whose images have this median side."""
+        """`image_size`, or the size that fits a dataset with this median side of its images."""
         fitting = getattr(self.settings, "fitting_size", lambda side: max(8, min(64, side // 8 * 8)))
         return self.image_size or int(fitting(median_side))
 
@@ -388,7 +388,7 @@ class GeneratorSpec(Model):
         return self.model_copy(update={"stable_diffusion": spec})
 
     def digest_form(self) -> dict[str, Any]:
-        """The JSON whose digest names generators (recipe finetune/3): one flat mapping, with the kind as a word."""
+        """JSON for the digest that names a generator (recipe finetune/3): one flat mapping, with the kind as a word."""
         flat: dict[str, Any] = {
             "kind": f"KIND_{self.kind_name.upper()}",
             "image_size": self.image_size,

@@ -69,7 +69,7 @@ class TrainItem(Model):
 
 
 class FeatureSources(Model):
-    """Lists of images whose features may lie in the store already; see `genaug.vision.features.feature_index`."""
+    """Lists of images with features that may be in the store already; see `genaug.vision.features.feature_index`."""
 
     views: tuple[str, ...] = ()
     """Dataset versions."""

@@ -77,7 +77,7 @@ def parse(kind: type[M], value: Mapping[str, Any], *, path: str = "", reason: st
 
 
 def refusal(problems: Iterable[tuple[str, str]], *, reason: str = "BAD_RUN_FILE") -> InvalidArgument:
-    """One error for all `problems`: (path, what is wrong there)."""
+    """One error for all `problems`: (path, text) pairs."""
     found = list(dict.fromkeys(problems))
     return InvalidArgument("; ".join(f"{path}: {text}" for path, text in found), reason=reason, path=found[0][0])
 

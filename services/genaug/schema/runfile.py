@@ -48,7 +48,7 @@ class _Loader(yaml.SafeLoader):
 
 
 def load_yaml(text: str, *, source: str = "run file") -> dict[str, Any]:
-    """Parse YAML whose top is a mapping.
+    """Parse YAML with a mapping at the top.
 
     Raises:
         InvalidArgument: it is empty, too large, broken (with line and column), or no mapping.

@@ -43,7 +43,7 @@ class LoadingCache(Generic[K, V]):
             return self._values.get(key)
 
     def get(self, key: K) -> V:
-        """Return the value, loaded now if it is missing; raise what its loading raises."""
+        """Return the value, loaded now if it is missing; errors of loading are raised."""
         return self._get(key)
 
 

@@ -55,7 +55,7 @@ def scenario_text(scenario: ScenarioData) -> str:
 
 
 def run_table(data: ReportData) -> list[tuple[str, str]]:
-    """Rows of the table "What was run"."""
+    """Rows of the table of settings."""
     spec, dataset = data.spec, data.dataset
     shares = " / ".join(f"{share:g}" for share in dataset.split)
     split = "the source’s own split" if dataset.own_split else f"{shares} by subject, seed {dataset.seed}"

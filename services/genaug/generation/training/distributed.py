@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 class Processes:
-    """This process among those that share a training.
+    """The processes of one training, and this one among them.
 
     Every process draws the same batches and computes its own share of each; gradients are averaged, so that all hold
     the same weights: those of a single process, but for rounding. The first process writes.

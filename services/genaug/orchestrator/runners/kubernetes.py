@@ -195,7 +195,7 @@ class KubernetesRunner:
         return "starting a pod"
 
     def _died(self, name: str, request: JobRequest) -> GenaugError:
-        """The error of a Job whose pods ended without a word."""
+        """The error of a Job when its pods recorded none."""
         ends = [
             end
             for pod in self._pods(name)

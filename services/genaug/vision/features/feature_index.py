@@ -110,7 +110,7 @@ class FeatureIndex:
         return features
 
     def write(self, store: Store, space: str, known: Mapping[str, NDArray[np.float32]]) -> None:
-        """Write the shards of real images whose features are all `known`."""
+        """Write the shards of real images that have all their features in `known`."""
         for part in self._real:
             if all(uri in known for uri in part) and not store.exists(shard_key(space, part)):
                 features = np.stack([known[uri] for uri in part])

@@ -220,7 +220,7 @@ class OrderedResults(Iterator[ImageResult]):
 def predict_all(
     store: Store, uris: Sequence[str], encoder: ImageEncoder, *, is_active: IsActive = lambda: True
 ) -> Iterator[list[ImageResult]]:
-    """Classify stored images, shard by shard: from existing shards, else from the images, whose shards are written.
+    """Classify stored images, shard by shard: from existing shards, else from the images, writing their shards.
 
     Args:
         store: Source of images and shards.

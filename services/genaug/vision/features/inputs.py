@@ -27,7 +27,7 @@ RowCallback = Callable[[int], None]
 
 
 class _InputCache:
-    """Inputs by image and kind of input. Rows may leave at any time, so callers use what `put` returns."""
+    """Inputs by image and kind of input. Rows may be evicted at any time, so callers use the result of `put`."""
 
     def __init__(self) -> None:
         self._rows: FIFOCache[tuple[str, str], NDArray[Any]] = FIFOCache(_CACHE_BYTES, getsizeof=lambda row: row.nbytes)

@@ -50,7 +50,7 @@ Ranges = tuple[MapRange, ...]
 
 
 def prepare(body: Backbone, pixels: Tensor) -> Ranges:
-    """Calibrate a backbone on images like those that it will see.
+    """Calibrate a backbone on representative images.
 
     Args:
         body: The float32 backbone.
