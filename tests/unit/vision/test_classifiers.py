@@ -197,6 +197,11 @@ def test_an_artifact_of_release_0_5_is_read(stores) -> None:
         stored = store.get_json(f"{NAME}/{key}")
         rest = {name: stored["spec"][name] for name in ("tuning", "head", "weights")}
         store.put_json(f"{NAME}/{key}", {**stored, "spec": {**spec, **rest}})
+    weights = safetensors.torch.load(store.get(f"{NAME}/model.safetensors"))
+    old = {key.replace("backbone.network.", "body.layers."): tensor for key, tensor in weights.items()}
+    assert old.keys() != weights.keys()
+    store.delete(f"{NAME}/model.safetensors")
+    store.put_new(f"{NAME}/model.safetensors", safetensors.torch.save(old))
     assert load(store, NAME, device="cpu").network.spec == network.spec
 
 

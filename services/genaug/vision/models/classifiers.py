@@ -7,6 +7,7 @@ classifiers/<digest>/classifier.json     the record, `genaug.v1.Classifier`; wri
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -297,6 +298,12 @@ def _check_weights(name: str, config: ClassifierConfig, network: Network) -> Non
         )
 
 
+def _today(key: str) -> str:
+    """Name of a tensor; releases before 0.6 called the backbone `body`, and SMALL_CNN's network `layers`."""
+    part, _, rest = key.partition(".")
+    return f"backbone.{re.sub(r'^layers', 'network', rest)}" if part == "body" else key
+
+
 def _load_weights(name: str, data: bytes, network: Network) -> None:
     try:
         weights = safetensors.torch.load(data)
@@ -306,6 +313,7 @@ def _load_weights(name: str, data: bytes, network: Network) -> None:
             reason="BAD_WEIGHTS",
             classifier=name,
         ) from None
+    weights = {_today(key): tensor for key, tensor in weights.items()}
     if problems := mismatches(network.state_dict(), weights):
         raise FailedPrecondition(
             f"{name}/model.safetensors does not fit its network: {problems}; train it again",
