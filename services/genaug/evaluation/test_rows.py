@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 
 from genaug.evaluation.compare import TestSet
 from genaug.schema.jobs import EvaluateInputs
 from genaug.shared.errors import FailedPrecondition
-from genaug.shared.manifest import Row, read_rows, view_rows
+from genaug.shared.manifest import MultiDisease, Row, read_rows, view_rows
 from genaug.shared.seal_log import record_opening
 from genaug.shared.store import Store
 
@@ -69,7 +70,8 @@ def truth_of(rows: Sequence[Row], *, classes: Sequence[str]) -> TestSet:
 
 
 def _viewed(rows: Sequence[Row], inputs: EvaluateInputs) -> tuple[Row, ...]:
-    viewed = view_rows(rows, classes=inputs.classes, multi_disease=inputs.multi_disease.name)
+    policy = cast(MultiDisease, inputs.multi_disease.name)
+    viewed = view_rows(rows, classes=inputs.classes, multi_disease=policy)
     return tuple(sorted(viewed, key=lambda row: row.image_id))
 
 

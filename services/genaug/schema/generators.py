@@ -113,6 +113,11 @@ class ClassConditionalSpec(Model):
             )
         elif image_size % step or not step <= image_size <= largest:
             yield "image_size", f"{image_size} is not a multiple of {step} within {step} and {largest}"
+        elif self.patch_size and not self.autoencoder and image_size // self.patch_size < 4:
+            yield (
+                "class_conditional.patch_size",
+                f"{self.patch_size} leaves fewer than 4 patches a side of {image_size}",
+            )
 
     def completed(self, image_size: int) -> ClassConditionalSpec:
         """With the fields whose defaults depend on the image size."""
@@ -408,6 +413,8 @@ def from_flat_form(value: Mapping[str, Any]) -> dict[str, Any]:
     word = str(value.get("kind") or "CLASS_CONDITIONAL").removeprefix("KIND_").lower()
     shared = {key: value[key] for key in _SHARED if key in value}
     renamed = {"memorised": "memorized"}
+    if word not in _BUILTIN:
+        raise problem("kind", f"{value['kind']!r} is unknown; there are {', '.join(_BUILTIN)}")
     own = {renamed.get(key, key): item for key, item in value.items() if key not in (*_SHARED, "kind", "transforms")}
     if word == "transforms":
         own = {{"colour": "color"}.get(key, key): item for key, item in value.get("transforms", {}).items()}

@@ -27,8 +27,8 @@ class FinetuneInputs(Model):
     classes: tuple[str, ...]
     """Classes to draw, in the order of the label map."""
     generator: GeneratorSpec
-    channels: int
-    """Of the dataset's images: 1 or 3."""
+    channels: Literal[1, 3]
+    """Of the dataset's images."""
 
     @property
     def result(self) -> str:
@@ -46,8 +46,8 @@ class TrainItem(Model):
 
     role: Role
     classifier: ClassifierSpec
-    channels: int
-    """Of the dataset's images: 1 or 3."""
+    channels: Literal[1, 3]
+    """Of the dataset's images."""
     dataset_version: str
     rows_digest: str = ""
     """Digest of the version's rows: a dataset imported anew has the name "versions/real" again, with other rows."""

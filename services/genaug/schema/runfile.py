@@ -147,7 +147,10 @@ def _refuse_flat_generator(value: dict[str, Any]) -> None:
     if not moved:
         return
     kind = str(generator.get("kind", "")).upper()
-    form: dict[str, Any] = {"generator": from_flat_form(generator)}
+    try:
+        form: dict[str, Any] = {"generator": from_flat_form(generator)}
+    except ValueError as error:
+        raise _fail("generator.kind", str(error)) from None
     if isinstance(ranges, dict) and kind != "TRANSFORMS":
         form["transforms"] = ranges
     raise InvalidArgument(

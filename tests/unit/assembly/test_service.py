@@ -72,6 +72,11 @@ def test_an_import_resumes_by_digest_and_is_listed(stub, rows) -> None:
     assert stub.GetDataset(pb.GetDatasetRequest(name="datasets/d")) == dataset
 
 
+def test_a_seed_of_zero_is_no_missing_seed(stub, rows) -> None:
+    assert imported(stub, requests(rows, seed=0)).seed == 0
+    assert imported(stub, requests(rows, "datasets/e")).seed == 42
+
+
 def test_a_list_leaves_out_what_has_an_entry_per_image(stub, rows, sent) -> None:
     dataset = imported(stub, requests([*rows, sent(b"no image", "a", "p99")]))
     assert len(dataset.dropped) == 1

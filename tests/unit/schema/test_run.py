@@ -129,6 +129,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"generator": {"plugin": {"name": "dream"}}}, r"'dream' is no generator kind"),
     (scratch(base_channels=33), r"^generator\.class_conditional\.base_channels: 33 is not a multiple of 8"),
     (scratch(learning_rate="Infinity"), r"^generator\.class_conditional\.learning_rate: inf"),
+    (
+        {"generator": {"image_size": 8, "class_conditional": {"patch_size": 4}}},
+        r"^generator\.class_conditional\.patch_size",
+    ),
     (scratch(patch_size=3), r"^generator\.class_conditional\.patch_size: 3"),
     (scratch(held_out=0.9), r"^generator\.class_conditional\.held_out: 0\.9"),
     (scratch(precision="PRECISION_INT8"), r"^generator\.class_conditional\.precision: 8 bits"),

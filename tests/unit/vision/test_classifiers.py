@@ -175,18 +175,29 @@ def test_rows_are_predicted_as_their_pixels_are(stores) -> None:
     np.testing.assert_array_equal(model.features_of_rows(stores("train"), rows), model.features(pixels))
 
 
-@pytest.mark.parametrize("spec", [{}, {"backbone": "BACKBONE_SMALL_CNN", "image_size": 8, "detail": 0}])
-def test_an_artifact_of_an_earlier_version_is_named(stores, spec: dict[str, object]) -> None:
+def test_an_artifact_without_its_specification_is_refused(stores) -> None:
     store = stores("train")
     save(store, classifier(), name=NAME, record=Classifier())
     for key in ("config.json", "classifier.json"):
         stored = store.get_json(f"{NAME}/{key}")
         del stored["spec"]
-        store.put_json(f"{NAME}/{key}", {**stored, **({"spec": spec} if spec else {})})
+        store.put_json(f"{NAME}/{key}", stored)
     assert not classifiers.supports_precision(store, NAME, Precision.INT8)
     with pytest.raises(FailedPrecondition, match="train it again") as caught:
         load(store, NAME, device="cpu")
     assert caught.value.reason == "OLD_CLASSIFIER"
+
+
+def test_an_artifact_of_release_0_5_is_read(stores) -> None:
+    """Its backbone was an enum, and its pre_resize was called detail."""
+    store, spec = stores("train"), {"backbone": "BACKBONE_SMALL_CNN", "image_size": 8, "detail": 4}
+    network = build_network(SMALL.replace(image_size=8, pre_resize=4), channels=1, classes=3, seed=0)
+    save(store, TrainedClassifier(tuple(CLASSES), network), name=NAME, record=Classifier())
+    for key in ("config.json", "classifier.json"):
+        stored = store.get_json(f"{NAME}/{key}")
+        rest = {name: stored["spec"][name] for name in ("tuning", "head", "weights")}
+        store.put_json(f"{NAME}/{key}", {**stored, "spec": {**spec, **rest}})
+    assert load(store, NAME, device="cpu").network.spec == network.spec
 
 
 def test_the_pre_resize_travels_with_the_artifact(stores) -> None:

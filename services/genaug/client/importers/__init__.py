@@ -55,7 +55,7 @@ IMPORTERS: Registry[Importer] = Registry(
     },
 )
 
-# Fields that the split reads, whatever the format.
+# Fields that every format has.
 _COMMON = {"format", "split", "folds", "seed"}
 
 

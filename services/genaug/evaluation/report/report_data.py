@@ -24,11 +24,12 @@ from genaug.schema.jobs import ComparedCaptions, ReportInputs
 from genaug.schema.model import Model, read
 from genaug.schema.run import Reduction, RunSpec, Scenario, ScenarioSampling, Step
 from genaug.schema.selection import Match, Selection
-from genaug.shared.manifest import Row, counts, read_rows, read_table
+from genaug.shared.manifest import LabelVerdict, Row, counts, read_rows, read_table
 from genaug.shared.provenance import now
 from genaug.shared.store import Store
 
 Kind = Literal["real", "synthetic", "transformed"]
+VERDICTS: tuple[LabelVerdict, ...] = ("accepted", "disagrees", "unsure", "degenerate")
 
 
 class DroppedImages(Entry):
@@ -365,19 +366,9 @@ def _acceptance(classes: Sequence[str], labelled: Iterable[Row]) -> tuple[Accept
     images = Counter((row.prompt, row.label_verdict) for row in labelled)
     table = []
     for name in classes:
-        accepted, disagrees = images[name, "accepted"], images[name, "disagrees"]
-        unsure, degenerate = images[name, "unsure"], images[name, "degenerate"]
-        if drawn := accepted + disagrees + unsure + degenerate:
-            table.append(
-                Acceptance(
-                    class_name=name,
-                    drawn=drawn,
-                    accepted=accepted,
-                    disagrees=disagrees,
-                    unsure=unsure,
-                    degenerate=degenerate,
-                )
-            )
+        entry = {verdict: images[name, verdict] for verdict in VERDICTS}
+        if drawn := sum(entry.values()):
+            table.append(Acceptance(class_name=name, drawn=drawn, **entry))
     return tuple(table)
 
 

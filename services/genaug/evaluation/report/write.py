@@ -119,7 +119,7 @@ class EvaluationPart:
 
 
 def _part(evaluation: Evaluation, kinds: Mapping[str, str], *, marked: bool) -> EvaluationPart:
-    """Args: `marked`, whether the reference's recall is marked by a line."""
+    """Compute the figures of an evaluation; `marked` draws a line at the reference's recall."""
     scores, comparisons = evaluation.scores, evaluation.comparisons
     name = comparisons[0].reference if comparisons else scores[0].scenario
     reference = next(score for score in scores if score.scenario == name)

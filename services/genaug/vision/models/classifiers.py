@@ -39,8 +39,6 @@ Probabilities = NDArray[np.float32]
 """float32 [n, classes]; each row sums to 1."""
 
 _LAST = "classifier.json"
-# Backbones of releases before 0.6 were spelt so.
-_OLD_PREFIX = "BACKBONE_"
 
 
 class ClassifierConfig(Model):
@@ -258,7 +256,7 @@ def load(
             reason="LABEL_MAP_MISMATCH",
             classifier=name,
         )
-    if not config.spec.backbone or config.spec.backbone.startswith(_OLD_PREFIX):
+    if not config.spec.backbone:
         raise FailedPrecondition(
             f"{name} was trained by an earlier version of genaug; train it again", reason="OLD_CLASSIFIER"
         )
