@@ -6,6 +6,7 @@ import pytest
 
 from genaug.schema.classifiers import ClassifierDecay, ClassifierSpec, Head, TrainingOptions, Tuning
 from genaug.schema.common import Precision, TransformSpec
+from genaug.schema.model import parse
 from genaug.shared.errors import InvalidArgument
 
 
@@ -47,7 +48,7 @@ def test_defaults_fit_together(backbone: str) -> None:
 
 def test_an_unknown_backbone_is_refused() -> None:
     with pytest.raises(InvalidArgument, match="did you mean VGG19"):
-        completed("VGG16")
+        parse(ClassifierSpec, {"backbone": "VGG16"})
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,8 @@ from typing import Any, TypeVar
 
 import kubernetes
 from kubernetes.client.exceptions import ApiException
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
 from urllib3.exceptions import HTTPError
 
 from genaug.orchestrator.runners import forward_progress, recorded_error
@@ -38,6 +40,60 @@ _EXPLAIN = 5.0
 # Seconds for one answer of the API server, and for which it may be away while a Job is watched.
 _ANSWER = 30
 _ABSENCE = 600.0
+
+
+class _Answer(BaseModel):
+    """Part of an API object; its other fields are ignored."""
+
+    model_config = ConfigDict(alias_generator=to_camel)
+
+
+class _Condition(_Answer):
+    type: str
+    status: str
+    reason: str = ""
+    message: str = ""
+
+
+class _Waiting(_Answer):
+    reason: str = ""
+
+
+class _Terminated(_Answer):
+    exit_code: int
+    reason: str = ""
+
+
+class _ContainerState(_Answer):
+    waiting: _Waiting | None = None
+    terminated: _Terminated | None = None
+
+
+class _Container(_Answer):
+    state: _ContainerState = _ContainerState()
+
+
+class _PodStatus(_Answer):
+    conditions: tuple[_Condition, ...] = ()
+    init_containers: tuple[_Container, ...] = Field((), alias="initContainerStatuses")
+    containers: tuple[_Container, ...] = Field((), alias="containerStatuses")
+
+
+class _Pod(_Answer):
+    status: _PodStatus = _PodStatus()
+
+
+class _PodList(_Answer):
+    items: tuple[_Pod, ...]
+
+
+class _JobStatus(_Answer):
+    ready: int = 0
+    conditions: tuple[_Condition, ...] = ()
+
+
+class _Job(_Answer):
+    status: _JobStatus = _JobStatus()
 
 
 class KubernetesRunner:
@@ -111,7 +167,7 @@ class KubernetesRunner:
                 return
             if outcome == "Failed":
                 raise recorded_error(self._store, request, shards) or self._died(name, request)
-            if not told and not job["status"].get("ready") and time.monotonic() - explained > _EXPLAIN:
+            if not told and not job.status.ready and time.monotonic() - explained > _EXPLAIN:
                 explained = time.monotonic()
                 on_progress(0, 0, "", self._patiently(lambda: self._waits_for(name), is_active))
             time.sleep(_POLL)
@@ -128,9 +184,9 @@ class KubernetesRunner:
                 log.warning("the Kubernetes API is away", extra={"detail": error.message})
                 time.sleep(_POLL * 2)
 
-    def _find(self, name: str) -> Json | None:
+    def _find(self, name: str) -> _Job | None:
         try:
-            return self._ask(self._batch.read_namespaced_job, name)
+            return _Job.model_validate(self._ask(self._batch.read_namespaced_job, name))
         except ApiException as error:
             if error.status == 404:
                 return None
@@ -173,37 +229,34 @@ class KubernetesRunner:
             if error.status != 404:
                 raise self._refused(error) from None
 
-    def _pods(self, name: str) -> list[Json]:
+    def _pods(self, name: str) -> tuple[_Pod, ...]:
         try:
             selector = f"batch.kubernetes.io/job-name={name}"
-            found: list[Json] = self._ask(self._core.list_namespaced_pod, label_selector=selector)["items"]
+            answer = self._ask(self._core.list_namespaced_pod, label_selector=selector)
         except ApiException as error:
             raise self._refused(error) from None
-        return found
+        return _PodList.model_validate(answer).items
 
     def _waits_for(self, name: str) -> str:
-        """Why none of a Job's pods runs, in a few words."""
+        """Reason why no pod of a Job runs, in a few words."""
         for pod in self._pods(name):
-            status = pod.get("status", {})
-            for condition in status.get("conditions", []):
-                if condition["type"] == "PodScheduled" and condition["status"] == "False":
-                    return f"waiting for a node: {condition.get('message', condition.get('reason', ''))}"
-            for container in (*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])):
-                waiting = container.get("state", {}).get("waiting")
-                if waiting:
-                    return f"starting a pod: {waiting.get('reason', '')}"
+            for condition in pod.status.conditions:
+                if condition.type == "PodScheduled" and condition.status == "False":
+                    return f"waiting for a node: {condition.message or condition.reason}"
+            for container in (*pod.status.init_containers, *pod.status.containers):
+                if container.state.waiting:
+                    return f"starting a pod: {container.state.waiting.reason}"
         return "starting a pod"
 
     def _died(self, name: str, request: JobRequest) -> GenaugError:
         """The error of a Job when its pods recorded none."""
         ends = [
-            end
+            container.state.terminated
             for pod in self._pods(name)
-            for container in pod.get("status", {}).get("containerStatuses", [])
-            for end in (container.get("state", {}).get("terminated"),)
-            if end and end["exitCode"]
+            for container in pod.status.containers
+            if container.state.terminated and container.state.terminated.exit_code
         ]
-        how = f"{ends[-1].get('reason', 'Error')}, exit status {ends[-1]['exitCode']}" if ends else "its pods are gone"
+        how = f"{ends[-1].reason or 'Error'}, exit status {ends[-1].exit_code}" if ends else "its pods are gone"
         more = "; give it more memory in the chart's values" if "OOMKilled" in how else ""
         return Internal(
             f"the {request.step} Job {name} failed without a word ({how}){more}; "
@@ -293,9 +346,9 @@ def job_from(
     }
 
 
-def _outcome(job: Json) -> str:
-    """ "Complete", "Failed", or "" while it is at work."""
-    for condition in job.get("status", {}).get("conditions", []):
-        if condition["type"] in ("Complete", "Failed") and condition["status"] == "True":
-            return str(condition["type"])
+def _outcome(job: _Job) -> str:
+    """ "Complete", "Failed", or "" while it runs."""
+    for condition in job.status.conditions:
+        if condition.type in ("Complete", "Failed") and condition.status == "True":
+            return condition.type
     return ""
