@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,13 +14,12 @@ from genaug.orchestrator.progress_tracker import ProgressTracker
 from genaug.schema.common import Progress
 from genaug.schema.model import read
 from genaug.schema.run import STEPS, Run, RunSpec, RunState, Step
-from genaug.shared.errors import Cancelled, GenaugError, NotFound, Unavailable
+from genaug.shared.errors import Cancelled, GenaugError, NotFound
 from genaug.shared.metrics import STEP_SECONDS
 from genaug.shared.provenance import now
+from genaug.shared.retry import retry
 from genaug.shared.store import Store
 from genaug.shared.tracing import traceparent
-
-log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -157,14 +155,9 @@ class Records:
             return before
 
     def _patiently(self, operation: Callable[[], T]) -> T:
-        for seconds in _BACKOFF if self._wait else ():
-            try:
-                return operation()
-            except Unavailable as error:
-                log.warning("the store is unreachable", extra={"reason": error.reason, "retry_s": seconds})
-                assert self._wait is not None  # noqa: S101  # for the type checker
-                self._wait(seconds)
-        return operation()
+        if self._wait is None:
+            return operation()
+        return retry(operation, waits=_BACKOFF, what="the store", sleep=self._wait)
 
     @staticmethod
     def _key(run_id: str) -> str:

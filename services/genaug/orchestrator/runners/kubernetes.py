@@ -11,6 +11,7 @@ import json
 import logging
 import time
 from collections.abc import Callable
+from itertools import repeat, takewhile
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,6 +25,7 @@ from genaug.orchestrator.runners import forward_progress, recorded_error
 from genaug.schema.jobs import JobRequest
 from genaug.shared.errors import Cancelled, FailedPrecondition, GenaugError, Internal, Unavailable
 from genaug.shared.progress import ProgressCallback
+from genaug.shared.retry import retry
 from genaug.shared.settings import JobSettings
 from genaug.shared.store import Store
 from genaug.shared.tracing import TRACEPARENT, traceparent
@@ -37,9 +39,9 @@ _NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _POLL = 1.0
 # Seconds between two looks at why no pod runs.
 _EXPLAIN = 5.0
-# Seconds for one answer of the API server, and for which it may be away while a Job is watched.
+# Timeout of a call of the API server, seconds, and retries while it is unreachable: ten minutes.
 _ANSWER = 30
-_ABSENCE = 600.0
+_RETRIES = 300
 
 
 class _Answer(BaseModel):
@@ -173,16 +175,9 @@ class KubernetesRunner:
             time.sleep(_POLL)
 
     def _patiently(self, ask: Callable[[], T], is_active: Callable[[], bool]) -> T:
-        """Ask is_active there is an answer: the Job goes on without the API server, and so do we for a while."""
-        start = time.monotonic()
-        while True:
-            try:
-                return ask()
-            except Unavailable as error:
-                if time.monotonic() - start > _ABSENCE or not is_active():
-                    raise
-                log.warning("the Kubernetes API is away", extra={"detail": error.message})
-                time.sleep(_POLL * 2)
+        """Retry while the API server is unreachable, for a while: the Job runs on without it."""
+        waits = takewhile(lambda _: is_active(), repeat(_POLL * 2, _RETRIES))
+        return retry(ask, waits=waits, what="the Kubernetes API")
 
     def _find(self, name: str) -> _Job | None:
         try:
