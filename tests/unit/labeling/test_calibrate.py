@@ -19,7 +19,7 @@ from genaug.labeling.calibrate import (
 
 
 def drawn(count: int, *, classes: int = 4, overconfidence: float = 1.0, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Logits and targets drawn from the very probabilities the logits mean, then sharpened."""
+    """Logits, sharpened, and targets drawn from their softmax before that."""
     rng = np.random.default_rng(seed)
     logits = rng.normal(scale=2, size=(count, classes))
     targets = np.array([rng.choice(classes, p=p) for p in softmax(logits)])
@@ -95,13 +95,13 @@ def test_thresholds_are_in_range_and_keep_their_promise(seed: int, count: int, a
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 10])
 def test_few_images_do_not_break_it(count: int) -> None:
     logits, targets = drawn(count)
-    found = calibrate(logits, targets, classes=["a", "b", "c", "d"])
-    assert set(found.thresholds) == {"a", "b", "c", "d"}
-    assert TEMPERATURES[0] <= found.temperature <= TEMPERATURES[1]
+    calibration = calibrate(logits, targets, classes=["a", "b", "c", "d"])
+    assert set(calibration.thresholds) == {"a", "b", "c", "d"}
+    assert TEMPERATURES[0] <= calibration.temperature <= TEMPERATURES[1]
 
 
 def test_each_class_has_its_own_threshold() -> None:
     logits = np.array([[3.0, 0.0]] * 40 + [[0.0, 1.0]] * 20 + [[0.0, 4.0]] * 30, np.float32)
     targets = np.array([0] * 40 + [0] * 16 + [1] * 4 + [1] * 30)
-    found = calibrate(logits, targets, classes=["easy", "hard"])
-    assert found.thresholds["easy"] < found.thresholds["hard"]
+    calibration = calibrate(logits, targets, classes=["easy", "hard"])
+    assert calibration.thresholds["easy"] < calibration.thresholds["hard"]
