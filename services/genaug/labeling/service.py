@@ -80,8 +80,8 @@ class LabelingServicer(labeling_service_pb2_grpc.LabelingServiceServicer):
     ) -> pb.ListClassifiersResponse:
         names = [f"classifiers/{digest}" for digest in self._store.children("classifiers/")]
         finished = [name for name in names if self._store.exists(f"{name}/classifier.json")]
-        names, token = page(finished, page_size=request.page_size, page_token=request.page_token)
-        records = [read(self._store, f"{name}/classifier.json", Classifier) for name in names]
+        listed, token = page(finished, page_size=request.page_size, page_token=request.page_token)
+        records = [read(self._store, f"{name}/classifier.json", Classifier) for name in listed]
         return pb.ListClassifiersResponse(
             classifiers=[to_proto(classifier_pb2.Classifier, record) for record in records], next_page_token=token
         )
