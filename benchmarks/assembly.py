@@ -42,14 +42,14 @@ def main() -> None:
         write_rows(store, "datasets/d/versions/manifest/rows.parquet", rows)
         written = time.monotonic() - start
         start = time.monotonic()
-        found = read_rows(store, "datasets/d/versions/manifest/rows.parquet")
+        read_back = read_rows(store, "datasets/d/versions/manifest/rows.parquet")
         read = time.monotonic() - start
 
         start = time.monotonic()
         for row in rows:
             store.put_new(f"datasets/d/versions/copies/{row.image_id}", store.get(row.uri))
         copied = time.monotonic() - start
-        if found != rows:
+        if read_back != rows:
             raise SystemExit("the manifest gives other rows")
     print(f"{ROWS} rows, images of {len(contents[0]) // 1024} kB\n")
     print("| a version as | seconds |\n|---|---:|")

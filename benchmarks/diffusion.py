@@ -53,12 +53,16 @@ from tests.tiny_base import write_tokenizer
 
 from genaug.generation.diffusion.denoise import Rows
 from genaug.generation.finetune import finetune
-from genaug.generation.generators.stable_diffusion.base_models import bring_base
+from genaug.generation.generators.stable_diffusion.base_models import import_base
 from genaug.generation.generators.stable_diffusion.generator import Pipeline
 from genaug.generation.sampling import sampling_server
 from genaug.generation.sampling.receipts import DrawnImage, ImageRequest
 from genaug.generation.sampling.sampling_server import SamplingServer
-from genaug.schema.sampling import Sampler
+from genaug.schema.common import Precision
+from genaug.schema.generators import GeneratorSpec
+from genaug.schema.jobs import FinetuneInputs
+from genaug.schema.model import Model, parse
+from genaug.schema.sampling import Profile, Sampler
 from genaug.serve import make_server
 from genaug.shared.settings import GenerationSettings, ServerSettings, Settings, StoreSettings
 from genaug.shared.store import Store
@@ -135,7 +139,7 @@ def write_base(folder: Path, shape: Shape) -> Path:
 
 
 class Bench:
-    """A base, a generator of it in a store, and what measures them."""
+    """A base, a generator of it in a store, and their measurements."""
 
     def __init__(self, folder: Path, shape: Shape, device: str) -> None:
         self.shape, self.device = shape, torch.device(device)
@@ -143,13 +147,10 @@ class Bench:
         self.settings = StoreSettings(url=f"file://{folder / 'store'}")
         self.store = Store.open(self.settings, "assembly")
         put_version(self.store, real_rows(self.store, dict.fromkeys(CLASSES, 6)))
-        spec = {"kind": "KIND_STABLE_DIFFUSION", "base": str(self.base), "prompts": "generic", "train_steps": 1}
-        spec = generator_with_defaults({**spec, "sample_grids": 0, "held_out": 0.0, "batch_size": 2})
-        inputs = {
-            "dataset_version": VERSION,
-            "classes": list(CLASSES),
-            "generator": {**spec, "image_size": shape.side, "channels": 3},
-        }
+        settings = {"base": str(self.base), "prompts": "generic", "train_steps": 1}
+        settings |= {"sample_grids": 0, "held_out": 0.0, "batch_size": 2}
+        spec = parse(GeneratorSpec, {"stable_diffusion": settings}).completed(shape.side)
+        inputs = FinetuneInputs(dataset_version=VERSION, classes=CLASSES, generator=spec, channels=3)
         self.name = finetune(inputs, self.store.as_role("finetune"), lambda *_: None, device=device)
         self.lines: list[dict[str, Any]] = []
 
@@ -160,7 +161,7 @@ class Bench:
         self.lines.append({"name": name, "ratio": round(ratio, 4), "goal": goal, "better": better})
 
     def sampler(self, **changes: Any) -> Sampler:
-        """How images are drawn here."""
+        """Sampler settings of the benchmarks."""
         return Sampler(**{"steps": STEPS, "guidance_scale": 7.5, "image_size": self.shape.side, **changes})
 
     @contextmanager
@@ -239,11 +240,11 @@ def drawing(bench: Bench) -> None:
         naive("a photograph of class lies", num_inference_steps=50, height=side, width=side)
         loop = 1 / (time.perf_counter() - start)
         bench.tell("draw.naive", ours / loop, 3.0, ours=ours, naive=loop)
-        turbo = bucket / bench.draw(server, bucket, profile="PROFILE_TURBO")
+        turbo = bucket / bench.draw(server, bucket, profile=Profile.TURBO)
         bench.tell("draw.turbo", turbo / ours, 1.25, turbo=turbo)
         for name, precision, dtype in (
-            ("draw.pipeline32", "PRECISION_FLOAT32", torch.float32),
-            ("draw.pipeline", "PRECISION_BFLOAT16", torch.bfloat16),
+            ("draw.pipeline32", Precision.FLOAT32, torch.float32),
+            ("draw.pipeline", Precision.BFLOAT16, torch.bfloat16),
         ):
             pipeline = bench.pipeline(dtype, fast=True)
             # A CPU without bfloat16 takes many times as long in it: a few steps tell.
@@ -276,9 +277,9 @@ def service(bench: Bench) -> None:
             sample = started.noise
             for moment in scheduler.timesteps:
                 times = moment.expand(bucket).to(bench.device)
-                said = generator.predict(Rows(sample, times, started.conditions), sampler)
-                other = generator.predict(Rows(sample, times, started.without), sampler)
-                sample = scheduler.step(other + 7.5 * (said - other), moment, sample).prev_sample
+                guided = generator.predict(Rows(sample, times, started.conditions), sampler)
+                unguided = generator.predict(Rows(sample, times, started.without), sampler)
+                sample = scheduler.step(unguided + 7.5 * (guided - unguided), moment, sample).prev_sample
             generator.pixels(sample, sampler)
 
         bare, served = [], []
@@ -363,7 +364,7 @@ def receipts(bench: Bench) -> None:
         first = drawn(requests)
         # One by one, by several callers at once: company that they did not have the first time.
         with ThreadPoolExecutor(16) as pool:
-            again = list(pool.map(lambda one: drawn([one])[0], requests))
+            again = list(pool.map(lambda request: drawn([request])[0], requests))
         same = sum(np.array_equal(a.pixels, b.pixels) for a, b in zip(first, again, strict=True))
         bench.tell("receipts", same / count, 1.0)
         largest = 0
@@ -373,34 +374,38 @@ def receipts(bench: Bench) -> None:
     bench.tell("receipts.bucket", float(largest), 2.0, "lower")
     if bench.device.type == "cpu":
         other = elsewhere(bench, sampler, requests[:16])
-        differences = np.abs(np.stack([one.pixels for one in first[:16]]).astype(int) - other)
+        differences = np.abs(np.stack([image.pixels for image in first[:16]]).astype(int) - other)
         bench.tell("receipts.elsewhere", float(differences.max()), 2.0, "lower", differing=(differences > 0).mean())
+
+
+class Redraw(Model):
+    """Request to the process without AVX."""
+
+    store: str
+    generator: str
+    sampler: Sampler
+    count: int
 
 
 def elsewhere(bench: Bench, sampler: Sampler, requests: list[ImageRequest]) -> np.ndarray:
     """The pixels that a process without AVX draws: another machine's arithmetic on this one."""
-    asked = bench.base.parent / "asked.json"
-    asked.write_text(
-        json.dumps(
-            {"store": bench.settings.url, "name": bench.name, "sampler": sampler.json_value()}
-            | {"count": len(requests)}
-        )
-    )
+    file = bench.base.parent / "redraw.json"
+    redraw = Redraw(store=bench.settings.url, generator=bench.name, sampler=sampler, count=len(requests))
+    file.write_text(redraw.model_dump_json())
     plain = {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41"}
-    subprocess.run([sys.executable, __file__, "--again", str(asked)], env=os.environ | plain, check=True)
-    return np.load(asked.with_suffix(".npy")).astype(int)
+    subprocess.run([sys.executable, __file__, "--again", str(file)], env=os.environ | plain, check=True)
+    return np.load(file.with_suffix(".npy")).astype(int)
 
 
-def draw_again(asked: Path) -> None:
-    """In the process without AVX."""
-    facts = json.loads(asked.read_text())
-    store = Store.open(StoreSettings(url=facts["store"]), "generation")
+def draw_again(file: Path) -> None:
+    """Draw the images of a `Redraw`, in the process without AVX."""
+    redraw = Redraw.model_validate_json(file.read_text())
+    store = Store.open(StoreSettings(url=redraw.store), "generation")
     server = SamplingServer(store, GenerationSettings(), device="cpu")
-    requests = [ImageRequest(CLASSES[index % 2], 1, index) for index in range(facts["count"])]
-    sampler = Sampler(**facts["sampler"])
-    generator = server.load(facts["name"])
-    events = server.draw(generator, requests, sampler=sampler, client="", is_active=lambda: True)
-    np.save(asked.with_suffix(".npy"), np.stack([event.pixels for event in events if isinstance(event, DrawnImage)]))
+    requests = [ImageRequest(CLASSES[index % 2], 1, index) for index in range(redraw.count)]
+    generator = server.load(redraw.generator)
+    events = server.draw(generator, requests, sampler=redraw.sampler, client="", is_active=lambda: True)
+    np.save(file.with_suffix(".npy"), np.stack([event.pixels for event in events if isinstance(event, DrawnImage)]))
     server.close()
 
 
@@ -408,12 +413,14 @@ def lora(bench: Bench) -> None:
     """lora.cached"""
     from peft import LoraConfig, inject_adapter_in_model
 
-    base = bring_base(bench.store.as_role("finetune"), str(bench.base))
+    base = import_base(bench.store.as_role("finetune"), str(bench.base))
     network = base.unet().to(bench.device)
     inject_adapter_in_model(LoraConfig(r=8, lora_alpha=8, target_modules=["to_q", "to_k", "to_v", "to_out.0"]), network)
     network.train()
     autoencoder, text = base.autoencoder().to(bench.device), base.text_encoder().to(bench.device)
-    optimiser = torch.optim.AdamW([one for one in network.parameters() if one.requires_grad], lr=1e-4, fused=True)
+    optimizer = torch.optim.AdamW(
+        [weight for weight in network.parameters() if weight.requires_grad], lr=1e-4, fused=True
+    )
     images = torch.rand(4, 3, bench.shape.side, bench.shape.side, device=bench.device) * 2 - 1
     captions = ["a photograph of class lies"] * 4
 
@@ -421,25 +428,25 @@ def lora(bench: Bench) -> None:
         with torch.no_grad():
             return autoencoder.encode(images)[0], text(text.tokens(captions).to(bench.device))
 
-    def update(latents: torch.Tensor, told: torch.Tensor) -> None:
+    def update(latents: torch.Tensor, conditions: torch.Tensor) -> None:
         times = torch.randint(1000, (4,), device=bench.device)
-        optimiser.zero_grad(set_to_none=True)
-        (network(latents, times, told).sample - latents).square().mean().backward()
-        optimiser.step()
+        optimizer.zero_grad(set_to_none=True)
+        (network(latents, times, conditions).sample - latents).square().mean().backward()
+        optimizer.step()
 
     def seconds(work: Callable[[], None]) -> float:
         work()
-        found = []
+        durations = []
         for _ in range(5):
             start = time.perf_counter()
             work()
             if bench.device.type == "cuda":
                 torch.cuda.synchronize()
-            found.append(time.perf_counter() - start)
-        return statistics.median(found)
+            durations.append(time.perf_counter() - start)
+        return statistics.median(durations)
 
-    kept = encoded()
-    each, cached = seconds(lambda: update(*encoded())), seconds(lambda: update(*kept))
+    cached_inputs = encoded()
+    each, cached = seconds(lambda: update(*encoded())), seconds(lambda: update(*cached_inputs))
     bench.tell("lora.cached", each / cached, 1.5, each=each, cached=cached)
 
 
@@ -459,9 +466,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(Path(folder), FULL if arguments.full else REDUCED, arguments.device)
         size = sum(
-            one.numel()
-            for one in Pipeline(
-                bring_base(bench.store.as_role("finetune"), str(bench.base)), dtype=torch.float32, device=bench.device
+            weight.numel()
+            for weight in Pipeline(
+                import_base(bench.store.as_role("finetune"), str(bench.base)), dtype=torch.float32, device=bench.device
             ).unet.parameters()
         )
         print(f"{bench.device}, {torch.get_num_threads()} threads, network of {size / 1e6:.1f} M parameters")

@@ -1,4 +1,4 @@
-"""How good a generator's images are: accepted by the labeler, near to real images unseen, far from those it has seen.
+"""Quality of a generator's images: accepted by the labeler, near to unseen real images, far from training images.
 
     python benchmarks/generator_quality.py --home ~/.local/share/genaug --run odir-5class-latents-… --sheet sheet.png
 
@@ -27,7 +27,10 @@ from genaug.generation.finetune import hold_out, training_rows
 from genaug.generation.sampling.receipts import DrawnImage, ImageRequest
 from genaug.generation.sampling.sampler_settings import read_sampler
 from genaug.generation.sampling.sampling_server import SamplingServer
+from genaug.schema.generators import ClassConditionalSpec, StableDiffusionSpec
+from genaug.schema.model import read
 from genaug.schema.requests import SamplerSettings
+from genaug.schema.run import Run
 from genaug.shared.manifest import Row
 from genaug.shared.settings import GenerationSettings, StoreSettings
 from genaug.shared.store import Store
@@ -47,8 +50,8 @@ def kid(a: Features, b: Features) -> float:
         return (x @ y.T / x.shape[1] + 1) ** 3
 
     def off_diagonal(x: Features) -> float:
-        found = kernel(x, x)
-        return float((found.sum() - np.trace(found)) / (len(x) * (len(x) - 1)))
+        values = kernel(x, x)
+        return float((values.sum() - np.trace(values)) / (len(x) * (len(x) - 1)))
 
     return off_diagonal(a) + off_diagonal(b) - 2 * float(kernel(a, b).mean())
 
@@ -56,13 +59,13 @@ def kid(a: Features, b: Features) -> float:
 def chosen(source: Features, target: Features, rng: np.random.Generator) -> tuple[float, float]:
     """Mean and standard deviation of KID between random choices of `source`, as many as `target` has, and `target`."""
     size = min(len(source), len(target))
-    found = [kid(source[rng.choice(len(source), size, replace=False)], target) for _ in range(CHOICES)]
-    return 1000 * float(np.mean(found)), 1000 * float(np.std(found))
+    kids = [kid(source[rng.choice(len(source), size, replace=False)], target) for _ in range(CHOICES)]
+    return 1000 * float(np.mean(kids)), 1000 * float(np.std(kids))
 
 
 def nearest(a: Features, b: Features, *, apart: NDArray[np.bool_] | None = None) -> Features:
     """Cosine distance of each of `a` to its nearest of `b`, of those that are `apart`."""
-    unit = [one / np.linalg.norm(one, axis=1, keepdims=True) for one in (a, b)]
+    unit = [side / np.linalg.norm(side, axis=1, keepdims=True) for side in (a, b)]
     distances = 1 - unit[0] @ unit[1].T
     if apart is not None:
         distances[~apart] = np.inf
@@ -77,22 +80,24 @@ def main() -> None:
     parser.add_argument("--sheet", type=Path, help="PNG of some of them, a row per class")
     asked = parser.parse_args()
     store = Store.open(StoreSettings(url=f"file://{asked.home.absolute() / 'store'}"), "report")
-    run = store.get_json(f"runs/{asked.run}/run.json")
-    steps = {step["name"]: step.get("results", []) for step in run["steps"]}
-    records = [store.get_json(f"{name}/generator.json") for name in steps["finetune"]]
-    record = next(one for one in records if one["spec"]["kind"] != "KIND_TRANSFORMS")
-    classes, spec = record["classes"], record["spec"]
-    labeler = load(store.as_role("selection"), steps["labeler"][0], device="cpu")
-    rows = training_rows(store, record["dataset_version"], classes=classes)
-    unseen = {row.image_id for row in hold_out(rows, share=spec["held_out"], seed=spec["seed"])[1]}
-    real = load_pixels(store, rows, image_size=labeler.image_size, channels=labeler.channels, detail=labeler.detail)
+    run = read(store, f"runs/{asked.run}/run.json", Run)
+    records = [read_record(store, name) for name in run.step("finetune").results]
+    record = next(record for record in records if record.spec.kind.learns)
+    classes, settings = record.classes, record.spec.settings
+    assert isinstance(settings, ClassConditionalSpec | StableDiffusionSpec)
+    labeler = load(store.as_role("selection"), run.step("labeler").results[0], device="cpu")
+    rows = training_rows(store, record.dataset_version, classes=classes)
+    unseen = {row.image_id for row in hold_out(rows, share=settings.held_out, seed=record.spec.seed or 0)[1]}
+    real = load_pixels(
+        store, rows, image_size=labeler.image_size, channels=labeler.channels, pre_resize=labeler.pre_resize
+    )
     real_features = labeler.extract_features(real).astype(np.float64)
-    generation = run["spec"]["generation"]
-    settings = SamplerSettings(steps=generation["steps"], guidance_scale=generation["guidance_scale"])
-    sampler = read_sampler(settings, read_record(store, record["name"]))
+    generation = run.spec.generation
+    request = SamplerSettings(steps=generation.steps or 0, guidance_scale=generation.guidance_scale or 0.0)
+    sampler = read_sampler(request, record)
     assert sampler is not None
     server = SamplingServer(store.as_role("generation"), GenerationSettings(), device="auto")
-    generator = server.load(record["name"])
+    generator = server.load(record.name)
     rng = np.random.default_rng(0)
     sheet = []
     print("| class | unseen | accepted | KID | floor | nearest | natural | copies |")
@@ -102,7 +107,7 @@ def main() -> None:
         events = server.draw(generator, requests, sampler=sampler, client="", is_active=lambda: True)
         drawn = [event.pixels for event in events if isinstance(event, DrawnImage)]
         sheet.append(np.concatenate(drawn[:SHEET_COLUMNS], axis=1))
-        shown = [fitted(one, image_size=labeler.image_size, channels=labeler.channels) for one in drawn]
+        shown = [fitted(image, image_size=labeler.image_size, channels=labeler.channels) for image in drawn]
         features = labeler.extract_features(np.stack(shown))
         _, probabilities = labeler.classify(features)
         mine = labeler.classes.index(name)

@@ -39,10 +39,10 @@ def command(home: Path, file: Path, *more: str) -> tuple[list[str], dict[str, st
 def finish(home: Path, file: Path) -> tuple[dict, float]:
     run, environment = command(home, file)
     start = time.monotonic()
-    found = subprocess.run(run, env=environment, capture_output=True, text=True, check=False)
-    if found.returncode:
-        raise SystemExit(f"the run failed\n{found.stderr}")
-    return json.loads(found.stdout), time.monotonic() - start
+    process = subprocess.run(run, env=environment, capture_output=True, text=True, check=False)
+    if process.returncode:
+        raise SystemExit(f"the run failed\n{process.stderr}")
+    return json.loads(process.stdout), time.monotonic() - start
 
 
 def objects(home: Path) -> dict[str, int]:
@@ -99,8 +99,8 @@ def main() -> None:
                 f"kill {number + 1}: after {seconds:.1f} s, at {', '.join(at) or 'the import'}; {len(now)} objects",
                 file=sys.stderr,
             )
-        found, seconds = finish(killed, options.file)
-        assert found["evaluation"] == expected["evaluation"], "another result"
+        run, seconds = finish(killed, options.file)
+        assert run["evaluation"] == expected["evaluation"], "another result"
         left = objects(killed)
         assert all(left.get(key) == when for key, when in written.items()), "a finished result was written again"
         images = {home: sum(key.startswith("draws/") for key in objects(home)) for home in (alone, killed)}

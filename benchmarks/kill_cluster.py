@@ -36,28 +36,28 @@ WEIGHTS = {"minio": 1, "gateway": 1, "orchestrator": 2}
 
 
 def kubectl(*args: str, stdin: str = "") -> str:
-    found = subprocess.run(["kubectl", *args], input=stdin, capture_output=True, text=True, check=False)
-    return found.stdout if found.returncode == 0 else ""
+    process = subprocess.run(["kubectl", *args], input=stdin, capture_output=True, text=True, check=False)
+    return process.stdout if process.returncode == 0 else ""
 
 
 def pods(namespace: str) -> dict[str, list[str]]:
     """Names of running pods by component."""
-    found: dict[str, list[str]] = {}
+    names: dict[str, list[str]] = {}
     for pod in json.loads(kubectl("-n", namespace, "get", "pods", "-o", "json") or '{"items": []}')["items"]:
         component = pod["metadata"]["labels"].get("app.kubernetes.io/component", "")
         if pod["status"]["phase"] == "Running" and component not in ("", "provision", "test"):
-            found.setdefault(component, []).append(pod["metadata"]["name"])
-    return found
+            names.setdefault(component, []).append(pod["metadata"]["name"])
+    return names
 
 
 def kill(namespace: str, chance: random.Random) -> str:
     """Kill one pod of a component that is drawn; return the component."""
-    found = pods(namespace)
-    if not found:
+    running = pods(namespace)
+    if not running:
         return ""
-    names = sorted(found)
-    component = chance.choices(names, [WEIGHTS.get(name, 3) for name in names])[0]
-    name = chance.choice(found[component])
+    components = sorted(running)
+    component = chance.choices(components, [WEIGHTS.get(name, 3) for name in components])[0]
+    name = chance.choice(running[component])
     if chance.random() < 0.5:
         done = kubectl("-n", namespace, "delete", "pod", name, "--grace-period=0", "--force")
     else:
@@ -82,9 +82,9 @@ def patiently(ask):
 @contextmanager
 def store_of(namespace: str, release: str):
     """The release's store, through a port of our own."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port = one.getsockname()[1]
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
     forward = subprocess.Popen(
         ["kubectl", "-n", namespace, "port-forward", f"svc/{release}-minio", f"{port}:9000"], stdout=subprocess.DEVNULL
     )
@@ -146,17 +146,17 @@ def main() -> None:
                 resumed += 1
                 run = patiently(lambda run=run: client.resume_run(run.name))
         seconds.append(round(time.monotonic() - start))
-    expected = found = 0
+    expected = intact = 0
     with store_of(args.namespace, args.release) as store:
         for name in names:
             run = patiently(lambda name=name: client.get_run(name))
-            step = next(one for one in run.steps if one.name == "generate")
-            batches = {one for one in step.results if one.startswith("batches/")}
-            rows = [row for one in sorted(batches) for row in read_rows(store, f"{one}/manifest.parquet")]
+            step = next(step for step in run.steps if step.name == "generate")
+            batches = {result for result in step.results if result.startswith("batches/")}
+            rows = [row for batch in sorted(batches) for row in read_rows(store, f"{batch}/manifest.parquet")]
             expected += len(rows)
-            found += sum(sha256(store.get(row.uri)) == row.content_sha256 for row in rows)
+            intact += sum(sha256(store.get(row.uri)) == row.content_sha256 for row in rows)
     jobs = json.loads(kubectl("-n", args.namespace, "get", "jobs", "-o", "json"))["items"]
-    requests = Counter(one["metadata"].get("annotations", {}).get("genaug.io/request", "") for one in jobs)
+    requests = Counter(job["metadata"].get("annotations", {}).get("genaug.io/request", "") for job in jobs)
     requests.pop("", None)
     twice = {key: count for key, count in requests.items() if count > 1}
     print(
@@ -166,7 +166,7 @@ def main() -> None:
                 "runs": names,
                 "resumed": resumed,
                 "images_expected": expected,
-                "images_found": found,
+                "images_found": intact,
                 "requests_with_several_jobs": twice,
                 "seconds": seconds,
             }

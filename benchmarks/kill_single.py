@@ -40,9 +40,9 @@ ENDED = (run_pb2.Run.STATE_SUCCEEDED, run_pb2.Run.STATE_FAILED, run_pb2.Run.STAT
 
 
 def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
 
 
 class Services:
@@ -52,8 +52,8 @@ class Services:
         self.home = home
         self.addresses = {name: f"127.0.0.1:{free_port()}" for name in SERVICES}
         clean = {key: value for key, value in os.environ.items() if not key.startswith("GENAUG_")}
-        rooms = {f"GENAUG_ENDPOINTS__{name.upper()}": self.addresses[name] for name in SERVICES[:-1]}
-        self.environment = clean | rooms | {"GENAUG_HOME": str(home)}
+        endpoints = {f"GENAUG_ENDPOINTS__{name.upper()}": self.addresses[name] for name in SERVICES[:-1]}
+        self.environment = clean | endpoints | {"GENAUG_HOME": str(home)}
         home.mkdir(parents=True)
         self.processes = {name: self.start(name) for name in SERVICES}
 
@@ -64,12 +64,12 @@ class Services:
 
     def jobs(self) -> list[int]:
         """Process ids of the Jobs at work: those that hold this home's lock files."""
-        found = []
+        pids = []
         for lock in self.home.glob("jobs/*.lock"):
             text = lock.read_text()
             if text and Path(f"/proc/{text}/cmdline").exists() and "job" in Path(f"/proc/{text}/cmdline").read_text():
-                found.append(int(text))
-        return found
+                pids.append(int(text))
+        return pids
 
     def kill_one(self, dice: random.Random) -> str:
         """Kill a Job where there is one in half of the cases, else a service; start a dead service again."""

@@ -30,8 +30,10 @@ import numpy as np
 from obstore.store import MemoryStore
 
 from genaug.client.importers import open_source
+from genaug.schema.classifiers import ClassifierSpec
 from genaug.schema.run import ImportSpec
-from genaug.selection.choose import METHODS, choose, choose_at_random, feature_space
+from genaug.schema.selection import SelectionMethod
+from genaug.selection.choose import choose, choose_at_random, feature_space
 from genaug.selection.kernel import Gaussian
 from genaug.selection.nearest import find_pairs, unit
 from genaug.selection.project import project
@@ -40,8 +42,7 @@ from genaug.shared.manifest import Row
 from genaug.shared.store import Store
 from genaug.vision.images.load_images import load_pixels
 from genaug.vision.images.pixels import encode_png
-from genaug.vision.models.backbones import EFFICIENTNET_LITE0
-from genaug.vision.models.classifiers import Classifier
+from genaug.vision.models.classifiers import TrainedClassifier
 from genaug.vision.models.networks import build_network
 
 # Whole passes of the network, so that neither way is charged for filling up.
@@ -80,42 +81,42 @@ def photographs(folder: Path, kind: str, *, share: float = 0.7) -> list[bytes]:
     return [image.read() for image in open_source(spec) if image.class_name == kind and trains(image.subject)]
 
 
-def embedded(model: Classifier, store: Store, rows: Sequence[Row]) -> np.ndarray:
-    """Read, decoded and put through the network each time it is called: `features_of_rows` would remember."""
+def embedded(model: TrainedClassifier, store: Store, rows: Sequence[Row]) -> np.ndarray:
+    """Read, decoded and put through the network each time it is called: `features_of_rows` would use stored inputs."""
     return model.features(load_pixels(store, rows, image_size=model.image_size, channels=model.channels))
 
 
-def compare_matching(model: Classifier, store: Store, rows: Sequence[Row]) -> tuple[float, float]:
+def compare_matching(model: TrainedClassifier, store: Store, rows: Sequence[Row]) -> tuple[float, float]:
     real, made = rows[:REAL], rows[REAL:]
     forwards = Counter[str]()
-    way, see = "", model.network.prepare
+    way, preprocess = "", model.network.preprocess
 
     def counted(pixels: np.ndarray) -> np.ndarray:
         forwards[way] += len(pixels)
-        return see(pixels)
+        return preprocess(pixels)
 
-    model.network.prepare = counted  # type: ignore[method-assign]
+    model.network.preprocess = counted  # type: ignore[method-assign]
 
     def once() -> np.ndarray:
         features = unit(embedded(model, store, rows))
         return find_pairs(features[:REAL], features[REAL:]).made
 
     def again() -> np.ndarray:
-        found = []
+        nearest = []
         for row in real:
             features = unit(embedded(model, store, [row, *made]))
-            found.append(find_pairs(features[:1], features[1:]).made[0])
-        return np.stack(found)
+            nearest.append(find_pairs(features[:1], features[1:]).made[0])
+        return np.stack(nearest)
 
     once()  # the backbone is loaded, and its first pass is slow
     way = "once"
     mine, seconds = timed(once)
     way = "again"
     theirs, their_seconds = timed(again)
-    model.network.prepare = see  # type: ignore[method-assign]
+    model.network.preprocess = preprocess  # type: ignore[method-assign]
     if not np.array_equal(mine, theirs):
         raise SystemExit("the two ways name other images")
-    print(f"\n{REAL} real and {MADE} made images, {model.image_size} px, {EFFICIENTNET_LITE0}\n")
+    print(f"\n{REAL} real and {MADE} made images, {model.image_size} px, {model.network.spec.backbone}\n")
     print("| matching | forwards | seconds |\n|---|---:|---:|")
     print(f"| each image embedded once | {forwards['once']} | {seconds:.2f} |")
     print(f"| made images embedded again for each real one | {forwards['again']} | {their_seconds:.2f} |")
@@ -131,7 +132,7 @@ def compare_search(features: np.ndarray) -> float:
     ours, seconds = timed(lambda: find_pairs(unit(real), unit(made)))
 
     def plainly() -> np.ndarray:
-        a, b = (one / np.linalg.norm(one, axis=1, keepdims=True) for one in (real, made))
+        a, b = (side / np.linalg.norm(side, axis=1, keepdims=True) for side in (real, made))
         return np.stack([np.argsort(1 - b @ row, kind="stable")[:10] for row in a])
 
     theirs, their_seconds = timed(plainly)
@@ -156,23 +157,23 @@ def compare_choices(features: np.ndarray, *, kept: int, seed: int) -> float:
     print("| choice | MMD² ×10³ | of 50 components | coverage | seconds |\n|---|---:|---:|---:|---:|")
 
     def shown(name: str, choices: Sequence[np.ndarray], seconds: str) -> float:
-        found = float(np.mean([kernel.squared_mmd(chosen) for chosen in choices]))
+        mmd2 = float(np.mean([kernel.squared_mmd(chosen) for chosen in choices]))
         within = float(np.mean([inner.squared_mmd(chosen) for chosen in choices]))
         covered = float(np.mean([coverage(points, chosen, kept=kept) for chosen in choices]))
-        print(f"| {name} | {found * 1e3:.3f} | {within * 1e3:.3f} | {covered:.3f} | {seconds} |")
-        return found
+        print(f"| {name} | {mmd2 * 1e3:.3f} | {within * 1e3:.3f} | {covered:.3f} | {seconds} |")
+        return mmd2
 
-    mmd2 = {}
-    for method in METHODS:
+    by_method = {}
+    for method in SelectionMethod:
         chosen, seconds = timed(lambda m=method: choose(points, space, method=m, kept=kept, seed=seed))
-        mmd2[method] = shown(method.removeprefix("METHOD_"), [chosen], f"{seconds:.3f}")
+        by_method[method] = shown(method.name, [chosen], f"{seconds:.3f}")
     controls = [choose_at_random(len(features), kept=kept, seed=number, purpose="control") for number in range(50)]
     mean = shown("mean of 50 random controls", controls, "")
     print(
         f"\nShared by all: t-SNE map {map_seconds:.1f} s, principal components {space_seconds:.1f} s, "
         f"kernel means {kernel_seconds:.1f} s."
     )
-    return mean / mmd2["METHOD_HERDING"]
+    return mean / by_method[SelectionMethod.HERDING]
 
 
 def main() -> None:
@@ -183,8 +184,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
     store = Store(MemoryStore(), "assembly", url="memory://")
-    network = build_network(EFFICIENTNET_LITE0, image_size=224, channels=3, classes=2, seed=0)
-    model = Classifier(("real", "made"), network)
+    spec = ClassifierSpec(backbone="EFFICIENTNET_LITE0").completed(224, pre_resize=0)
+    model = TrainedClassifier(("real", "made"), build_network(spec, channels=3, classes=2, seed=0))
     images = photographs(asked.odir, asked.kind) if asked.odir else noise(REAL + MADE)
     rows = put(store, images, asked.kind)
     ratio, forwards = compare_matching(model, store, rows[: REAL + MADE])

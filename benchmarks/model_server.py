@@ -1,4 +1,4 @@
-"""A real TorchServe under everything that goes wrong with one, asked through our client: what is lost, how long.
+"""A real TorchServe under failures of all kinds, through our client: lost images and the longest silence.
 
     python benchmarks/model_server.py
 
@@ -35,25 +35,25 @@ from obstore.store import MemoryStore
 from genaug.labeling.export import model_name
 from genaug.labeling.model_store import ModelStore, TorchServe, write_model
 from genaug.labeling.open_inference import ModelServer, OnServer
+from genaug.schema.classifiers import Classifier, ClassifierSpec, Role
+from genaug.schema.common import Precision
 from genaug.shared.errors import GenaugError
 from genaug.shared.settings import OpenInferenceSettings
 from genaug.shared.store import Store
-from genaug.vision.batching.dynamic_batcher import Model
+from genaug.vision.batching.dynamic_batcher import ModelKey
 from genaug.vision.images.pixels import encode_png
-from genaug.vision.models.backbones import SMALL_CNN
-from genaug.vision.models.classifiers import Classifier, save
+from genaug.vision.models.classifiers import TrainedClassifier, save
 from genaug.vision.models.networks import build_network
-from genaug.vision.models.precision import FLOAT32
 
 CLASSES = ("a", "b", "c")
-MODELS = [Model("classifiers/" + digit * 32, FLOAT32) for digit in "123"]
+MODELS = [ModelKey("classifiers/" + digit * 32, Precision.FLOAT32) for digit in "123"]
 PORTS = {"port": 47070, "ping-port": 48080, "management-port": 48081, "metrics-port": 48082}
 GENAUG = Path(sys.executable).with_name("genaug")
 
 
 @dataclass
 class Outcome:
-    """What became of the images of a case."""
+    """Outcome of the images of a case."""
 
     name: str
     asked: int
@@ -69,10 +69,11 @@ class Outcome:
 
 def classifiers() -> Store:
     store = Store(MemoryStore(), "train", url="memory://")
+    spec = ClassifierSpec(backbone="SMALL_CNN", image_size=8).completed(8, pre_resize=0)
     for seed, model in enumerate(MODELS):
-        network = build_network(SMALL_CNN, image_size=8, channels=1, classes=len(CLASSES), seed=seed)
-        record = {"role": "ROLE_LABELER", "create_time": str(seed)}
-        save(store, Classifier(CLASSES, network), name=model.name, record=record)
+        network = build_network(spec, channels=1, classes=len(CLASSES), seed=seed)
+        record = Classifier(role=Role.LABELER, create_time=str(seed))
+        save(store, TrainedClassifier(CLASSES, network), name=model.name, record=record)
     return store.as_role("labeling")
 
 
@@ -105,86 +106,86 @@ def wait_until(holds: Callable[[], bool], *, seconds: float = 120) -> None:
 
 
 @contextlib.contextmanager
-def asked(model: Model = MODELS[0], **changes: object) -> Iterator[OnServer]:
+def client(model: ModelKey = MODELS[0], **changes: object) -> Iterator[OnServer]:
     settings = OpenInferenceSettings(**{"address": f"127.0.0.1:{PORTS['port']}", "deadline_s": 20, **changes})
     server = ModelServer(settings, queue=4096)
     try:
-        yield OnServer(server, model, {"classes": list(CLASSES)}, name=settings.model, window=256)
+        yield OnServer(server, model, Classifier(classes=CLASSES), name=settings.model, window=256)
     finally:
         server.close()
 
 
 def take(
-    name: str, on: OnServer, data: list[bytes], *, meanwhile: dict[int, Callable[[], None]] | None = None
+    name: str, predictor: OnServer, data: list[bytes], *, meanwhile: dict[int, Callable[[], None]] | None = None
 ) -> Outcome:
-    """Ask for `data`, doing something after so many answers."""
-    found, last = Outcome(name, len(data)), time.monotonic()
-    for number, seen in enumerate(on.predict(iter(data))):
-        found.silence, last = max(found.silence, time.monotonic() - last), time.monotonic()
-        if seen.probabilities is not None:
-            found.answered += 1
+    """Classify `data`; call `meanwhile[n]` after result n."""
+    outcome, last = Outcome(name, len(data)), time.monotonic()
+    for number, result in enumerate(predictor.predict(iter(data))):
+        outcome.silence, last = max(outcome.silence, time.monotonic() - last), time.monotonic()
+        if result.probabilities is not None:
+            outcome.answered += 1
         else:
-            found.failed += 1
+            outcome.failed += 1
         if meanwhile and number in meanwhile:
             meanwhile[number]()
-    return found
+    return outcome
 
 
 def killed(server: TorchServe) -> Outcome:
     def kill() -> None:
         os.kill(server.worker_pids(model_name(MODELS[0]))[0], signal.SIGKILL)
 
-    with asked() as on:
-        return take("killed", on, images(2000), meanwhile={500: kill})
+    with client() as predictor:
+        return take("killed", predictor, images(2000), meanwhile={500: kill})
 
 
 def damaged() -> Outcome:
     data = images(800)
-    data[::8] = [one[:50] for one in data[::8]]
-    with asked(images=8) as on:
-        found = take("damaged", on, data)
-    found.remark = "each damaged image is named" if found.failed == 100 else f"{found.failed} named of 100"
-    return found
+    data[::8] = [image[:50] for image in data[::8]]
+    with client(images=8) as predictor:
+        outcome = take("damaged", predictor, data)
+    outcome.remark = "each damaged image is named" if outcome.failed == 100 else f"{outcome.failed} named of 100"
+    return outcome
 
 
 def cancelled(server: TorchServe) -> Outcome:
-    with asked() as on:
+    with client() as predictor:
         for _ in range(500):
-            on.predict(iter(images(4))).close()
-        found = take("cancelled", on, images(200))
+            predictor.predict(iter(images(4))).close()
+        outcome = take("cancelled", predictor, images(200))
         wait_until(lambda: server.waiting(model_name(MODELS[0])) == 0, seconds=20)
-    found.remark = "the server's queue is empty after"
-    return found
+    outcome.remark = "the server's queue is empty after"
+    return outcome
 
 
 def overflow() -> Outcome:
-    with asked(images=1, requests=64) as on:
-        return take("overflow", on, images(1000))
+    with client(images=1, requests=64) as predictor:
+        return take("overflow", predictor, images(1000))
 
 
 def reload(server: TorchServe, store: Store, folder: Path) -> Outcome:
-    kept = ModelStore(store, folder, server, linger_s=0)
+    models = ModelStore(store, folder, server, linger_s=0)
     done = threading.Event()
 
     def change() -> None:
-        kept.sync(MODELS[:2])
-        kept.sync([MODELS[0], MODELS[2]])
-        kept.sync(MODELS[:1])
+        models.sync(MODELS[:2])
+        models.sync([MODELS[0], MODELS[2]])
+        models.sync(MODELS[:1])
         done.set()
 
     worker = threading.Thread(target=change)
-    found = Outcome("reload", 0)
-    with asked() as on:
+    outcome = Outcome("reload", 0)
+    with client() as predictor:
         worker.start()
         while not done.is_set():
-            part = take("reload", on, images(200))
-            found.asked += part.asked
-            found.answered += part.answered
-            found.failed += part.failed
-            found.silence = max(found.silence, part.silence)
+            part = take("reload", predictor, images(200))
+            outcome.asked += part.asked
+            outcome.answered += part.answered
+            outcome.failed += part.failed
+            outcome.silence = max(outcome.silence, part.silence)
     worker.join()
-    found.remark = "two loaded, two unloaded"
-    return found
+    outcome.remark = "two loaded, two unloaded"
+    return outcome
 
 
 def crash_loop(server: TorchServe, store: Store, folder: Path) -> Outcome:
@@ -192,14 +193,14 @@ def crash_loop(server: TorchServe, store: Store, folder: Path) -> Outcome:
     (broken / "handler.py").write_text("import os\n\n\ndef handle(data, context):\n    os._exit(3)\n")
     loading = threading.Thread(target=_load, args=(server, broken.name), daemon=True)
     loading.start()
-    with asked() as on:
-        found = take("crash loop", on, images(1000))
+    with client() as predictor:
+        outcome = take("crash loop", predictor, images(1000))
     ready = server.is_ready()
     with contextlib.suppress(GenaugError):
         server.unload(broken.name)
-    found.remark = "counts as ready" if ready else "never counts as ready; its neighbour answers"
+    outcome.remark = "counts as ready" if ready else "never counts as ready; its neighbour answers"
     loading.join(5)
-    return found
+    return outcome
 
 
 def _load(server: TorchServe, name: str) -> None:
@@ -219,10 +220,10 @@ def main() -> None:
             outcomes += [killed(server), damaged(), cancelled(server), reload(server, store, folder)]
             outcomes.append(crash_loop(server, store, folder))
     print("| case | asked | answered | named | lost | longest silence, s | |\n|---|---:|---:|---:|---:|---:|---|")
-    for one in outcomes:
-        numbers = f"{one.asked} | {one.answered} | {one.failed} | {one.lost} | {one.silence:.1f}"
-        print(f"| {one.name} | {numbers} | {one.remark} |")
-    share = 1 - sum(one.lost for one in outcomes) / sum(one.asked for one in outcomes)
+    for outcome in outcomes:
+        numbers = f"{outcome.asked} | {outcome.answered} | {outcome.failed} | {outcome.lost} | {outcome.silence:.1f}"
+        print(f"| {outcome.name} | {numbers} | {outcome.remark} |")
+    share = 1 - sum(outcome.lost for outcome in outcomes) / sum(outcome.asked for outcome in outcomes)
     print(json.dumps({"name": "model_server.not_lost", "ratio": share, "goal": 1.0, "better": "higher"}))
     if share < 1:
         raise SystemExit("images were lost")

@@ -1,4 +1,4 @@
-"""Generation with one replica and with three, each held to a part of a core: how chunks spread, and what they cost.
+"""Generation with one replica and with three, each limited to a part of a core: spread and cost of chunks.
 
     python benchmarks/replicas.py examples/quickstart.yaml --namespace genaug
 
@@ -25,7 +25,7 @@ from genaug.v1 import run_pb2
 READ = """
 import re, urllib.request
 text = urllib.request.urlopen("http://127.0.0.1:9464/metrics").read().decode()
-print(sum(float(one) for one in re.findall(r"^genaug_images_generated_total.* (.*)$", text, re.M)))
+print(sum(float(value) for value in re.findall(r"^genaug_images_generated_total.* (.*)$", text, re.M)))
 """
 
 

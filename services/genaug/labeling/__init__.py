@@ -1,1 +1,1 @@
-"""Step 3: label made images and judge each."""
+"""Step 3: labels of made images, and a verdict on each."""

@@ -1,4 +1,4 @@
-"""Calibration of a labeler on out-of-fold logits: what its probabilities mean, and from which one on it is believed."""
+"""Calibration of a labeler on out-of-fold logits: temperature scaling, and an acceptance threshold per class."""
 
 from __future__ import annotations
 
@@ -14,39 +14,39 @@ from scipy.special import softmax
 log = logging.getLogger(__name__)
 
 TEMPERATURES = (0.5, 10.0)
-"""Range of temperatures. A labeler without an out-of-fold error would otherwise call itself infinitely sure."""
+"""Range of temperatures. Without an out-of-fold error, the best temperature would be 0."""
 
 TARGET_PRECISION = 0.8
-"""Share of accepted images that are what they were accepted as, on held-out real images.
+"""Precision that a threshold aims at: share of correct labels among accepted held-out real images.
 
 0.95 accepts next to nothing where a labeler is right two times in three, as on fundus photographs at 64 pixels.
 """
 
 THRESHOLDS = (0.5, 0.99)
-"""Range of thresholds: never accept an unlikely class, never ask for more than a softmax can give."""
+"""Range of thresholds: an unlikely class is never accepted, and no softmax reaches 1."""
 
 UNKNOWN_THRESHOLD = 0.9
-"""Threshold of a class that fewer than `ENOUGH` held-out images were taken for."""
+"""Threshold of a class that was predicted for fewer than `ENOUGH` held-out images."""
 
 ENOUGH = 5
-"""Accepted held-out images below which a precision says nothing."""
+"""Accepted held-out images from which a precision is an estimate."""
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What turns logits into labels."""
+    """Temperature and thresholds of a labeler."""
 
     temperature: float
     """Divides logits before the softmax."""
     thresholds: Mapping[str, float]
-    """Per class, the calibrated probability from which a label is accepted."""
+    """Per class, the lowest calibrated probability of an accepted label."""
 
 
 def calibrate(logits: NDArray[np.float32], targets: NDArray[np.int64], *, classes: Sequence[str]) -> Calibration:
-    """Temperature and thresholds from held-out real images; defaults where there are none.
+    """Fit temperature and thresholds to held-out real images; defaults where there are none.
 
     Args:
-        logits: [n, classes], of images that their network was not trained on.
+        logits: [n, classes], of images outside their network's training rows.
         targets: [n], their true classes.
         classes: The label map.
     """
@@ -55,14 +55,14 @@ def calibrate(logits: NDArray[np.float32], targets: NDArray[np.int64], *, classe
     predicted = probabilities.argmax(axis=1)
     thresholds = {}
     for index, name in enumerate(classes):
-        taken = predicted == index
-        thresholds[name] = fit_threshold(probabilities[taken, index], correct=targets[taken] == index)
+        own = predicted == index
+        thresholds[name] = fit_threshold(probabilities[own, index], correct=targets[own] == index)
     log.info("labeler calibrated", extra={"temperature": round(temperature, 3), "thresholds": thresholds})
     return Calibration(temperature, thresholds)
 
 
 def fit_temperature(logits: NDArray[np.float32], targets: NDArray[np.int64]) -> float:
-    """The temperature within `TEMPERATURES` at which held-out images are most probable (Guo et al. 2017, section 4.2).
+    """Fit the temperature, within `TEMPERATURES`, of least cross-entropy (Guo et al. 2017, section 4.2).
 
     Mean cross-entropy is convex in 1/T, so its slope there has one zero.
 
@@ -86,26 +86,26 @@ def fit_temperature(logits: NDArray[np.float32], targets: NDArray[np.int64]) -> 
 
 
 def fit_threshold(probabilities: NDArray[np.float64], *, correct: NDArray[np.bool_]) -> float:
-    """The lowest probability from which on held-out images taken for a class are of that class often enough.
+    """Find the lowest threshold of one class with `TARGET_PRECISION` on held-out images.
 
-    Thresholds that accept at least `ENOUGH` images are looked at. The lowest with `TARGET_PRECISION` is taken; where
-    none has it, the one of the best precision. With too few images it is `UNKNOWN_THRESHOLD`. Clamped to `THRESHOLDS`.
+    Candidates accept at least `ENOUGH` images. Where none reaches `TARGET_PRECISION`, the one of the best precision
+    counts; with too few images, `UNKNOWN_THRESHOLD`. Clamped to `THRESHOLDS`.
 
     Args:
-        probabilities: [n], calibrated, of the class that the images were taken for.
-        correct: [n], whether they are of it.
+        probabilities: [n], calibrated, of images for which the class was predicted.
+        correct: [n], whether it is their class.
     """
     if len(probabilities) < ENOUGH:
         return UNKNOWN_THRESHOLD
     order = np.argsort(-probabilities, kind="stable")
     falling = probabilities[order]
     precision = np.cumsum(correct[order]) / np.arange(1, len(order) + 1)
-    # A threshold takes all images of equal probability or none: only the last of each run of equals counts.
+    # A threshold accepts all images of equal probability or none: only the last of each run of equals is a candidate.
     possible = np.append(falling[1:] != falling[:-1], True)
     possible[: ENOUGH - 1] = False
-    good = possible & (precision >= TARGET_PRECISION)
-    if good.any():
-        chosen = np.flatnonzero(good)[-1]
+    precise = possible & (precision >= TARGET_PRECISION)
+    if precise.any():
+        chosen = np.flatnonzero(precise)[-1]
     else:
         best = precision[possible].max()
         chosen = np.flatnonzero(possible & (precision == best))[-1]

@@ -22,13 +22,13 @@ SUMS = "SHA256SUMS"
 TORCHSERVE = "torchserve"
 
 # TorchServe imports it by this name from the model's folder.
-_HANDLER = '''"""What TorchServe calls. The work is genaug's, which must be installed beside TorchServe."""
+_HANDLER = '''"""TorchServe's handler. genaug, which does the work, must be installed beside TorchServe."""
 
 from genaug.labeling.torchserve import handle
 
 __all__ = ["handle"]
 '''
-# Requests that share a pass: each has up to labeling.open_inference.images images already.
+# Requests that share a minibatch: each has up to labeling.open_inference.images images already.
 _CONFIG = {"minWorkers": 1, "maxWorkers": 1, "batchSize": 4, "maxBatchDelay": 5, "responseTimeout": 120}
 
 

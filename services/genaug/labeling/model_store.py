@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 # Seconds that the server may take to load a model; a worker imports torch.
 _LOADING = 300
 # Seconds that a request about models may take.
-_ASKING = 10
+_TIMEOUT = 10
 # Seconds before a model that did not load is retried, and attempts after which readiness does not wait for it.
 _AGAIN, _GIVEN_UP = 15.0, 3
 
@@ -55,7 +55,7 @@ class TorchServe:
         return {model["modelName"] for model in self._call("GET", "/models?limit=1000")["models"]}
 
     def workers(self, name: str) -> list[str]:
-        """States of a model's workers, such as READY: the only ones that can be believed.
+        """States of a model's workers, such as READY; other status endpoints are not reliable.
 
         Raises:
             NotFound: it has no such model.
@@ -79,7 +79,7 @@ class TorchServe:
             return False
 
     def load(self, name: str) -> None:
-        """Load the model in the folder `name` of its model store; return once a worker has it.
+        """Load the model in the folder `name` of its model store; return once a worker has loaded it.
 
         Raises:
             Unavailable: it cannot be reached, or the model does not load.
@@ -88,15 +88,17 @@ class TorchServe:
         self._call("POST", f"/models?{query}", seconds=_LOADING)
 
     def unload(self, name: str) -> None:
-        """Forget a model."""
+        """Unload a model and remove its registration."""
         self._call("DELETE", f"/models/{name}", seconds=_LOADING)
 
-    def _call(self, method: str, path: str, *, seconds: float = _ASKING) -> Any:
+    def _call(self, method: str, path: str, *, seconds: float = _TIMEOUT) -> Any:
         request = urllib.request.Request(f"{self._url}{path}", method=method)  # noqa: S310  # ours: http
         try:
-            # A proxy of the environment is for elsewhere.
-            with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=seconds) as answer:
-                return json.load(answer)
+            # Proxies of the environment are for other hosts.
+            with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(
+                request, timeout=seconds
+            ) as response:
+                return json.load(response)
         except urllib.error.HTTPError as error:
             if error.code == 404:
                 raise NotFound(f"TorchServe has nothing at {path}") from None
@@ -141,15 +143,15 @@ class ModelStore:
         Raises:
             Unavailable: the server cannot be reached.
         """
-        there = self._server.models()
+        loaded = self._server.models()
         names = {model_name(model): model for model in models}
         for name, model in names.items():
             self._unused.pop(name, None)
-            if name not in there and self._due(name):
+            if name not in loaded and self._due(name):
                 self._load(name, model)
-        for name in there - names.keys():
+        for name in loaded - names.keys():
             since = self._unused.setdefault(name, time.monotonic())
-            # A model that leaves while calls wait for it hangs them.
+            # Calls that wait in the queue of an unloaded model hang.
             if time.monotonic() - since >= self._linger and self._server.waiting(name) == 0:
                 self._server.unload(name)
                 shutil.rmtree(self._folder / name, ignore_errors=True)
@@ -158,7 +160,7 @@ class ModelStore:
         return all(self._failed.get(name, (_GIVEN_UP, 0.0))[0] >= _GIVEN_UP for name in names)
 
     def _due(self, name: str) -> bool:
-        """Whether a model has not been tried yet, or long enough ago."""
+        """Whether a model has not failed to load, or long enough ago for a retry."""
         return name not in self._failed or time.monotonic() - self._failed[name][1] >= _AGAIN
 
     def _load(self, name: str, model: ModelKey) -> None:
@@ -201,7 +203,7 @@ class Labelers:
         self._store = store
         self._known: dict[str, str] = {}
         """Time of training by digest; empty for other classifiers."""
-        self._fits: dict[ModelKey, bool] = {}
+        self._supported: dict[ModelKey, bool] = {}
         """Whether a labeler can compute in a number format."""
 
     def newest(self, count: int, precision: Precision) -> list[ModelKey]:
@@ -211,12 +213,12 @@ class Labelers:
                 self._read(digest)
         times = sorted(((time, digest) for digest, time in self._known.items() if time), reverse=True)
         models = (ModelKey(f"classifiers/{digest}", precision) for _, digest in times)
-        return list(islice(filter(self._fit, models), count))
+        return list(islice(filter(self._supports, models), count))
 
-    def _fit(self, model: ModelKey) -> bool:
-        if model not in self._fits:
-            self._fits[model] = supports_precision(self._store, model.name, model.precision)
-        return self._fits[model]
+    def _supports(self, model: ModelKey) -> bool:
+        if model not in self._supported:
+            self._supported[model] = supports_precision(self._store, model.name, model.precision)
+        return self._supported[model]
 
     def _read(self, digest: str) -> None:
         try:

@@ -5,9 +5,9 @@ Encoded images go as one BYTES tensor `images` [n, 1]; `scores` (FP32, [n, class
 none) come back.
 
 The status codes of such servers are unreliable: TorchServe says UNAVAILABLE for one bad image of a batch,
-RESOURCE_EXHAUSTED for a worker that was killed, INTERNAL for a full queue. So a request that fails is asked again; then
-each of its images alone; one that keeps failing gets the server to itself, and if it fails again while another image is
-answered, it is at fault. Nothing is lost.
+RESOURCE_EXHAUSTED for a worker that was killed, INTERNAL for a full queue. So a request that fails is retried; then
+each of its images alone. An image that keeps failing is tried while no other request is in flight, between two requests
+for a valid image, `CANARY`; if only the image fails, it is at fault. No other image is lost.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ log = logging.getLogger(__name__)
 _MOST_BYTES = 4_000_000
 # Seconds between two attempts, at first and at most.
 _PAUSES = (0.2, 3.0)
-# Attempts after which the images of a request are asked for one by one, and after which one of them is judged.
+# Attempts after which the images of a request are sent one by one, and after which an image is isolated.
 _TOGETHER, _ALONE = 2, 3
-# Codes of errors that every request would meet.
+# Codes of errors that do not pass, and concern every request.
 _FINAL = (grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
 
 
@@ -75,7 +75,7 @@ class ModelServer:
         self._settings = settings
         self._queue = queue
         self._channel = bare_channel(settings.address, authority=authority, ours=False)
-        # One of several servers behind the address: an image and what it is held against must meet the same.
+        # To one of several servers behind the address: an image and the canary must reach the same one.
         self._channel_to_one = bare_channel(settings.address, authority=authority, ours=False, spread=False)
         self._infer, self._infer_at_one = (
             channel.unary_unary(
@@ -90,7 +90,7 @@ class ModelServer:
         self._held = 0
         self._closed = threading.Event()
         self._permits = threading.Semaphore(settings.requests)
-        self._judging = threading.Lock()
+        self._isolating = threading.Lock()
         self._threads = [
             threading.Thread(target=self._work, name=f"model-server-{number}", daemon=True)
             for number in range(settings.requests)
@@ -124,11 +124,11 @@ class ModelServer:
             QUEUE_DEPTH.labels("model-server").set(self._held)
             self._waiting.append(item)
             self._changed.notify()
-        item.future.add_done_callback(self._left)
+        item.future.add_done_callback(self._release)
         return item.future
 
     def close(self) -> None:
-        """Ask for no more; what waits is told so."""
+        """Send no more requests; waiting images fail with reason ENDING."""
         self._closed.set()
         with self._changed:
             waiting, self._waiting = list(self._waiting), deque()
@@ -141,48 +141,48 @@ class ModelServer:
         self._channel.close()
         self._channel_to_one.close()
 
-    def _left(self, future: Future[ImageResult]) -> None:
+    def _release(self, future: Future[ImageResult]) -> None:
         with self._changed:
             self._held -= 1
             QUEUE_DEPTH.labels("model-server").set(self._held)
 
     def _work(self) -> None:
         while items := self._next():
-            kept = [item for item in items if item.future.set_running_or_notify_cancel()]
-            if not kept:
+            active = [item for item in items if item.future.set_running_or_notify_cancel()]
+            if not active:
                 continue
-            BATCH_IMAGES.labels("model-server").observe(len(kept))
+            BATCH_IMAGES.labels("model-server").observe(len(active))
             try:
-                for item, seen in zip(kept, self._answers(kept), strict=True):
-                    item.future.set_result(seen)
-            # Carried to the callers.
+                for item, result in zip(active, self._infer_with_retries(active), strict=True):
+                    item.future.set_result(result)
+            # Raised in the callers.
             except Exception as error:
-                for item in kept:
+                for item in active:
                     if not item.future.done():
                         item.future.set_exception(error)
 
     def _next(self) -> list[_Item]:
-        """Images of one model that fit a request; empty at the end."""
+        """Take the next images of one model that fit a request; none once the client is closed."""
         with self._changed:
             while not self._waiting:
                 if self._closed.is_set():
                     return []
                 self._changed.wait()
-            taken = [self._waiting.popleft()]
-            size = len(taken[0].data)
-            while self._waiting and len(taken) < self._settings.images:
+            items = [self._waiting.popleft()]
+            size = len(items[0].data)
+            while self._waiting and len(items) < self._settings.images:
                 following = self._waiting[0]
                 size += len(following.data)
-                if following.model != taken[0].model or size > _MOST_BYTES:
+                if following.model != items[0].model or size > _MOST_BYTES:
                     break
-                taken.append(self._waiting.popleft())
-            return taken
+                items.append(self._waiting.popleft())
+            return items
 
-    def _answers(self, items: Sequence[_Item]) -> list[ImageResult]:
-        """The answers to images of one model, however often the server has to be asked.
+    def _infer_with_retries(self, items: Sequence[_Item]) -> list[ImageResult]:
+        """Classify images of one model, retrying until `patience_s` has passed.
 
         Raises:
-            FailedPrecondition: it has not answered for so long as it is waited for, or answers something else.
+            FailedPrecondition: reason MODEL_SERVER_AWAY, MODEL_SERVER_REFUSES, or WRONG_MODEL.
         """
         if len(items[0].data) > _MOST_BYTES:
             return [ImageResult("TOO_LARGE", f"more than {_MOST_BYTES} bytes, which the model server takes")]
@@ -190,7 +190,7 @@ class ModelServer:
         attempts = 0
         while True:
             try:
-                return self._ask(items)
+                return self._infer_within_permits(items)
             except grpc.RpcError as error:
                 code = error.code()
             attempts += 1
@@ -202,13 +202,13 @@ class ModelServer:
                     reason="MODEL_SERVER_REFUSES",
                 )
             if len(items) > 1 and attempts >= _TOGETHER:
-                return [self._answers([item])[0] for item in items]
+                return [self._infer_with_retries([item])[0] for item in items]
             if len(items) == 1 and attempts >= _ALONE:
-                judged = self._judged(items[0])
-                if judged is not None:
-                    return [judged]
+                result = self._infer_isolated(items[0])
+                if result is not None:
+                    return [result]
             if time.monotonic() >= end or self._closed.wait(pause):
-                # Not UNAVAILABLE: whoever asked us would ask again, and wait as long again each time.
+                # Not UNAVAILABLE: our own caller would retry, and wait for `patience_s` again each time.
                 raise FailedPrecondition(
                     f"the model server at {self._settings.address} answers {code.name} for model {items[0].model!r}, "
                     f"for {self._settings.patience_s:g} s now; is the model loaded there?",
@@ -216,45 +216,46 @@ class ModelServer:
                 )
             pause = min(2 * pause, _PAUSES[1])
 
-    def _judged(self, item: _Item) -> ImageResult | None:
-        """Its answer with one server to itself: then only the image can be at fault. None if the server is.
+    def _infer_isolated(self, item: _Item) -> ImageResult | None:
+        """Classify one image with no other request in flight, between two requests for the canary.
 
-        Before and after it, that server answers to another image.
+        Returns:
+            FAILED if the canary is classified before and after it, but not the image; None if the server is at fault.
         """
         canary = _Item(item.model, item.classes, CANARY)
-        with self._judging, self._quiet():
+        with self._isolating, self._all_permits():
             try:
-                self._ask_now([canary], one=True)
+                self._infer_now([canary], at_one=True)
             except grpc.RpcError:
                 return None
             try:
-                return self._ask_now([item], one=True)[0]
+                return self._infer_now([item], at_one=True)[0]
             except grpc.RpcError as error:
                 code = error.code()
             try:
-                self._ask_now([canary], one=True)
+                self._infer_now([canary], at_one=True)
             except grpc.RpcError:
                 return None
             return ImageResult("FAILED", f"the model server answers {code.name} to this image, and well to others")
 
     @contextmanager
-    def _quiet(self) -> Iterator[None]:
-        """While no other request of ours is under way."""
-        taken = 0
+    def _all_permits(self) -> Iterator[None]:
+        """Hold every permit, so that no other request of this process is in flight."""
+        permits = 0
         try:
             for _ in range(self._settings.requests):
                 self._permits.acquire()
-                taken += 1
+                permits += 1
             yield
         finally:
-            for _ in range(taken):
+            for _ in range(permits):
                 self._permits.release()
 
-    def _ask(self, items: Sequence[_Item]) -> list[ImageResult]:
+    def _infer_within_permits(self, items: Sequence[_Item]) -> list[ImageResult]:
         with self._permits:
-            return self._ask_now(items)
+            return self._infer_now(items)
 
-    def _ask_now(self, items: Sequence[_Item], *, one: bool = False) -> list[ImageResult]:
+    def _infer_now(self, items: Sequence[_Item], *, at_one: bool = False) -> list[ImageResult]:
         tensor = pb.ModelInferRequest.InferInputTensor(
             name="images",
             datatype="BYTES",
@@ -262,8 +263,8 @@ class ModelServer:
             contents=pb.InferTensorContents(bytes_contents=[item.data for item in items]),
         )
         request = pb.ModelInferRequest(model_name=items[0].model, model_version=self._settings.version, inputs=[tensor])
-        response = (self._infer_at_one if one else self._infer)(request, timeout=self._settings.deadline_s)
-        return to_seen(response, images=len(items), classes=items[0].classes)
+        response = (self._infer_at_one if at_one else self._infer)(request, timeout=self._settings.deadline_s)
+        return to_results(response, images=len(items), classes=items[0].classes)
 
 
 class OnServer:
@@ -306,8 +307,8 @@ class OnServer:
         return OrderedResults(images, submit, window=self._window, is_active=is_active)
 
 
-def to_seen(response: pb.ModelInferResponse, *, images: int, classes: int) -> list[ImageResult]:
-    """Convert the response of a model server to one result per image.
+def to_results(response: pb.ModelInferResponse, *, images: int, classes: int) -> list[ImageResult]:
+    """Convert the response of a model server to results, one per image.
 
     Raises:
         FailedPrecondition: reason WRONG_MODEL; the response is not that of a classifier with this number of classes.

@@ -80,8 +80,8 @@ class LabelingServicer(labeling_service_pb2_grpc.LabelingServiceServicer):
     ) -> pb.ListClassifiersResponse:
         names = [f"classifiers/{digest}" for digest in self._store.children("classifiers/")]
         finished = [name for name in names if self._store.exists(f"{name}/classifier.json")]
-        found, token = page(finished, page_size=request.page_size, page_token=request.page_token)
-        records = [read(self._store, f"{name}/classifier.json", Classifier) for name in found]
+        listed, token = page(finished, page_size=request.page_size, page_token=request.page_token)
+        records = [read(self._store, f"{name}/classifier.json", Classifier) for name in listed]
         return pb.ListClassifiersResponse(
             classifiers=[to_proto(classifier_pb2.Classifier, record) for record in records], next_page_token=token
         )
@@ -190,8 +190,8 @@ def to_label_response(
     if result.probabilities is None:
         return response
     order = (-result.probabilities).argsort(kind="stable")[: top_k or None]
-    for at in order:
-        response.top.add(class_name=predictor.classes[at], probability=float(result.probabilities[at]))
+    for i in order:
+        response.top.add(class_name=predictor.classes[i], probability=float(result.probabilities[i]))
     threshold = predictor.thresholds.get(response.top[0].class_name)
     response.sure = result.status == "OK" and threshold is not None and response.top[0].probability >= threshold
     return response

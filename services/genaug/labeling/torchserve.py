@@ -1,8 +1,8 @@
 """TorchServe's handler of an exported classifier: runs inside a TorchServe worker, beside genaug.
 
 A request is the Open Inference Protocol's, as JSON: a BYTES tensor of encoded images. Images of all requests of a batch
-share passes. An image that cannot be seen is told by its status; a request that cannot be read is answered with none,
-well-formed: TorchServe would otherwise drop its neighbours, and hang the next batch.
+share minibatches. An image that cannot be classified has a status; a malformed request gets a well-formed response
+without images: on an error, TorchServe would drop the batch's other requests, and hang the next batch.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _loaded: _Loaded | None = None
 
 
 def handle(rows: Sequence[dict[str, Any]] | None, context: Any) -> list[dict[str, Any]] | None:
-    """What TorchServe calls: first without rows, to load the model; then with one row for each request of a batch."""
+    """Entry point of TorchServe: first without rows, to load the model; then with one row per request of a batch."""
     global _loaded
     if _loaded is None:
         _loaded = _open(Path(context.system_properties["model_dir"]), context.system_properties.get("gpu_id"))
@@ -64,36 +64,36 @@ def _open(folder: Path, gpu: object) -> _Loaded:
 def answer(
     rows: Sequence[dict[str, Any]], classifier: TrainedClassifier, pool: ThreadPoolExecutor
 ) -> list[dict[str, Any]]:
-    """The answers to the requests of a batch, in the protocol's JSON."""
+    """Answer the requests of a batch, in the protocol's JSON."""
     requests = [images_of(row) for row in rows]
-    found = _see([data for images in requests for data in images], classifier, pool)
+    results = _classify([data for images in requests for data in images], classifier, pool)
     answers, start = [], 0
     for row, images in zip(rows, requests, strict=True):
-        part = found[start : start + len(images)]
+        part = results[start : start + len(images)]
         start += len(images)
         answers.append(_to_json(part, _id_of(row), classes=len(classifier.classes)))
     return answers
 
 
 def images_of(row: dict[str, Any]) -> list[bytes]:
-    """The encoded images of a request; none where it is none of ours."""
+    """Read the encoded images of a request; none if it is malformed."""
     try:
-        (tensor,) = [one for one in _body(row)["inputs"] if one["name"] == "images"]
-        return [base64.b64decode(one, validate=True) for one in _values(tensor)]
+        (tensor,) = [tensor for tensor in _body(row)["inputs"] if tensor["name"] == "images"]
+        return [base64.b64decode(text, validate=True) for text in _values(tensor)]
     except (KeyError, TypeError, ValueError, binascii.Error):
-        log.warning("a request that is none: answered without images")
+        log.warning("malformed request: answered without images")
         return []
 
 
 def _values(tensor: dict[str, Any]) -> list[str]:
-    found: list[str] = tensor["data"] if "data" in tensor else tensor["contents"]["bytes_contents"]
-    return found
+    values: list[str] = tensor["data"] if "data" in tensor else tensor["contents"]["bytes_contents"]
+    return values
 
 
 def _body(row: dict[str, Any]) -> dict[str, Any]:
     body: Any = row.get("body", row.get("data"))
-    found: dict[str, Any] = json.loads(body) if isinstance(body, (bytes, bytearray, str)) else body
-    return found
+    value: dict[str, Any] = json.loads(body) if isinstance(body, (bytes, bytearray, str)) else body
+    return value
 
 
 def _id_of(row: dict[str, Any]) -> str:
@@ -103,11 +103,13 @@ def _id_of(row: dict[str, Any]) -> str:
         return ""
 
 
-def _see(images: Sequence[bytes], classifier: TrainedClassifier, pool: ThreadPoolExecutor) -> list[tuple[Status, Any]]:
+def _classify(
+    images: Sequence[bytes], classifier: TrainedClassifier, pool: ThreadPoolExecutor
+) -> list[tuple[Status, Any]]:
     """Status and probabilities of each image."""
     decoded = list(pool.map(lambda data: _decoded(data, classifier), images))
-    good = [pixels for _, pixels in decoded if pixels is not None]
-    probabilities = iter(classifier.classify(classifier.extract_features(np.stack(good)))[1] if good else ())
+    valid = [pixels for _, pixels in decoded if pixels is not None]
+    probabilities = iter(classifier.classify(classifier.extract_features(np.stack(valid)))[1] if valid else ())
     return [(status, None if pixels is None else next(probabilities)) for status, pixels in decoded]
 
 
@@ -115,16 +117,16 @@ def _decoded(data: bytes, classifier: TrainedClassifier) -> tuple[Status, Pixels
     try:
         pixels = decode(data)
     except InvalidArgument as error:
-        return next((one for one in STATUSES if one == error.reason), "UNREADABLE"), None
-    size = fitted(
+        return next((status for status in STATUSES if status == error.reason), "UNREADABLE"), None
+    resized = fitted(
         pixels, image_size=classifier.image_size, channels=classifier.channels, pre_resize=classifier.pre_resize
     )
-    return "CONSTANT" if is_constant(pixels) else "OK", size
+    return "CONSTANT" if is_constant(pixels) else "OK", resized
 
 
-def _to_json(found: Sequence[tuple[Status, Any]], request_id: str, *, classes: int) -> dict[str, Any]:
-    scores = np.zeros((len(found), classes), np.float32)
-    for index, (_, probabilities) in enumerate(found):
+def _to_json(results: Sequence[tuple[Status, Any]], request_id: str, *, classes: int) -> dict[str, Any]:
+    scores = np.zeros((len(results), classes), np.float32)
+    for index, (_, probabilities) in enumerate(results):
         if probabilities is not None:
             scores[index] = probabilities
     return {
@@ -133,7 +135,7 @@ def _to_json(found: Sequence[tuple[Status, Any]], request_id: str, *, classes: i
         "model_version": "",
         "outputs": [
             _tensor("scores", "FP32", list(scores.shape), [float(value) for value in scores.ravel()]),
-            _tensor("status", "INT64", [len(found)], [STATUSES.index(status) for status, _ in found]),
+            _tensor("status", "INT64", [len(results)], [STATUSES.index(status) for status, _ in results]),
         ],
     }
 

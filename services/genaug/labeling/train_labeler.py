@@ -68,9 +68,9 @@ def train_labeler(
     labelled = load_labelled(
         store, rows, training.new_network(), classes=item.classes, report=report, features=features
     )
-    logits, judged = training.out_of_fold(labelled, parts_of(rows))
-    targets = labelled.targets[judged]
-    calibration = calibrate(logits[judged], targets, classes=item.classes)
+    logits, has_logits = training.out_of_fold(labelled, parts_of(rows))
+    targets = labelled.targets[has_logits]
+    calibration = calibrate(logits[has_logits], targets, classes=item.classes)
     network = training.run(labelled)
     if item.quantized:
         network.measure(_pixels_of(store, rows[:: math.ceil(len(rows) / _MEASURED)], network))
@@ -80,7 +80,7 @@ def train_labeler(
         seed=item.seed,
         updates=item.updates,
         best_update=item.updates,
-        macro_recall=macro_recall(targets, logits[judged].argmax(axis=1)) if len(targets) else 0.0,
+        macro_recall=macro_recall(targets, logits[has_logits].argmax(axis=1)) if len(targets) else 0.0,
         create_time=now(),
         provenance=provenance(RECIPES["train"], seconds=time.monotonic() - start),
     )
@@ -101,7 +101,7 @@ def _pixels_of(store: Store, rows: Sequence[Row], network: Network) -> Pixels:
 
 
 def parts_of(rows: Sequence[Row]) -> NDArray[np.int64]:
-    """The part of each row, 0 to `PARTS`-1, so that no subject is in two parts and parts are about equal.
+    """Deal rows to parts 0 to `PARTS`-1 of about equal size, with no subject in two parts.
 
     The outer folds are joined to parts; where there are fewer folds than parts, the groups of subjects are.
     """
@@ -110,7 +110,7 @@ def parts_of(rows: Sequence[Row]) -> NDArray[np.int64]:
     units = [str(row.fold) if by_fold else row.group_id or row.subject_id or row.image_id for row in rows]
     sizes = [0] * PARTS
     part_of: dict[str, int] = {}
-    for unit, size in sorted(Counter(units).items(), key=lambda found: (-found[1], found[0])):
+    for unit, size in sorted(Counter(units).items(), key=lambda unit_size: (-unit_size[1], unit_size[0])):
         part_of[unit] = sizes.index(min(sizes))
         sizes[part_of[unit]] += size
     return np.array([part_of[unit] for unit in units], np.int64)
@@ -128,7 +128,7 @@ class _Training:
         self._networks = 0
 
     def new_network(self) -> Network:
-        """A network before its first update; the same each time."""
+        """Build the network before its first update, the same each time."""
         item = self._item
         network = build_network(
             item.classifier, channels=item.channels, classes=len(item.classes), seed=item.seed, store=self._store
@@ -136,7 +136,7 @@ class _Training:
         return network.to(self._device)
 
     def run(self, labelled: Labelled) -> Network:
-        """A network after its last update."""
+        """Train a network; return it after its last update."""
         network, before = self.new_network(), self._networks * self._schedule.updates
         total = (PARTS + 1) * self._schedule.updates
         fit(
@@ -151,19 +151,21 @@ class _Training:
     def out_of_fold(
         self, labelled: Labelled, parts: NDArray[np.int64]
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Logits of each row by a network that was trained on the other parts, and which rows have them.
+        """Compute logits of each row by a network trained on the other parts.
 
-        A row has none when the other parts hold no image of its class: that network cannot know it.
+        Returns:
+            Logits, and a mask of the rows that have them: a row has none where the other parts hold no image of its
+            class, since that network cannot know it.
         """
         logits = np.zeros((len(parts), len(self._item.classes)), np.float32)
-        judged = np.zeros(len(parts), bool)
+        has_logits = np.zeros(len(parts), bool)
         for part in range(PARTS):
             own, others = parts == part, parts != part
             known = own & np.isin(labelled.targets, labelled.targets[others])
             if known.any():
                 network = self.run(Labelled(labelled.inputs[others], labelled.targets[others]))
                 logits[known] = logits_of(network, labelled.inputs[known])
-                judged |= known
+                has_logits |= known
             else:
                 self._networks += 1
-        return logits, judged
+        return logits, has_logits

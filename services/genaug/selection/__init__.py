@@ -1,1 +1,1 @@
-"""Step 4: embed, project, choose, match."""
+"""Step 4: embedding, projection, selection and matching of images."""

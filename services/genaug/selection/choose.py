@@ -17,7 +17,7 @@ from genaug.shared.digests import seed_of
 
 
 def grid_cells(points: Plane, *, kept: int) -> Indices:
-    """The cell of each point, [n]: a grid over the points' bounding box, with about as many cells as images are kept.
+    """Assign points to the cells, [n], of a grid over their bounding box, with about as many cells as images are kept.
 
     Args:
         points: [n, 2], n ≥ 1.
@@ -25,21 +25,21 @@ def grid_cells(points: Plane, *, kept: int) -> Indices:
     """
     side = math.ceil(math.sqrt(kept))
     low, span = points.min(axis=0), np.ptp(points, axis=0)
-    place = np.floor((points - low) / np.where(span > 0, span, 1.0) * side).astype(np.int64).clip(0, side - 1)
-    cells: Indices = place[:, 0] * side + place[:, 1]
+    position = np.floor((points - low) / np.where(span > 0, span, 1.0) * side).astype(np.int64).clip(0, side - 1)
+    cells: Indices = position[:, 0] * side + position[:, 1]
     return cells
 
 
 def choose_on_grid(points: Plane, *, kept: int, seed: int) -> Indices:
-    """Indices of min(kept, n) points that cover the map and keep its densities, ascending.
+    """Select min(kept, n) points that cover the map and keep its densities; return their indices, ascending.
 
     Every occupied cell of `grid_cells` gives one point, the fullest cells first where there are more cells than points
     to keep. The others are dealt to the cells by their numbers of points (Sainte-Laguë's highest averages): equal
-    shares would make sparse regions look dense. Which points a cell gives is drawn by the seed.
+    shares would make sparse regions look dense. Within a cell, the seed draws the points.
     """
     rng = np.random.default_rng(seed_of("choice on the grid", seed))
     _, cell, counts = np.unique(grid_cells(points, kept=kept), return_inverse=True, return_counts=True)
-    # A point's turn: how many points of its cell come before it.
+    # A point's turn: number of points of its cell before it.
     turn = np.empty(len(points), np.int64)
     for index in range(len(counts)):
         members = np.flatnonzero(cell == index)
@@ -49,7 +49,7 @@ def choose_on_grid(points: Plane, *, kept: int, seed: int) -> Indices:
 
 
 def choose_at_random(count: int, *, kept: int, seed: int, purpose: str) -> Indices:
-    """Indices of min(kept, count) of `count` images, each set alike, ascending.
+    """Draw min(kept, count) of `count` images, each set equally likely; return their indices, ascending.
 
     Args:
         purpose: Another purpose gives another choice from the same seed.
@@ -59,29 +59,29 @@ def choose_at_random(count: int, *, kept: int, seed: int, purpose: str) -> Indic
 
 
 def feature_space(features: NDArray[np.float32]) -> Reals:
-    """Where herding and k-center measure: the first 50 principal components of the class's standardised features.
+    """Compute the space of herding and k-center: the first 50 principal components of standardized features.
 
     Args:
         features: [n, d], n ≥ 1.
 
     Returns:
-        [n, at most 50]. Features that do not vary within the class are left out.
+        [n, at most 50]. Features that are constant within the class are left out.
     """
     rows = features.astype(np.float64)
-    spread = rows.std(axis=0)
-    varies = spread > 1e-6 * np.maximum(1.0, np.abs(rows).max(axis=0))
+    deviation = rows.std(axis=0)
+    varies = deviation > 1e-6 * np.maximum(1.0, np.abs(rows).max(axis=0))
     if not varies.any():
         return np.zeros((len(rows), 1))
-    standard = (rows[:, varies] - rows[:, varies].mean(axis=0)) / spread[varies]
+    standard = (rows[:, varies] - rows[:, varies].mean(axis=0)) / deviation[varies]
     return principal_components(standard.astype(np.float32), COMPONENTS)
 
 
 def choose_by_herding(space: Reals, *, kept: int, seed: int) -> Indices:
-    """Indices of min(kept, n) rows whose kernel mean follows that of all, ascending.
+    """Select min(kept, n) rows by kernel herding; return their indices, ascending.
 
-    Kernel herding (Chen, Welling & Smola 2010, equation 8), over the rows themselves and without taking one twice: the
-    next one is that of the largest mean kernel with all rows, less the sum of kernels with those taken over t + 1. The
-    kernel is `Gaussian`. It needs no chance; `seed` matters above 5,000 rows, where a sample gives the means.
+    Kernel herding (Chen, Welling & Smola 2010, equation 8) over the rows themselves, none taken twice: the next row has
+    the largest mean kernel with all rows, less the sum of its kernels with the t rows taken over t + 1. The kernel is
+    `Gaussian`. Deterministic; `seed` matters above 5,000 rows, where the means are of a sample.
 
     Args:
         space: [n, d], n ≥ 1; see `feature_space`.
@@ -99,10 +99,10 @@ def choose_by_herding(space: Reals, *, kept: int, seed: int) -> Indices:
 
 
 def choose_centres(space: Reals, *, kept: int, seed: int) -> Indices:
-    """Indices of min(kept, n) rows such that no row is far from all of them, ascending.
+    """Select min(kept, n) rows by greedy k-center; return their indices, ascending.
 
-    Greedy k-center (Gonzalez 1985): the first is drawn by the seed, each next one is the row farthest from those taken.
-    The largest distance of a row to its nearest centre is at most twice the smallest there can be.
+    Gonzalez 1985: the seed draws the first centre; each next one is the row farthest from all centres so far. The
+    largest distance of a row to its nearest centre is at most twice the optimum.
 
     Args:
         space: [n, d], n ≥ 1; see `feature_space`.
@@ -118,7 +118,7 @@ def choose_centres(space: Reals, *, kept: int, seed: int) -> Indices:
 
 
 def choose(points: Plane, space: Reals, *, method: SelectionMethod, kept: int, seed: int) -> Indices:
-    """Indices of min(kept, n) images by `method`, ascending.
+    """Select min(kept, n) images by `method`; return their indices, ascending.
 
     Args:
         points: [n, 2], the images on the map.

@@ -148,7 +148,7 @@ def read_embedding(store: Store, name: str) -> Embedding:
 
     Raises:
         NotFound: no such embedding.
-        FailedPrecondition: reason OLD_EMBEDDING; it was written before embeddings said how.
+        FailedPrecondition: reason OLD_EMBEDDING; an earlier release wrote it, without its number format.
     """
     try:
         data = store.get(object_of(name))

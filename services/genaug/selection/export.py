@@ -1,4 +1,4 @@
-"""A selection as a table for people's spreadsheets: `selected.csv`."""
+"""Table of a selection for spreadsheets: `selected.csv`."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ import pyarrow as pa
 
 COLUMNS = ("image_id", "label", "x", "y")
 
-# What spreadsheets take for the start of a formula, wide forms included.
+# Characters that start a formula in spreadsheets, wide forms included.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 
 def selected_csv(manifest: pa.Table) -> bytes:
-    """The chosen rows of a selection's manifest as CSV in UTF-8: image_id, label (the class), x, y.
+    """Encode the chosen rows of a selection's manifest as CSV in UTF-8: image_id, label (the class), x, y.
 
-    Text is quoted. A class name that a spreadsheet would compute gets an apostrophe before it, as OWASP's "CSV
-    injection" has it; one that starts with an apostrophe gets another, so that taking one away gives the name back.
+    Text is quoted. A class name that a spreadsheet would compute gets an apostrophe before it (OWASP, "CSV injection");
+    a name that starts with an apostrophe gets another, so that removing one gives the name back.
     """
     sink = io.StringIO(newline="")
     sink.write(",".join(COLUMNS) + "\r\n")
     writer = csv.writer(sink, quoting=csv.QUOTE_NONNUMERIC)
     columns = [manifest.column(name) for name in ("image_id", "class", "chosen")]
-    places = [manifest.column(name).to_numpy() for name in ("x", "y")]
-    for image_id, label, chosen, x, y in zip(*(column.to_pylist() for column in columns), *places, strict=True):
+    points = [manifest.column(name).to_numpy() for name in ("x", "y")]
+    for image_id, label, chosen, x, y in zip(*(column.to_pylist() for column in columns), *points, strict=True):
         if chosen:
-            # Through the shortest digits that give the float32 back.
+            # The shortest digits from which the float32 reads back.
             writer.writerow((image_id, _inert(label), float(str(x)), float(str(y))))
     return sink.getvalue().encode()
 

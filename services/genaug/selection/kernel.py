@@ -1,4 +1,4 @@
-"""The Gaussian kernel over the images of a class: what herding minimises and discrepancies are measured by."""
+"""The Gaussian kernel over the images of a class, for herding and for the maximum mean discrepancy."""
 
 from __future__ import annotations
 
@@ -37,29 +37,29 @@ class Gaussian:
         rng = np.random.default_rng(seed_of("discrepancy sample", seed))
         rows = features.astype(np.float64)
         rows -= rows.mean(axis=0)
-        scale = _scale(rows[_some(len(rows), _MEDIAN_SAMPLE, rng)])
-        everyone = rows[_some(len(rows), _SAMPLE, rng)]
+        scale = _scale(rows[_sampled(len(rows), _MEDIAN_SAMPLE, rng)])
+        sample = rows[_sampled(len(rows), _SAMPLE, rng)]
         means = np.empty(len(rows))
         for start in range(0, len(rows), _BLOCK):
             block = slice(start, start + _BLOCK)
-            means[block] = np.exp(squared_distances(rows[block], everyone) * scale).mean(axis=1)
+            means[block] = np.exp(squared_distances(rows[block], sample) * scale).mean(axis=1)
         return cls(rows, scale, means)
 
     def column(self, index: int) -> Reals:
-        """k between every row and the row `index`, [n]."""
+        """Kernel between every row and the row `index`, [n]."""
         column: Reals = np.exp(squared_distances(self.rows, self.rows[index : index + 1])[:, 0] * self.scale)
         return column
 
     def squared_mmd(self, chosen: Indices) -> float:
-        """Squared maximum mean discrepancy between the rows `chosen`, at least one, and all rows; 0 for all of them.
+        """Squared maximum mean discrepancy between the rows `chosen`, at least one, and all rows.
 
-        The biased estimate of Gretton et al. 2012 (equation 5), which is never negative.
+        The biased estimate of Gretton et al. 2012 (equation 5), which is never negative; 0 for all rows.
         """
         rng = np.random.default_rng(seed_of("chosen sample", len(chosen)))
-        some = self.rows[chosen[_some(len(chosen), _SAMPLE, rng)]]
-        blocks = (some[start : start + _BLOCK] for start in range(0, len(some), _BLOCK))
-        total = sum(float(np.exp(squared_distances(block, some) * self.scale).sum()) for block in blocks)
-        return max(0.0, total / len(some) ** 2 - 2 * float(self.means[chosen].mean()) + float(self.means.mean()))
+        sample = self.rows[chosen[_sampled(len(chosen), _SAMPLE, rng)]]
+        blocks = (sample[start : start + _BLOCK] for start in range(0, len(sample), _BLOCK))
+        total = sum(float(np.exp(squared_distances(block, sample) * self.scale).sum()) for block in blocks)
+        return max(0.0, total / len(sample) ** 2 - 2 * float(self.means[chosen].mean()) + float(self.means.mean()))
 
 
 def squared_distances(a: Reals, b: Reals) -> Reals:
@@ -69,13 +69,13 @@ def squared_distances(a: Reals, b: Reals) -> Reals:
     return result
 
 
-def _some(count: int, most: int, rng: np.random.Generator) -> Indices:
-    """All of `count` indices, or `most` of them."""
+def _sampled(count: int, most: int, rng: np.random.Generator) -> Indices:
+    """Draw `most` of `count` indices, ascending; all of them if there are no more."""
     return np.arange(count) if count <= most else np.sort(rng.choice(count, most, replace=False))
 
 
 def _scale(rows: Reals) -> float:
     gaps = squared_distances(rows, rows)[np.triu_indices(len(rows), 1)]
-    # Equal rows are not exactly at distance zero once they were multiplied; what is left of them is no distance.
+    # Rounding leaves equal rows at a tiny distance above zero, which must not count as one.
     positive = gaps[gaps > 1e-12 * max(1.0, float(gaps.max(initial=0.0)))]
     return -1.0 / (2.0 * float(np.median(positive))) if positive.size else 0.0

@@ -193,7 +193,7 @@ def _made_images(
             else:
                 answers = list(islice(results, len(part.positions)))
             chosen = [part.shard[at] for at in part.positions]
-            features |= {row.image_id: each for row, each in zip(chosen, stacked(chosen, answers), strict=True)}
+            features |= dict(zip((row.image_id for row in chosen), stacked(chosen, answers), strict=True))
             yield SelectionProgress("embedding", len(features), len(rows))
     finally:
         results.close()
@@ -210,16 +210,16 @@ class _Part:
 
 
 def _by_class(rows: Sequence[Row], features: Features) -> dict[str, Images]:
-    found = {}
+    images = {}
     for name in sorted({row.class_name for row in rows}):
         of_class = [index for index, row in enumerate(rows) if row.class_name == name]
         of_class.sort(key=lambda index: rows[index].image_id)
-        found[name] = Images(
+        images[name] = Images(
             ids=tuple(rows[index].image_id for index in of_class),
             groups=tuple(_group(rows[index]) for index in of_class),
             features=unit(features[of_class]),
         )
-    return found
+    return images
 
 
 def _group(row: Row) -> str:
@@ -276,14 +276,14 @@ def _write(
         nearest_real=nearest_real,
         closenesses=tuple(
             MatchCloseness(
-                class_name=kind,
-                made=len(made[kind].ids),
-                made_median=float(np.median(pairs[kind].real_distances)),
-                real_median=natural[kind].median,
-                copy_distance=natural[kind].copy_distance,
-                suspected_copies=int((pairs[kind].real_distances < natural[kind].copy_distance).sum()),
+                class_name=class_name,
+                made=len(made[class_name].ids),
+                made_median=float(np.median(pairs[class_name].real_distances)),
+                real_median=natural[class_name].median,
+                copy_distance=natural[class_name].copy_distance,
+                suspected_copies=int((pairs[class_name].real_distances < natural[class_name].copy_distance).sum()),
             )
-            for kind in made
+            for class_name in made
         ),
         create_time=now(),
         provenance=provenance(RECIPE, seconds=seconds()),

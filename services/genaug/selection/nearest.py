@@ -15,9 +15,9 @@ from genaug.vision.features.image_encoder import IsActive
 NEAREST = 10
 """Most made images listed for each real one."""
 COPY_PERCENTILE = 1.0
-"""Made images nearer than this percentile of natural closeness are suspected to be copies."""
+"""Percentile of natural distances below which a made image is a suspected copy."""
 ENOUGH = 50
-"""Natural distances from which a class has a percentile of its own; with fewer, those of all classes are taken."""
+"""Natural distances that a class needs for a percentile of its own; with fewer, all classes are pooled."""
 
 Reals = NDArray[np.float64]
 Indices = NDArray[np.int64]
@@ -41,7 +41,7 @@ class Pairs:
 
 
 def find_pairs(real: Reals, made: Reals, *, is_active: IsActive = lambda: True) -> Pairs:
-    """The nearest images in both directions; among equally near ones the first.
+    """Find the nearest images in both directions; among equally near ones the first.
 
     Args:
         real: [n, d], n ≥ 1, rows of length 1 (or 0).
@@ -51,7 +51,7 @@ def find_pairs(real: Reals, made: Reals, *, is_active: IsActive = lambda: True) 
 
 
 def nearest(queries: Reals, targets: Reals, count: int, *, is_active: IsActive = lambda: True) -> tuple[Indices, Reals]:
-    """The `count` targets nearest to each query, nearest first, the first among equals; and their distances.
+    """Find the `count` targets nearest to each query, nearest first; the first among equals.
 
     Args:
         queries: [q, d], rows of length 1 (or 0).
@@ -60,19 +60,19 @@ def nearest(queries: Reals, targets: Reals, count: int, *, is_active: IsActive =
     Returns:
         Indices and distances, both [q, min(count, t)].
     """
-    found = np.empty((len(queries), min(count, len(targets))), np.int64)
-    distances = np.empty(found.shape)
+    indices = np.empty((len(queries), min(count, len(targets))), np.int64)
+    distances = np.empty(indices.shape)
     for start in range(0, len(queries), _BLOCK):
         stop_unless(is_active)
         block = _distances(queries[start : start + _BLOCK], targets)
         order = np.argsort(block, axis=1, kind="stable")[:, :count]
-        found[start : start + _BLOCK] = order
+        indices[start : start + _BLOCK] = order
         distances[start : start + _BLOCK] = np.take_along_axis(block, order, axis=1)
-    return found, distances
+    return indices, distances
 
 
 def natural_distances(features: Reals, groups: Sequence[str], *, is_active: IsActive = lambda: True) -> Reals:
-    """Distance of each image to the nearest image of another group: the closeness of different subjects.
+    """Distance of each image to the nearest image of another group: the natural closeness of different subjects.
 
     Args:
         features: [n, d], rows of length 1 (or 0), of one class.
@@ -94,21 +94,21 @@ def natural_distances(features: Reals, groups: Sequence[str], *, is_active: IsAc
 
 
 def copy_distance(own: Reals, of_all: Callable[[], Reals]) -> float:
-    """Below this distance a made image is suspected to be a copy: the first percentile of natural closeness.
+    """Distance below which a made image is a suspected copy: the first percentile of natural distances.
 
     Args:
         own: Natural distances of the class.
-        of_all: Gives those of all classes; they stand in where the class has fewer than `ENOUGH`.
+        of_all: Returns the natural distances of all classes, used where the class has fewer than `ENOUGH`.
 
     Returns:
-        0, so that nothing is suspected, where there are no two subjects in any class.
+        0, so that no image is suspected, where no class has two subjects.
     """
     distances = own if len(own) >= ENOUGH else of_all()
     return float(np.percentile(distances, COPY_PERCENTILE)) if len(distances) else 0.0
 
 
 def unit(features: Features) -> Reals:
-    """`features` [n, d] scaled to length 1; rows of zeros stay, at distance 1 from everything."""
+    """Scale `features` [n, d] to length 1; rows of zeros stay, at distance 1 from everything."""
     rows = features.astype(np.float64)
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
     result: Reals = rows / np.where(lengths > 0, lengths, 1.0)
@@ -121,5 +121,6 @@ def _distances(a: Reals, b: Reals) -> Reals:
 
 
 def stop_unless(is_active: IsActive) -> None:
+    """Raise Cancelled unless the caller still waits."""
     if not is_active():
         raise Cancelled("matching was cancelled; nothing was written")

@@ -12,21 +12,21 @@ Plane = NDArray[np.float64]
 """float64 [n, 2]."""
 
 COMPONENTS = 50
-"""Principal components that enter t-SNE, at most."""
+"""Most principal components that enter t-SNE."""
 
 PERPLEXITY = 30.0
-"""Neighbours that t-SNE looks at, in effect; less for few images."""
+"""Effective number of t-SNE's neighbours; less for few images."""
 
-# Below this there are no neighbourhoods to speak of; the map is the first two principal components.
+# Fewer images have no neighbourhoods; their map is the first two principal components.
 _FEW = 12
-# Exact neighbours up to here: reproducible, and not slower.
+# Most images whose neighbours are exact: reproducible, and not slower.
 _EXACT = 5_000
 
 
 def project(features: NDArray[np.float32], *, seed: int) -> Plane:
-    """A map of `features` [n, dimensions], n ≥ 1: points that lie near each other there lie near each other here.
+    """Project `features` [n, dimensions], n ≥ 1, on a plane that keeps neighbours near each other.
 
-    Deterministic: the same features and seed give the same map. Distances between far groups mean nothing.
+    Deterministic in features and seed. Distances between far groups are not meaningful.
     """
     components = principal_components(features, COMPONENTS)
     if len(components) < _FEW or components.shape[1] < 2 or not components.any():
@@ -35,9 +35,9 @@ def project(features: NDArray[np.float32], *, seed: int) -> Plane:
 
 
 def principal_components(features: NDArray[np.float32], count: int) -> NDArray[np.float64]:
-    """The first principal components of `features` [n, d]: [n, at most min(count, n, d)], largest first.
+    """Compute the first principal components of `features` [n, d]: [n, at most min(count, n, d)], largest first.
 
-    Signs are fixed (the largest loading of each is positive), so that no map is mirrored by chance.
+    Signs are fixed (the largest loading of each is positive), so that equal features never give mirrored maps.
     """
     centred = features.astype(np.float64) - features.mean(axis=0, dtype=np.float64)
     # Directions from the smaller of the two Gram matrices: far quicker than a full SVD of many rows.
@@ -61,7 +61,7 @@ def _tsne(components: NDArray[np.float64], *, seed: int) -> Plane:
         initialization=start,
         neighbors="exact" if count <= _EXACT else "annoy",
         negative_gradient_method="bh" if count <= 10_000 else "fft",
-        # One thread: sums in the same order each time, and no quarrel with the model's threads.
+        # One thread: sums in the same order each time, and no competition with the model's threads.
         n_jobs=1,
         random_state=seed_of("t-SNE", seed) % 2**31,
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -87,21 +86,21 @@ def select(
         image_ids, classes = _rows(request, store)
         features = _features(request, store, image_ids)
         yield SelectionProgress("projecting", 0, len(image_ids))
-        # By image id, whatever the order of the manifest: so the map and the choice are those of a set of images.
+        # Sorted by image id, so that map and choice do not depend on the order of the manifest.
         order = np.argsort(np.array(image_ids), kind="stable")
         points = project(features[order], seed=request.spec.seed)
         if not is_active():
             raise Cancelled(f"selection among {request.dataset_version} was cancelled after the projection")
         yield SelectionProgress("choosing", len(image_ids), len(image_ids))
         chosen, control, qualities = _choose(request.spec, np.array(classes)[order], points, features[order])
-        place = np.argsort(order)
+        positions = np.argsort(order)
         columns = [
             image_ids,
             classes,
-            points[place, 0].astype(np.float32),
-            points[place, 1].astype(np.float32),
-            chosen[place],
-            control[place],
+            points[positions, 0].astype(np.float32),
+            points[positions, 1].astype(np.float32),
+            chosen[positions],
+            control[positions],
         ]
         table = pa.table(columns, schema=SCHEMA)
         store.put_new(f"{name}/manifest.parquet", encode(table))
@@ -145,8 +144,8 @@ def read_selected_csv(store: Store, name: str) -> bytes:
 
 def _rows(request: SelectRequest, store: Store) -> tuple[list[str], list[str]]:
     rows = training_rows(store, request.dataset_version)
-    there = Counter(row.class_name for row in rows)
-    missing = [name for name in request.spec.classes if name not in there]
+    available = {row.class_name for row in rows}
+    missing = [name for name in request.spec.classes if name not in available]
     if missing:
         raise FailedPrecondition(
             f"{request.dataset_version}: no training images of {', '.join(missing)}; leave them out of spec.classes",
@@ -185,9 +184,9 @@ def _choose(
         choices = {
             method: choose(points[rows], space, method=method, kept=spec.kept, seed=seed) for method in SelectionMethod
         }
-        other = choose_at_random(len(rows), kept=spec.kept, seed=seed, purpose="control")
+        random = choose_at_random(len(rows), kept=spec.kept, seed=seed, purpose="control")
         chosen[rows[choices[spec.method]]] = True
-        control[rows[other]] = True
+        control[rows[random]] = True
         kernel = Gaussian.of(features[rows], seed=spec.seed)
-        qualities.append(quality(name, points[rows], kernel, method=spec.method, choices=choices, control=other))
+        qualities.append(quality(name, points[rows], kernel, method=spec.method, choices=choices, control=random))
     return chosen, control, qualities

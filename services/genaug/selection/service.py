@@ -124,8 +124,8 @@ class SelectionServicer(selection_service_pb2_grpc.SelectionServiceServicer):
 
         names = [f"selections/{digest}" for digest in self._store.children("selections/")]
         finished = [name for name in names if self._store.exists(f"{name}/selection.json")]
-        found, token = page(finished, page_size=request.page_size, page_token=request.page_token)
-        records = [read_selection(self._store, name) for name in found]
+        listed, token = page(finished, page_size=request.page_size, page_token=request.page_token)
+        records = [read_selection(self._store, name) for name in listed]
         return pb.ListSelectionsResponse(
             selections=[to_proto(selection_pb2.Selection, record) for record in records], next_page_token=token
         )

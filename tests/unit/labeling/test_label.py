@@ -7,70 +7,65 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tests.shapes import put_image
+from tests.shapes import SMALL, put_image
 
-from genaug.labeling.label import (
-    VERDICTS,
-    Done,
-    Labelled,
-    Labelling,
-    Mode,
-    acceptances,
-    judge,
-    label_batch,
-    mode_of,
-)
+from genaug.labeling.label import VERDICTS, LabelingProgress, label_batch, label_row, result_name, summary
 from genaug.labeling.predictor import check_labeler
+from genaug.schema.classifiers import Classifier, Role
+from genaug.schema.common import ClassCount, Precision
+from genaug.schema.requests import Acceptance, Disagreement, LabelledBatch, LabelRequest
+from genaug.schema.run import LabelingMode
+from genaug.shared.digests import digest_of
 from genaug.shared.errors import Cancelled, FailedPrecondition, InvalidArgument, NotFound
 from genaug.shared.manifest import Row, read_rows, write_rows
-from genaug.vision.batching.dynamic_batcher import Seen
-from genaug.vision.features.image_encoder import CachedEncoder, OrderedResults, Until
+from genaug.vision.batching.dynamic_batcher import ImageResult
+from genaug.vision.features.image_encoder import CachedEncoder, IsActive, OrderedResults
 from genaug.vision.images.pixels import decode, is_constant
-from genaug.vision.models.backbones import SMALL_CNN
-from genaug.vision.models.classifiers import Classifier, save
+from genaug.vision.models.classifiers import TrainedClassifier, save
 from genaug.vision.models.networks import build_network
-from genaug.vision.models.precision import BFLOAT16
 
 LABELER = "classifiers/" + "1" * 32
 BATCH = "batches/" + "2" * 32
+REQUEST = LabelRequest(classifier=LABELER, batch=BATCH)
 
 
-class Remembered:
-    """What `Brightness` makes of brightness that was kept."""
+class CachedBrightness:
+    """The head of `Brightness`, on stored features."""
 
     feature_space = "brightness"
 
     def classify(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return features, np.stack([seen_of(float(light)).probabilities for light in features[:, 0]])
+        return features, np.stack([result_of(float(light)).probabilities for light in features[:, 0]])
 
 
 class Brightness:
-    """Knows dark from light: the mean grey level says which, and how surely."""
+    """Predictor of dark and light from the mean grey level."""
 
     classes = ("dark", "light")
     thresholds = {"dark": 0.7, "light": 0.8}  # noqa: RUF012
-    asked = 0
+    images = 0
+    """Images that were classified."""
 
     def __init__(self) -> None:
-        self.memory: CachedEncoder | None = CachedEncoder(Remembered())  # type: ignore[arg-type]
+        self.cached: CachedEncoder | None = CachedEncoder(CachedBrightness())  # type: ignore[arg-type]
 
-    def predict(self, images: Iterator[bytes], *, until: Until = lambda: True) -> OrderedResults:
-        return OrderedResults(images, self._answer, window=4, until=until)
+    def predict(self, images: Iterator[bytes], *, is_active: IsActive = lambda: True) -> OrderedResults:
+        return OrderedResults(images, self._submit, window=4, is_active=is_active)
 
-    def _answer(self, data: bytes) -> Future[Seen]:
-        self.asked += 1
-        future: Future[Seen] = Future()
+    def _submit(self, data: bytes) -> Future[ImageResult]:
+        self.images += 1
+        future: Future[ImageResult] = Future()
         try:
             pixels = decode(data)
-            future.set_result(Seen("CONSTANT") if is_constant(pixels) else seen_of(pixels.mean() / 255))
+            future.set_result(ImageResult("CONSTANT") if is_constant(pixels) else result_of(pixels.mean() / 255))
         except InvalidArgument as error:
-            future.set_result(Seen("UNREADABLE", error.message))
+            future.set_result(ImageResult("UNREADABLE", error.message))
         return future
 
 
-def seen_of(light: float) -> Seen:
+def result_of(light: float) -> ImageResult:
     features = np.array([light], np.float32)
-    return Seen("OK", "", np.append(1 - features, features), features, features)
+    return ImageResult("OK", "", np.append(1 - features, features), features, features)
 
 
 def grey(level: int) -> np.ndarray:
@@ -95,10 +90,12 @@ def batch(stores):
     return rows
 
 
-def labelled(stores, mode: Mode = "MODE_AGREE", predictor: object = None) -> tuple[Labelled, list[Row]]:
-    wanted = Labelling(LABELER, BATCH, mode)
-    *_, result = label_batch(wanted, stores("labeling"), lambda: predictor or Brightness())  # type: ignore[arg-type, return-value]
-    assert isinstance(result, Labelled)
+def labelled(
+    stores, mode: LabelingMode = LabelingMode.AGREE, predictor: object = None
+) -> tuple[LabelledBatch, list[Row]]:
+    request = REQUEST.replace(mode=mode)
+    *_, result = label_batch(request, stores("labeling"), lambda: predictor or Brightness())  # type: ignore[arg-type, return-value]
+    assert isinstance(result, LabelledBatch)
     return result, read_rows(stores("report"), result.manifest)
 
 
@@ -118,10 +115,9 @@ def test_agreement_above_the_threshold_is_accepted(stores, batch) -> None:
     assert [row.class_name for row in rows] == [row.prompt for row in batch]
     assert rows[0].probabilities == pytest.approx({"dark": 1 - 20 / 255, "light": 20 / 255}, abs=1e-4)
     assert rows[-1].probabilities == {}
-    assert result.acceptances == {
-        "dark": {"accepted": 1, "disagrees": 1, "unsure": 1, "degenerate": 1},
-        "light": {"accepted": 1, "disagrees": 1, "unsure": 1, "degenerate": 1},
-    }
+    assert result.acceptances == tuple(
+        Acceptance(class_name=prompt, accepted=1, disagrees=1, unsure=1, degenerate=1) for prompt in ("dark", "light")
+    )
 
 
 def test_labelling_adds_and_changes_nothing_else(stores, batch) -> None:
@@ -130,70 +126,78 @@ def test_labelling_adds_and_changes_nothing_else(stores, batch) -> None:
 
 
 def test_the_labeler_may_be_trusted(stores, batch) -> None:
-    result, rows = labelled(stores, "MODE_TRUST_LABELER")
+    result, rows = labelled(stores, LabelingMode.TRUST_LABELER)
     assert [row.class_name for row in rows[:6]] == ["dark", "dark", "light", "light", "dark", "light"]
     assert [row.label_verdict for row in rows] == ["accepted"] * 6 + ["degenerate"] * 2
-    assert result.acceptances["dark"] == {"accepted": 3, "disagrees": 0, "unsure": 0, "degenerate": 1}
-    assert result.kept == {"dark": 3, "light": 3}, "counted as what they are kept as"
-    crossed = Counter((row.prompt, row.label) for row in rows[:6])
-    assert result.disagreements == crossed
-    assert sum(crossed.values()) == 6, "degenerate images have no label"
+    assert result.acceptances[0] == Acceptance(class_name="dark", accepted=3, degenerate=1)
+    assert result.kept == (ClassCount(class_name="dark", count=3), ClassCount(class_name="light", count=3))
+    pairs = Counter((row.prompt, row.label) for row in rows[:6])
+    assert result.disagreements == tuple(
+        Disagreement(class_name=prompt, label=label, count=count) for (prompt, label), count in sorted(pairs.items())
+    )
+    assert sum(pairs.values()) == 6, "degenerate images have no label"
 
 
 def test_the_prompt_may_be_trusted(stores, batch) -> None:
-    _, rows = labelled(stores, "MODE_TRUST_PROMPT")
+    _, rows = labelled(stores, LabelingMode.TRUST_PROMPT)
     assert [row.class_name for row in rows] == [row.prompt for row in batch]
     assert [row.label_verdict for row in rows] == ["accepted"] * 6 + ["degenerate"] * 2
     assert rows[2].label == "light"
 
 
 def test_modes_have_their_own_results(stores, batch) -> None:
-    names = {labelled(stores, mode)[0].name for mode in ("MODE_AGREE", "MODE_TRUST_LABELER", "MODE_TRUST_PROMPT")}
+    names = {labelled(stores, mode)[0].name for mode in LabelingMode}
     assert len(names) == 3
 
 
-def test_asking_again_asks_nobody(stores, batch) -> None:
+def test_an_existing_result_is_returned(stores, batch) -> None:
     first, _ = labelled(stores)
 
     def refuse() -> Brightness:
         raise AssertionError("the labeler was opened again")
 
-    events = list(label_batch(Labelling(LABELER, BATCH), stores("labeling"), refuse))
+    events = list(label_batch(REQUEST, stores("labeling"), refuse))
     assert events == [first]
 
 
 def test_progress_and_cancellation(stores, batch, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("genaug.vision.features.feature_index.SHARD", 3)
-    wanted, first = Labelling(LABELER, BATCH), Brightness()
-    answers = iter([True, True, False])
-    events = label_batch(wanted, stores("labeling"), lambda: first, until=lambda: next(answers))
-    assert next(events) == Done(3, 8)
+    first, answers = Brightness(), iter([True, True, False])
+    events = label_batch(REQUEST, stores("labeling"), lambda: first, is_active=lambda: next(answers))
+    assert next(events) == LabelingProgress(3, 8)
     with pytest.raises(Cancelled):
         next(events)
-    assert not stores("labeling").exists(wanted.manifest)
+    assert not stores("labeling").exists(f"{result_name(REQUEST)}/manifest.parquet")
     second = Brightness()
-    assert list(label_batch(wanted, stores("labeling"), lambda: second))[:3] == [Done(3, 8), Done(6, 8), Done(8, 8)]
-    assert second.asked == 5, "the shard that was finished is not seen again"
+    *progress, _ = label_batch(REQUEST, stores("labeling"), lambda: second)
+    assert progress == [LabelingProgress(done, 8) for done in (3, 6, 8)]
+    assert second.images == 5, "images of the finished shard are not read again"
 
 
-def test_what_was_kept_gives_the_same_labels(stores, batch) -> None:
-    _, seen = labelled(stores)
-    remembering = Brightness()
-    _, recalled = labelled(stores, "MODE_TRUST_PROMPT", remembering)
-    assert remembering.asked == 0
-    assert [(row.label, row.probabilities) for row in recalled] == [(row.label, row.probabilities) for row in seen]
-    assert recalled[-1].label_verdict == "degenerate"
+def test_stored_features_give_the_same_labels(stores, batch) -> None:
+    _, from_images = labelled(stores)
+    labeler = Brightness()
+    _, rows = labelled(stores, LabelingMode.TRUST_PROMPT, labeler)
+    assert labeler.images == 0
+    assert [(row.label, row.probabilities) for row in rows] == [(row.label, row.probabilities) for row in from_images]
+    assert rows[-1].label_verdict == "degenerate"
 
 
 def test_a_predictor_without_features_keeps_none(stores, batch) -> None:
-    far = Brightness()
-    far.memory = None
-    labelled(stores, predictor=far)
+    remote = Brightness()
+    remote.cached = None
+    labelled(stores, predictor=remote)
     assert list(stores("labeling").list("embeddings/")) == []
 
 
 def test_number_formats_have_their_own_results() -> None:
-    assert Labelling(LABELER, BATCH).name != Labelling(LABELER, BATCH, precision=BFLOAT16).name
+    assert result_name(REQUEST) != result_name(REQUEST.replace(precision=Precision.BFLOAT16))
+
+
+def test_results_keep_their_names() -> None:
+    """Labels of earlier releases are found again: names are digests of the same JSON."""
+    inputs = {"classifier": LABELER, "batch": BATCH, "mode": "MODE_AGREE", "precision": "PRECISION_FLOAT32"}
+    assert result_name(REQUEST) == f"labels/{digest_of('label/2', inputs)}" == "labels/9d4ce4c0cda93533808752367ad0302f"
 
 
 def test_a_lost_image_is_no_verdict(stores, batch) -> None:
@@ -213,28 +217,21 @@ def test_prompts_outside_the_label_map_are_refused(stores, batch) -> None:
 def test_a_probability_at_the_threshold_is_enough() -> None:
     row = Row("a" * 32, "", "", "", "light", split="train", source="synthetic", prompt="light")
     for probability, verdict in ((0.81, "accepted"), (0.79, "unsure")):
-        found = judge(row, seen_of(probability), Brightness(), mode="MODE_AGREE")
-        assert found.label_verdict == verdict
+        assert label_row(row, result_of(probability), Brightness(), mode=LabelingMode.AGREE).label_verdict == verdict
 
 
 def test_every_verdict_is_counted() -> None:
     row = Row("a" * 32, "", "", "", "x", split="train", prompt="x")
-    found = acceptances([replace(row, label_verdict=verdict) for verdict in VERDICTS for _ in range(2)])
-    assert found == {"x": dict.fromkeys(VERDICTS, 2)}
+    batch = summary("labels/x", [replace(row, label_verdict=verdict) for verdict in VERDICTS for _ in range(2)])
+    assert batch.acceptances == (Acceptance(class_name="x", accepted=2, disagrees=2, unsure=2, degenerate=2),)
 
 
 def test_an_evaluator_is_no_labeler(stores) -> None:
-    network = build_network(SMALL_CNN, image_size=8, channels=1, classes=2, seed=0)
-    for number, role in enumerate(("ROLE_EVALUATOR", "ROLE_LABELER")):
-        model = Classifier(("a", "b"), network, thresholds={"a": 0.5, "b": 0.5})
-        save(stores("train"), model, name=f"classifiers/{number}", record={"role": role})
+    network = build_network(SMALL, channels=1, classes=2, seed=0)
+    for number, role in enumerate((Role.EVALUATOR, Role.LABELER)):
+        trained = TrainedClassifier(("a", "b"), network, thresholds={"a": 0.5, "b": 0.5})
+        save(stores("train"), trained, name=f"classifiers/{number}", record=Classifier(role=role))
     with pytest.raises(FailedPrecondition) as caught:
         check_labeler(stores("labeling"), "classifiers/0")
     assert caught.value.reason == "NOT_A_LABELER"
     check_labeler(stores("labeling"), "classifiers/1")
-
-
-def test_modes_are_known_by_name() -> None:
-    assert mode_of("MODE_TRUST_PROMPT") == "MODE_TRUST_PROMPT"
-    with pytest.raises(InvalidArgument, match="MODE_AGREE"):
-        mode_of("7")

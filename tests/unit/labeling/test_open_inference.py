@@ -10,24 +10,25 @@ import numpy as np
 import pytest
 from tests.servers import HANG_S
 
-from genaug.labeling.open_inference import ModelServer, OnServer, to_seen
+from genaug.labeling.open_inference import ModelServer, OnServer, to_results
 from genaug.labeling.predictor import CANARY
+from genaug.schema.classifiers import Classifier
+from genaug.schema.common import Precision
 from genaug.shared.errors import FailedPrecondition, ResourceExhausted
 from genaug.shared.settings import OpenInferenceSettings
 from genaug.v1 import open_inference_pb2 as pb
-from genaug.vision.batching.dynamic_batcher import Model
-from genaug.vision.models.precision import FLOAT32
+from genaug.vision.batching.dynamic_batcher import ModelKey
 
-MODEL = Model("classifiers/" + "a" * 32, FLOAT32)
+MODEL = ModelKey("classifiers/" + "a" * 32, Precision.FLOAT32)
 PREFIX = "test.Inference"
 Answer = Callable[[pb.ModelInferRequest, grpc.ServicerContext], pb.ModelInferResponse]
-RECORD = {"classes": ["a", "b"], "thresholds": {"a": 0.5}}
+RECORD = Classifier(classes=("a", "b"), thresholds={"a": 0.5})
 
 
 def scores(request: pb.ModelInferRequest) -> pb.ModelInferResponse:
-    """Says of each image its length, as a probability."""
+    """Answer each image with its length as a probability."""
     data = request.inputs[0].contents.bytes_contents
-    values = [value for one in data for value in (len(one) / 1000, 1 - len(one) / 1000)]
+    values = [value for image in data for value in (len(image) / 1000, 1 - len(image) / 1000)]
     tensor = pb.ModelInferResponse.InferOutputTensor
     return pb.ModelInferResponse(
         model_name=request.model_name,
@@ -42,14 +43,14 @@ def scores(request: pb.ModelInferRequest) -> pb.ModelInferResponse:
                 name="status",
                 datatype="INT64",
                 shape=[len(data)],
-                contents=pb.InferTensorContents(int64_contents=[2 if one == b"bad" else 0 for one in data]),
+                contents=pb.InferTensorContents(int64_contents=[2 if image == b"bad" else 0 for image in data]),
             ),
         ],
     )
 
 
 class Server:
-    """A model server that answers as it is told."""
+    """A model server with a settable answer."""
 
     def __init__(self) -> None:
         self.requests: list[pb.ModelInferRequest] = []
@@ -74,9 +75,9 @@ class Server:
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    found = Server()
-    yield found
-    found.stop()
+    server = Server()
+    yield server
+    server.stop()
 
 
 @pytest.fixture(autouse=True)
@@ -102,34 +103,34 @@ def ask(server: Server) -> Iterator[Callable[..., OnServer]]:
         return OnServer(opened[-1], MODEL, RECORD, name=settings.model, window=16)
 
     yield build
-    for one in opened:
-        one.close()
+    for client in opened:
+        client.close()
 
 
 def test_images_are_answered_in_order_by_the_model_of_that_digest(server: Server, ask) -> None:
-    found = list(ask(images=4).predict(b"x" * n for n in range(1, 31)))
-    assert [round(float(one.probabilities[0]) * 1000) for one in found] == list(range(1, 31))
+    results = list(ask(images=4).predict(b"x" * n for n in range(1, 31)))
+    assert [round(float(result.probabilities[0]) * 1000) for result in results] == list(range(1, 31))
     assert {request.model_name for request in server.requests} == {"a" * 32 + "-float32"}
     assert max(len(request.inputs[0].contents.bytes_contents) for request in server.requests) <= 4
     assert all(list(request.inputs[0].shape)[1] == 1 for request in server.requests)
 
 
 def test_a_bad_image_is_named_by_its_status(ask) -> None:
-    found = list(ask().predict(iter([b"good", b"bad", b"good"])))
-    assert [one.status for one in found] == ["OK", "UNREADABLE", "OK"]
-    assert found[1].probabilities is None
+    results = list(ask().predict(iter([b"good", b"bad", b"good"])))
+    assert [result.status for result in results] == ["OK", "UNREADABLE", "OK"]
+    assert results[1].probabilities is None
 
 
 @pytest.mark.parametrize("code", ["UNAVAILABLE", "RESOURCE_EXHAUSTED", "INTERNAL", "CANCELLED", "NOT_FOUND", "UNKNOWN"])
-def test_what_passes_is_asked_again(server: Server, ask, code: str) -> None:
+def test_a_failure_that_passes_is_retried(server: Server, ask, code: str) -> None:
     def answer(request, context):
         if len(server.requests) <= 2:
             context.abort(grpc.StatusCode[code], "busy")
         return scores(request)
 
     server.answer = answer
-    found = list(ask().predict(iter([b"one", b"three"])))
-    assert [one.status for one in found] == ["OK", "OK"]
+    results = list(ask().predict(iter([b"one", b"three"])))
+    assert [result.status for result in results] == ["OK", "OK"]
 
 
 def test_an_image_that_spoils_its_request_is_found_and_its_neighbours_are_kept(server: Server, ask) -> None:
@@ -139,9 +140,9 @@ def test_an_image_that_spoils_its_request_is_found_and_its_neighbours_are_kept(s
         return scores(request)
 
     server.answer = answer
-    found = list(ask(images=8).predict(iter([b"a", b"poison", b"b", b"c"])))
-    assert [one.status for one in found] == ["OK", "FAILED", "OK", "OK"]
-    assert "UNAVAILABLE" in found[1].message
+    results = list(ask(images=8).predict(iter([b"a", b"poison", b"b", b"c"])))
+    assert [result.status for result in results] == ["OK", "FAILED", "OK", "OK"]
+    assert "UNAVAILABLE" in results[1].message
     assert any(CANARY in request.inputs[0].contents.bytes_contents for request in server.requests)
 
 
@@ -158,12 +159,12 @@ def test_a_server_that_is_only_full_fails_no_image(server: Server, ask) -> None:
             at_once.release()
 
     server.answer = answer
-    found = list(ask(images=1, requests=16).predict(iter([b"x"] * 150)))
-    assert [one.status for one in found] == ["OK"] * 150
+    results = list(ask(images=1, requests=16).predict(iter([b"x"] * 150)))
+    assert [result.status for result in results] == ["OK"] * 150
 
 
 def test_no_image_is_blamed_for_one_of_two_servers_that_does_not_have_the_model(server: Server, ask) -> None:
-    """Asked in turns, an image could meet the one that fails and what it is held against the one that is well."""
+    """Requests that alternate could send an image to the broken server, and the canary to the working one."""
     other = Server()
 
     def lacks(request: pb.ModelInferRequest, context: grpc.ServicerContext) -> pb.ModelInferResponse:
@@ -172,13 +173,13 @@ def test_no_image_is_blamed_for_one_of_two_servers_that_does_not_have_the_model(
     other.answer = lacks
     addresses = f"{server.address},{other.address}", f"{other.address},{server.address}"
     for both in addresses:
-        found = list(ask(address=f"ipv4:{both}", images=1, requests=4).predict(iter([b"a"] * 100)))
-        assert [one.status for one in found] == ["OK"] * 100
+        results = list(ask(address=f"ipv4:{both}", images=1, requests=4).predict(iter([b"a"] * 100)))
+        assert [result.status for result in results] == ["OK"] * 100
     assert len(other.requests) > 20
     other.stop()
 
 
-def test_a_server_that_stays_away_is_said_to_and_not_asked_for_ever(server: Server, ask) -> None:
+def test_a_server_that_stays_away_is_an_error_in_the_end(server: Server, ask) -> None:
     server.stop()
     with pytest.raises(FailedPrecondition) as caught:
         list(ask(patience_s=0.3).predict(iter([b"a", b"b"])))
@@ -191,7 +192,7 @@ def test_another_service_is_refused_at_once(ask, monkeypatch: pytest.MonkeyPatch
         list(ask(service_prefix="other.Service").predict(iter([b"a"])))
 
 
-def test_the_deadline_holds_and_the_work_is_asked_again(server: Server, ask) -> None:
+def test_a_request_past_its_deadline_is_retried(server: Server, ask) -> None:
     def answer(request, context):
         if len(server.requests) == 1:
             assert answered.wait(HANG_S)
@@ -199,7 +200,7 @@ def test_the_deadline_holds_and_the_work_is_asked_again(server: Server, ask) -> 
 
     answered = threading.Event()
     server.answer = answer
-    assert [one.status for one in ask(deadline_s=0.2).predict(iter([b"a"]))] == ["OK"]
+    assert [result.status for result in ask(deadline_s=0.2).predict(iter([b"a"]))] == ["OK"]
     answered.set()
     assert len(server.requests) >= 2
 
@@ -220,8 +221,8 @@ def test_a_full_queue_refuses(server: Server, ask) -> None:
     assert first.result().status == "OK"
 
 
-def test_too_large_an_image_is_told_so(server: Server, ask) -> None:
-    assert [one.status for one in ask().predict(iter([b"x" * 4_000_001]))] == ["TOO_LARGE"]
+def test_too_large_an_image_has_a_status_of_its_own(server: Server, ask) -> None:
+    assert [result.status for result in ask().predict(iter([b"x" * 4_000_001]))] == ["TOO_LARGE"]
     assert server.requests == []
 
 
@@ -229,17 +230,17 @@ def response(scores: list[float], *, raw: bool = False, datatype: str = "FP32") 
     tensor = pb.ModelInferResponse.InferOutputTensor(name="scores", datatype=datatype, shape=[len(scores) // 2, 2])
     if not raw:
         tensor.contents.fp32_contents.extend(scores)
-    found = pb.ModelInferResponse(outputs=[tensor])
+    answer = pb.ModelInferResponse(outputs=[tensor])
     if raw:
-        found.raw_output_contents.append(np.array(scores, "<f4").tobytes())
-    return found
+        answer.raw_output_contents.append(np.array(scores, "<f4").tobytes())
+    return answer
 
 
 def test_scores_may_come_raw_and_without_a_status() -> None:
     for raw in (False, True):
-        seen = to_seen(response([0.25, 0.75, 0.5, 0.5], raw=raw), images=2, classes=2)
-        assert [one.probabilities.tolist() for one in seen] == [[0.25, 0.75], [0.5, 0.5]]
-        assert {one.status for one in seen} == {"OK"}
+        results = to_results(response([0.25, 0.75, 0.5, 0.5], raw=raw), images=2, classes=2)
+        assert [result.probabilities.tolist() for result in results] == [[0.25, 0.75], [0.5, 0.5]]
+        assert {result.status for result in results} == {"OK"}
 
 
 @pytest.mark.parametrize(
@@ -247,5 +248,5 @@ def test_scores_may_come_raw_and_without_a_status() -> None:
 )
 def test_another_models_answer_is_refused(wrong: pb.ModelInferResponse) -> None:
     with pytest.raises(FailedPrecondition) as caught:
-        to_seen(wrong, images=2, classes=2)
+        to_results(wrong, images=2, classes=2)
     assert caught.value.reason == "WRONG_MODEL"

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from genaug.labeling.train import train_labeler
 from tests.shapes import CLASSES, item, put_image, put_version, real_rows, shape
 
 from genaug.labeling.service import LabelingServicer
+from genaug.labeling.train_labeler import train_labeler
+from genaug.schema.classifiers import Role
 from genaug.shared.errors import InvalidArgument, NotFound
 from genaug.shared.manifest import read_rows, write_rows
 from genaug.shared.settings import Settings, StoreSettings
@@ -48,8 +49,7 @@ def labeler(settings: Settings) -> str:
         for prompt, kind in (("lies", "lies"), ("stands", "leans"))
     ]
     write_rows(generation, f"{BATCH}/manifest.parquet", rows)
-    wanted = item(role="ROLE_LABELER", updates=60)
-    return train_labeler(wanted, assembly.as_role("train"), lambda *_: None, device="cpu")
+    return train_labeler(item(role=Role.LABELER), assembly.as_role("train"), lambda *_: None, device="cpu")
 
 
 @pytest.fixture
@@ -61,16 +61,16 @@ def servicer(settings: Settings):
 
 
 def test_classifiers_are_got_and_listed(servicer: LabelingServicer, labeler: str) -> None:
-    found = servicer.GetClassifier(pb.GetClassifierRequest(name=labeler), Present())
-    assert found.name == labeler
-    assert list(found.classes) == CLASSES
-    assert found.seed == 0
-    assert found.updates == 60
+    record = servicer.GetClassifier(pb.GetClassifierRequest(name=labeler), Present())
+    assert record.name == labeler
+    assert list(record.classes) == CLASSES
+    assert record.seed == 0
+    assert record.updates == 60
     listed = servicer.ListClassifiers(pb.ListClassifiersRequest(), Present())
-    assert [one.name for one in listed.classifiers] == [labeler]
+    assert [record.name for record in listed.classifiers] == [labeler]
 
 
-def test_what_is_not_there_is_not_found(servicer: LabelingServicer) -> None:
+def test_a_missing_classifier_is_not_found(servicer: LabelingServicer) -> None:
     with pytest.raises(NotFound):
         servicer.GetClassifier(pb.GetClassifierRequest(name="classifiers/" + "0" * 32), Present())
 
@@ -88,7 +88,7 @@ def test_a_batch_is_labelled(servicer: LabelingServicer, labeler: str, settings:
     *progress, last = servicer.LabelBatch(request, Present())
     assert [event.progress.done for event in progress] == [12]
     result = last.labelled_batch
-    counts = {one.class_name: one for one in result.acceptances}
+    counts = {acceptance.class_name: acceptance for acceptance in result.acceptances}
     assert counts["lies"].accepted >= 4
     assert counts["stands"].accepted == 0
     rows = read_rows(Store.open(settings.store, "report"), result.manifest)
@@ -97,13 +97,13 @@ def test_a_batch_is_labelled(servicer: LabelingServicer, labeler: str, settings:
     assert [event.labelled_batch for event in again] == [result]
 
 
-def test_unsaid_mode_is_agree_and_unknown_modes_are_refused(servicer: LabelingServicer, labeler: str) -> None:
+def test_the_default_mode_is_agree_and_unknown_modes_are_refused(servicer: LabelingServicer, labeler: str) -> None:
     def name(mode: int) -> str:
         request = pb.LabelBatchRequest(classifier=labeler, batch=BATCH, mode=mode)  # type: ignore[arg-type]
         return list(servicer.LabelBatch(request, Present()))[-1].labelled_batch.name
 
     assert name(0) == name(run_pb2.LabelingSpec.MODE_AGREE) != name(run_pb2.LabelingSpec.MODE_TRUST_PROMPT)
-    with pytest.raises(InvalidArgument, match="MODE_TRUST_LABELER"):
+    with pytest.raises(InvalidArgument, match=r"mode: 99 .*TRUST_LABELER"):
         name(99)
 
 
@@ -122,31 +122,33 @@ def png(kind: str, seed: int) -> bytes:
 def test_images_that_are_sent_are_labelled_in_order(servicer: LabelingServicer, labeler: str) -> None:
     config = pb.LabelImagesRequest.Config(classifier=labeler, top_k=2)
     sent = [png("lies", 1), b"no image", png("stands", 2), encode_png(np.full((8, 8, 1), 9, np.uint8))]
-    found = list(servicer.LabelImages(images(config, *sent), Present()))
-    assert [one.id for one in found] == ["mine-1", "mine-2", "mine-3", "mine-4"]
-    assert [one.index for one in found] == [0, 1, 2, 3]
-    assert [one.status.reason for one in found] == ["OK", "UNREADABLE", "OK", "CONSTANT"]
-    assert found[1].status.message
-    assert [len(one.top) for one in found] == [2, 0, 2, 2]
-    assert [found[0].top[0].class_name, found[2].top[0].class_name] == ["lies", "stands"]
-    assert found[0].top[0].probability >= found[0].top[1].probability
-    assert found[0].sure
-    assert not found[3].sure
+    responses = list(servicer.LabelImages(images(config, *sent), Present()))
+    assert [response.id for response in responses] == ["mine-1", "mine-2", "mine-3", "mine-4"]
+    assert [response.index for response in responses] == [0, 1, 2, 3]
+    assert [response.status.reason for response in responses] == ["OK", "UNREADABLE", "OK", "CONSTANT"]
+    assert responses[1].status.message
+    assert [len(response.top) for response in responses] == [2, 0, 2, 2]
+    assert [responses[0].top[0].class_name, responses[2].top[0].class_name] == ["lies", "stands"]
+    assert responses[0].top[0].probability >= responses[0].top[1].probability
+    assert responses[0].sure
+    assert not responses[3].sure
 
 
-def test_all_classes_are_told_unless_said(servicer: LabelingServicer, labeler: str) -> None:
+def test_all_classes_are_returned_by_default(servicer: LabelingServicer, labeler: str) -> None:
     config = pb.LabelImagesRequest.Config(classifier=labeler)
-    (one,) = servicer.LabelImages(images(config, png("lies", 1)), Present())
-    assert {top.class_name for top in one.top} == set(CLASSES)
-    assert sum(top.probability for top in one.top) == pytest.approx(1, abs=1e-5)
+    (response,) = servicer.LabelImages(images(config, png("lies", 1)), Present())
+    assert {top.class_name for top in response.top} == set(CLASSES)
+    assert sum(top.probability for top in response.top) == pytest.approx(1, abs=1e-5)
 
 
 def test_a_manifest_is_labelled_as_its_batch_is(servicer: LabelingServicer, labeler: str, settings: Settings) -> None:
     config = pb.LabelImagesRequest.Config(classifier=labeler, top_k=1, manifest=f"{BATCH}/manifest.parquet")
-    found = list(servicer.LabelImages(images(config), Present()))
+    responses = list(servicer.LabelImages(images(config), Present()))
     *_, last = servicer.LabelBatch(pb.LabelBatchRequest(classifier=labeler, batch=BATCH), Present())
     rows = read_rows(Store.open(settings.store, "report"), last.labelled_batch.manifest)
-    assert [(one.id, one.top[0].class_name) for one in found] == [(row.image_id, row.label) for row in rows]
+    assert [(response.id, response.top[0].class_name) for response in responses] == [
+        (row.image_id, row.label) for row in rows
+    ]
 
 
 @pytest.mark.parametrize(

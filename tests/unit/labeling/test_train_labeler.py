@@ -5,18 +5,21 @@ from typing import Any
 
 import numpy as np
 import pytest
-from genaug.labeling.train import PARTS, parts_of, train_labeler
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.shapes import CLASSES, item, put_image, put_version, real_rows, shape
 
+from genaug.labeling.train_labeler import PARTS, parts_of, train_labeler
+from genaug.schema.classifiers import ClassifierDecay, ClassifierSpec, Role, TrainingOptions
+from genaug.schema.common import Precision, TransformSpec
+from genaug.schema.jobs import TrainItem
 from genaug.shared.errors import FailedPrecondition
 from genaug.shared.manifest import Row
 from genaug.vision.models import classifiers
 
 
-def wanted(**changes: Any) -> dict[str, Any]:
-    return item(role="ROLE_LABELER", seed=1000, updates=40, **changes)
+def labeler_item(**changes: Any) -> TrainItem:
+    return item(**{"role": Role.LABELER, "seed": 1000, "updates": 40, **changes})
 
 
 def silent(done: int, total: int, unit: str, note: str = "") -> None:
@@ -25,26 +28,29 @@ def silent(done: int, total: int, unit: str, note: str = "") -> None:
 
 def test_a_labeler_is_trained_calibrated_and_kept(stores) -> None:
     put_version(stores("assembly"), real_rows(stores("assembly"), dict.fromkeys(CLASSES, 20)))
-    said: list[tuple[int, int, str]] = []
-    name = train_labeler(
-        wanted(), stores("train"), lambda done, total, unit, note="": said.append((done, total, unit)), device="cpu"
-    )
-    assert said == [(60, 60, "images"), *((i, 160, "updates") for i in range(1, 161))]
+    progress: list[tuple[int, int, str]] = []
+
+    def report(done: int, total: int, unit: str, note: str = "") -> None:
+        progress.append((done, total, unit))
+
+    name = train_labeler(labeler_item(), stores("train"), report, device="cpu")
+    assert progress == [(60, 60, "images"), *((i, 160, "updates") for i in range(1, 161))]
     record = classifiers.read_record(stores("train"), name)
-    assert record["role"] == "ROLE_LABELER"
-    assert record["best_update"] == record["updates"] == 40
-    assert record["macro_recall"] > 0.9
-    assert set(record["thresholds"]) == set(CLASSES)
+    assert name == labeler_item().result == record.name
+    assert record.role == Role.LABELER
+    assert record.best_update == record.updates == 40
+    assert record.macro_recall > 0.9
+    assert set(record.thresholds) == set(CLASSES)
     loaded = classifiers.load(stores("labeling"), name, device="cpu", classes=CLASSES)
-    assert loaded.thresholds == record["thresholds"]
+    assert loaded.thresholds == record.thresholds
     new = np.stack([shape(kind, seed=9000 + i) for kind in CLASSES for i in range(10)])
     assert (loaded.predict(new).argmax(axis=1) == np.repeat(np.arange(3), 10)).mean() > 0.9
-    said.clear()
-    assert train_labeler(wanted(), stores("train"), lambda *far: said.append(far), device="cpu") == name
-    assert not said
+    progress.clear()
+    assert train_labeler(labeler_item(), stores("train"), report, device="cpu") == name
+    assert not progress
 
 
-def test_validation_and_made_rows_are_not_looked_at(stores) -> None:
+def test_validation_and_made_rows_are_not_used(stores) -> None:
     """Their images are not even there."""
     store = stores("assembly")
     rows = real_rows(store, dict.fromkeys(CLASSES, 6))
@@ -54,15 +60,15 @@ def test_validation_and_made_rows_are_not_looked_at(stores) -> None:
         Row("d" * 32, "draws/dd/none", "d" * 64, "d" * 64, "lies", split="train", source="transformed"),
     ]
     put_version(store, rows + absent)
-    assert train_labeler(wanted(), stores("train"), silent, device="cpu")
+    assert train_labeler(labeler_item(), stores("train"), silent, device="cpu")
 
 
 @pytest.mark.parametrize("counts", [(1, 1, 1), (1, 2, 9), (2, 2, 2)])
 def test_few_images_do_not_break_it(stores, counts: tuple[int, ...]) -> None:
     store = stores("assembly")
     put_version(store, real_rows(store, dict(zip(CLASSES, counts, strict=True))))
-    name = train_labeler(wanted(), stores("train"), silent, device="cpu")
-    assert all(0.5 <= t <= 0.99 for t in classifiers.read_record(stores("train"), name)["thresholds"].values())
+    name = train_labeler(labeler_item(), stores("train"), silent, device="cpu")
+    assert all(0.5 <= t <= 0.99 for t in classifiers.read_record(stores("train"), name).thresholds.values())
 
 
 def test_each_class_needs_a_real_training_image(stores) -> None:
@@ -70,11 +76,11 @@ def test_each_class_needs_a_real_training_image(stores) -> None:
     made = put_image(store, shape("leans", seed=1), "leans", folder="draws", split="train", source="synthetic")
     put_version(store, [*real_rows(store, {"lies": 5, "stands": 5}), made])
     with pytest.raises(FailedPrecondition, match="leans"):
-        train_labeler(wanted(), stores("train"), silent, device="cpu")
+        train_labeler(labeler_item(), stores("train"), silent, device="cpu")
 
 
 def test_out_of_fold_recall_is_honest(stores) -> None:
-    """Where images say nothing of their class, a network knows those it has seen and no others."""
+    """On noise, a network knows the classes of its training images and of no others."""
     store, rng = stores("assembly"), np.random.default_rng(0)
     rows = [
         put_image(
@@ -84,10 +90,10 @@ def test_out_of_fold_recall_is_honest(stores) -> None:
         for i in range(90)
     ]  # fmt: skip
     put_version(store, rows)
-    name = train_labeler(wanted(), stores("train"), silent, device="cpu")
-    assert classifiers.read_record(stores("train"), name)["macro_recall"] < 0.55
-    seen = classifiers.load(stores("train"), name, device="cpu").predict_rows(stores("train"), rows)
-    assert (seen.argmax(axis=1) == np.arange(90) % 3).mean() > 0.9
+    name = train_labeler(labeler_item(), stores("train"), silent, device="cpu")
+    assert classifiers.read_record(stores("train"), name).macro_recall < 0.55
+    probabilities = classifiers.load(stores("train"), name, device="cpu").predict_rows(stores("train"), rows)
+    assert (probabilities.argmax(axis=1) == np.arange(90) % 3).mean() > 0.9
 
 
 def row(image: int, *, fold: int, group: str) -> Row:
@@ -108,8 +114,8 @@ def test_no_group_is_in_two_parts(groups: list[int], folds: int) -> None:
     ]
     parts = parts_of(rows)
     assert set(parts) <= set(range(PARTS))
-    for group in {one.group_id for one in rows}:
-        assert len({part for part, one in zip(parts, rows, strict=True) if one.group_id == group}) == 1
+    for group in {member.group_id for member in rows}:
+        assert len({part for part, member in zip(parts, rows, strict=True) if member.group_id == group}) == 1
     assert len(set(parts)) == min(PARTS, len(groups))
 
 
@@ -124,26 +130,12 @@ def test_images_without_a_group_stand_for_themselves() -> None:
     assert sorted(np.bincount(parts_of([row(i, fold=-1, group="") for i in range(9)]))) == [3, 3, 3]
 
 
-VGG19 = {
-    "backbone": "BACKBONE_VGG19",
-    "image_size": 32,
-    "tuning": "TUNING_FINE_TUNED",
-    "head": "HEAD_LINEAR",
-    "weights": "none",
-    "detail": 0,
-}
-
-
-def test_a_labeler_for_8_bits_carries_what_they_need(stores) -> None:
+def test_a_labeler_for_8_bits_is_calibrated_for_them(stores, narrow_vgg19: ClassifierSpec) -> None:
     put_version(stores("assembly"), real_rows(stores("assembly"), dict.fromkeys(CLASSES, 6)))
-    name = train_labeler(
-        wanted(classifier=VGG19, quantized=True) | {"updates": 1, "batch_size": 2},
-        stores("train"),
-        silent,
-        device="cpu",
-    )
+    quantized = labeler_item(classifier=narrow_vgg19, quantized=True, updates=1, batch_size=2)
+    name = train_labeler(quantized, stores("train"), silent, device="cpu")
     exact = classifiers.load(stores("labeling"), name, device="cpu")
-    coarse = classifiers.load(stores("labeling"), name, device="cpu", precision="PRECISION_INT8")
+    coarse = classifiers.load(stores("labeling"), name, device="cpu", precision=Precision.INT8)
     assert len(coarse.network.ranges) == 16
     assert coarse.feature_space != exact.feature_space
     pixels = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)
@@ -152,9 +144,11 @@ def test_a_labeler_for_8_bits_carries_what_they_need(stores) -> None:
 
 def test_options_make_another_labeler(stores) -> None:
     put_version(stores("assembly"), real_rows(stores("assembly"), dict.fromkeys(CLASSES, 8)))
-    options = {"decay": "DECAY_PLATEAU", "class_weights": True, "augment": {"rotate_degrees": 5.0}}
-    plain, other = wanted(), wanted(training=options)
-    names = [train_labeler(one, stores("train"), silent, device="cpu") for one in (plain, other)]
+    options = TrainingOptions(
+        decay=ClassifierDecay.PLATEAU, class_weights=True, augment=TransformSpec(rotate_degrees=5.0)
+    )
+    items = [labeler_item(updates=3), labeler_item(updates=3, training=options)]
+    names = [train_labeler(entry, stores("train"), silent, device="cpu") for entry in items]
     assert names[0] != names[1]
     weights = [classifiers.load(stores("labeling"), name, device="cpu").network.head.weight for name in names]
-    assert not np.array_equal(*(one.detach().numpy() for one in weights))
+    assert not np.array_equal(*(weight.detach().numpy() for weight in weights))

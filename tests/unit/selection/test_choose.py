@@ -7,9 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from genaug.schema.selection import SelectionMethod
 from genaug.selection.choose import (
-    METHODS,
-    Method,
     choose,
     choose_at_random,
     choose_by_herding,
@@ -32,18 +31,18 @@ def points(count: int, *, seed: int = 0) -> np.ndarray:
     count=st.integers(1, 120),
     kept=st.integers(1, 150),
     seed=st.integers(0, 2**63 - 1),
-    method=st.sampled_from(METHODS),
+    method=st.sampled_from(SelectionMethod),
 )
 @settings(max_examples=60)
-def test_exactly_as_many_as_wanted_each_once(count: int, kept: int, seed: int, method: Method) -> None:
+def test_exactly_as_many_as_requested_each_once(count: int, kept: int, seed: int, method: SelectionMethod) -> None:
     where = points(count)
     space = feature_space(where.astype(np.float32))
-    found = choose(where, space, method=method, kept=kept, seed=seed)
-    assert len(found) == min(kept, count)
-    assert (np.diff(found) > 0).all()
-    assert found.min() >= 0
-    assert found.max() < count
-    assert (found == choose(where, space, method=method, kept=kept, seed=seed)).all()
+    chosen = choose(where, space, method=method, kept=kept, seed=seed)
+    assert len(chosen) == min(kept, count)
+    assert (np.diff(chosen) > 0).all()
+    assert chosen.min() >= 0
+    assert chosen.max() < count
+    assert (chosen == choose(where, space, method=method, kept=kept, seed=seed)).all()
 
 
 @given(count=st.integers(1, 120), kept=st.integers(1, 150), seed=st.integers(0, 1000))
@@ -51,17 +50,17 @@ def test_exactly_as_many_as_wanted_each_once(count: int, kept: int, seed: int, m
 def test_the_grid_covers_as_many_cells_as_can_be(count: int, kept: int, seed: int) -> None:
     where = points(count, seed=seed)
     occupied = len(np.unique(grid_cells(where, kept=kept)))
-    found = coverage(where, choose_on_grid(where, kept=kept, seed=seed), kept=kept)
-    assert found == min(kept, occupied) / occupied
+    covered = coverage(where, choose_on_grid(where, kept=kept, seed=seed), kept=kept)
+    assert covered == min(kept, occupied) / occupied
     control = choose_at_random(count, kept=kept, seed=seed, purpose="control")
-    assert found >= coverage(where, control, kept=kept)
+    assert covered >= coverage(where, control, kept=kept)
 
 
 def test_cells_get_their_share() -> None:
     """Two clumps of 90 and 10 points: after one each, the rest is dealt by their numbers."""
     where = np.concatenate([np.zeros((90, 2)), np.ones((10, 2))])
-    found = choose_on_grid(where, kept=20, seed=0)
-    assert (found < 90).sum() == 18
+    chosen = choose_on_grid(where, kept=20, seed=0)
+    assert (chosen < 90).sum() == 18
 
 
 def test_a_lonely_point_is_kept() -> None:
@@ -76,10 +75,10 @@ def test_maps_without_extent_are_maps(where: np.ndarray) -> None:
 
 
 def test_seed_and_purpose_make_other_choices() -> None:
-    def found(seed: int, purpose: str) -> tuple[int, ...]:
+    def chosen(seed: int, purpose: str) -> tuple[int, ...]:
         return tuple(choose_at_random(100, kept=10, seed=seed, purpose=purpose).tolist())
 
-    assert len({found(0, "choice"), found(1, "choice"), found(0, "control"), found(1, "control")}) == 4
+    assert len({chosen(0, "choice"), chosen(1, "choice"), chosen(0, "control"), chosen(1, "control")}) == 4
     grids = {tuple(choose_on_grid(points(100), kept=10, seed=seed).tolist()) for seed in range(5)}
     assert len(grids) == 5
 
@@ -99,7 +98,7 @@ def blobs(count: int, *, seed: int, dimensions: int = 8) -> np.ndarray:
     return (centres[kinds] + rng.normal(size=(count, dimensions))).astype(np.float32)
 
 
-def test_herding_takes_what_its_formula_says() -> None:
+def test_herding_follows_its_formula() -> None:
     space = blobs(25, seed=3, dimensions=3).astype(np.float64)
     gaps = np.linalg.norm(space[:, None] - space[None], axis=2)
     # The scale is that of squares: an even number of gaps has two middles.
@@ -131,9 +130,9 @@ def radius(space: np.ndarray, chosen: np.ndarray) -> float:
 @settings(max_examples=60)
 def test_centres_cover_within_twice_the_best_radius(count: int, kept: int, seed: int) -> None:
     space = np.random.default_rng(seed).normal(size=(count, 2))
-    found = radius(space, choose_centres(space, kept=kept, seed=seed))
-    best = min(radius(space, np.array(some)) for some in combinations(range(count), min(kept, count)))
-    assert found <= 2 * best + 1e-9
+    greedy = radius(space, choose_centres(space, kept=kept, seed=seed))
+    best = min(radius(space, np.array(centres)) for centres in combinations(range(count), min(kept, count)))
+    assert greedy <= 2 * best + 1e-9
 
 
 def test_centres_reach_the_outliers() -> None:
@@ -141,18 +140,18 @@ def test_centres_reach_the_outliers() -> None:
     assert all(99 in choose_centres(space, kept=2, seed=seed) for seed in range(20))
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_equal_images_are_chosen_among(method: Method) -> None:
+@pytest.mark.parametrize("method", SelectionMethod)
+def test_equal_images_are_chosen_among(method: SelectionMethod) -> None:
     features = np.ones((9, 5), np.float32)
-    found = choose(np.zeros((9, 2)), feature_space(features), method=method, kept=4, seed=0)
-    assert len(set(found.tolist())) == 4
+    chosen = choose(np.zeros((9, 2)), feature_space(features), method=method, kept=4, seed=0)
+    assert len(set(chosen.tolist())) == 4
 
 
 def test_among_equals_the_first_is_taken() -> None:
     """Each image twice: herding never takes the second before the first."""
     space = np.repeat(blobs(20, seed=1, dimensions=3), 2, axis=0).astype(np.float64)
-    found = set(choose_by_herding(space, kept=11, seed=0).tolist())
-    assert all(index - 1 in found for index in found if index % 2)
+    chosen = set(choose_by_herding(space, kept=11, seed=0).tolist())
+    assert all(index - 1 in chosen for index in chosen if index % 2)
 
 
 def test_features_of_any_scale_count_alike() -> None:

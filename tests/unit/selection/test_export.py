@@ -28,14 +28,14 @@ def read(data: bytes) -> list[dict[str, str]]:
 
 @given(st.lists(st.tuples(st.text(st.characters(codec="utf-8")), st.booleans()), max_size=8))
 @example([("'", True), ("''", True), ("'=", True)])
-def test_what_is_written_can_be_read(images: list[tuple[str, bool]]) -> None:
+def test_the_table_reads_back(images: list[tuple[str, bool]]) -> None:
     table = manifest([label for label, _ in images], [chosen for _, chosen in images])
-    found = read(selected_csv(table))
-    kept = [row for row in table.to_pylist() if row["chosen"]]
-    assert [row["image_id"] for row in found] == [row["image_id"] for row in kept]
-    assert [row["label"].removeprefix("'") for row in found] == [row["class"] for row in kept]
+    rows = read(selected_csv(table))
+    chosen = [row for row in table.to_pylist() if row["chosen"]]
+    assert [row["image_id"] for row in rows] == [row["image_id"] for row in chosen]
+    assert [row["label"].removeprefix("'") for row in rows] == [row["class"] for row in chosen]
     for column in ("x", "y"):
-        assert [np.float32(row[column]) for row in found] == [row[column] for row in kept]
+        assert [np.float32(row[column]) for row in rows] == [row[column] for row in chosen]
 
 
 @pytest.mark.parametrize("name", FORMULAS)

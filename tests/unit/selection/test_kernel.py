@@ -20,12 +20,12 @@ def discrepancy_by_definition(features: np.ndarray, chosen: np.ndarray) -> float
 
 @given(count=st.integers(2, 60), kept=st.integers(1, 60), seed=st.integers(0, 1000))
 @settings(max_examples=40)
-def test_discrepancy_is_what_its_definition_says(count: int, kept: int, seed: int) -> None:
+def test_discrepancy_follows_its_definition(count: int, kept: int, seed: int) -> None:
     features = (np.random.default_rng(seed).normal(size=(count, 5)) + 100).astype(np.float32)
     chosen = choose_at_random(count, kept=kept, seed=seed, purpose="choice")
-    found = Gaussian.of(features).squared_mmd(chosen)
-    assert found >= 0
-    assert found == pytest.approx(discrepancy_by_definition(features.astype(np.float64), chosen), rel=1e-4, abs=1e-9)
+    mmd2 = Gaussian.of(features).squared_mmd(chosen)
+    assert mmd2 >= 0
+    assert mmd2 == pytest.approx(discrepancy_by_definition(features.astype(np.float64), chosen), rel=1e-4, abs=1e-9)
 
 
 def test_columns_and_means_are_the_kernels() -> None:
@@ -57,9 +57,9 @@ def test_large_classes_are_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("genaug.selection.kernel._MEDIAN_SAMPLE", 200)
     features = np.random.default_rng(0).normal(size=(1500, 2)).astype(np.float32)
     half = np.argsort(features[:, 0])[:750]
-    found = Gaussian.of(features, seed=1)
-    assert found.squared_mmd(half) == Gaussian.of(features, seed=1).squared_mmd(half)
-    assert found.squared_mmd(half) == pytest.approx(discrepancy_by_definition(features, half), rel=0.25)
+    kernel = Gaussian.of(features, seed=1)
+    assert kernel.squared_mmd(half) == Gaussian.of(features, seed=1).squared_mmd(half)
+    assert kernel.squared_mmd(half) == pytest.approx(discrepancy_by_definition(features, half), rel=0.25)
 
 
 def test_memory_does_not_grow_with_the_square(monkeypatch: pytest.MonkeyPatch) -> None:

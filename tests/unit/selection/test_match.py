@@ -5,38 +5,40 @@ from typing import Any
 
 import numpy as np
 import pytest
-from google.protobuf import json_format
-from tests.shapes import VERSION, put_image, put_version, real_rows, served, shape
+from tests.shapes import SMALL, VERSION, put_image, put_version, real_rows, served, shape
 
-from genaug.selection.embed import Doing, Embedding, embed, read_embedding
-from genaug.selection.match import NEAREST_MADE, NEAREST_REAL, Matching, match, read_match
+from genaug.schema.common import Precision
+from genaug.schema.requests import MatchRequest
+from genaug.schema.selection import Match
+from genaug.schema.wire import from_proto, to_proto
+from genaug.selection.embed import Embedding, SelectionProgress, embed, read_embedding
+from genaug.selection.match import NEAREST_MADE, NEAREST_REAL, match, read_match, result_name
 from genaug.selection.nearest import unit
+from genaug.shared.digests import digest_of
 from genaug.shared.errors import Cancelled, FailedPrecondition, InvalidArgument, NotFound
 from genaug.shared.manifest import Row, decode, write_rows
 from genaug.v1 import selection_pb2
-from genaug.vision.batching.dynamic_batcher import Model
-from genaug.vision.features.image_encoder import LocalEncoder, see_all
+from genaug.vision.batching.dynamic_batcher import ModelKey
+from genaug.vision.features.image_encoder import LocalEncoder, predict_all
 from genaug.vision.images.load_images import load_pixels
-from genaug.vision.models.backbones import SMALL_CNN
-from genaug.vision.models.classifiers import Classifier
+from genaug.vision.models.classifiers import TrainedClassifier
 from genaug.vision.models.networks import build_network
-from genaug.vision.models.precision import FLOAT32
 
-CLASSIFIER = Model("classifiers/" + "c" * 32, FLOAT32)
+CLASSIFIER = ModelKey("classifiers/" + "c" * 32, Precision.FLOAT32)
 COUNTS = {"leans": 9, "lies": 14, "stands": 60}
 
 
-def model() -> Classifier:
-    network = build_network(SMALL_CNN, image_size=8, channels=1, classes=2, seed=0)
-    return Classifier(("a", "b"), network, name=CLASSIFIER.name)
+def trained() -> TrainedClassifier:
+    network = build_network(SMALL, channels=1, classes=2, seed=0)
+    return TrainedClassifier(("a", "b"), network, name=CLASSIFIER.name)
 
 
-def eye(wanted: Model) -> LocalEncoder:
-    assert wanted == CLASSIFIER
-    return served(model())
+def open_encoder(model: ModelKey) -> LocalEncoder:
+    assert model == CLASSIFIER
+    return served(trained())
 
 
-def never(wanted: Model) -> LocalEncoder:
+def never(model: ModelKey) -> LocalEncoder:
     raise AssertionError("the classifier was loaded")
 
 
@@ -46,9 +48,9 @@ def embedding(stores) -> str:
     assembly = stores("assembly")
     validation = real_rows(assembly, {"lies": 3}, split="validation", first=80)
     put_version(assembly, [*real_rows(assembly, COUNTS), *validation])
-    *_, found = embed(stores("selection"), VERSION, CLASSIFIER, eye=eye)
-    assert isinstance(found, Embedding)
-    return found.name
+    *_, embedded = embed(stores("selection"), VERSION, CLASSIFIER, open_encoder=open_encoder)
+    assert isinstance(embedded, Embedding)
+    return embedded.name
 
 
 def made_rows(stores, counts: dict[str, int], *, first: int = 500, **facts: Any) -> list[Row]:
@@ -67,11 +69,16 @@ def labelled(stores, rows: list[Row], *, digit: str = "1") -> str:
     return key
 
 
-def done(stores, wanted: Matching) -> tuple[dict[str, Any], list[dict[str, Any]], list[dict[str, Any]]]:
+def request_of(embedding: str, *manifests: str) -> MatchRequest:
+    return MatchRequest(embedding=embedding, labelled_manifests=manifests)
+
+
+def matched(stores, request: MatchRequest) -> tuple[Match, list[dict[str, Any]], list[dict[str, Any]]]:
+    """The record, and the rows of both tables."""
     store = stores("selection")
-    *_, record = match(wanted, store, eye=eye)
-    assert isinstance(record, dict)
-    made, real = decode(store.get(record["nearest_made"])), decode(store.get(record["nearest_real"]))
+    *_, record = match(request, store, open_encoder=open_encoder)
+    assert isinstance(record, Match)
+    made, real = decode(store.get(record.nearest_made)), decode(store.get(record.nearest_real))
     assert made.schema.equals(NEAREST_MADE)
     assert real.schema.equals(NEAREST_REAL)
     return record, made.to_pylist(), real.to_pylist()
@@ -79,21 +86,21 @@ def done(stores, wanted: Matching) -> tuple[dict[str, Any], list[dict[str, Any]]
 
 def test_each_image_meets_its_nearest(stores, embedding: str) -> None:
     rows = made_rows(stores, {"lies": 12, "stands": 4})
-    record, made, real = done(stores, Matching(embedding, (labelled(stores, rows),)))
+    record, made, real = matched(stores, request_of(embedding, labelled(stores, rows)))
     kinds = {row.image_id: row.class_name for row in rows}
     assert sorted(row["made_id"] for row in real) == sorted(kinds)
     assert all(row["class"] == kinds[row["made_id"]] for row in [*made, *real])
     assert len(made) == COUNTS["lies"] * 10 + COUNTS["stands"] * 4
-    features = {row.image_id: unit(model().features(shape_of(stores, row)))[0] for row in rows}
+    features = {row.image_id: unit(trained().features(shape_of(stores, row)))[0] for row in rows}
     embedded = read_embedding(stores("selection"), embedding)
     features |= dict(zip(embedded.image_ids, unit(embedded.features), strict=True))
     for row in [*made, *real]:
         assert row["distance"] == pytest.approx(1 - features[row["image_id"]] @ features[row["made_id"]], abs=1e-6)
     ranks = [row["rank"] for row in made if row["image_id"] == made[0]["image_id"]]
     assert ranks == list(range(1, len(ranks) + 1))
-    lies = {one["class_name"]: one for one in record["closenesses"]}["lies"]
-    assert lies["made"] == 12
-    assert lies["made_median"] == pytest.approx(np.median([r["distance"] for r in real if r["class"] == "lies"]))
+    lies = {closeness.class_name: closeness for closeness in record.closenesses}["lies"]
+    assert lies.made == 12
+    assert lies.made_median == pytest.approx(np.median([r["distance"] for r in real if r["class"] == "lies"]))
 
 
 def shape_of(stores, row: Row) -> np.ndarray:
@@ -105,93 +112,103 @@ def test_a_copy_is_suspected_and_another_subject_is_not(stores, embedding: str) 
     copied = put_image(stores("generation"), shape("stands", seed=3), "stands", folder="draws", split="train")
     copied = replace(copied, image_id="f" * 32, source="synthetic", label_verdict="accepted")
     rows = [*made_rows(stores, {"stands": 20}), copied]
-    record, _, real = done(stores, Matching(embedding, (labelled(stores, rows),)))
+    record, _, real = matched(stores, request_of(embedding, labelled(stores, rows)))
     flagged = [row for row in real if row["copy"]]
     assert "f" * 32 in {row["made_id"] for row in flagged}
     original = put_image(stores("assembly"), shape("stands", seed=3), "stands", split="train")
     assert {row["image_id"] for row in flagged if row["made_id"] == "f" * 32} == {original.image_id}
-    (closeness,) = record["closenesses"]
-    assert closeness["suspected_copies"] == len(flagged) < 10
-    assert 0 < closeness["copy_distance"] < closeness["real_median"]
+    (closeness,) = record.closenesses
+    assert closeness.suspected_copies == len(flagged) < 10
+    assert 0 < closeness.copy_distance < closeness.real_median
 
 
-def test_what_was_not_accepted_is_not_matched(stores, embedding: str) -> None:
-    kept = made_rows(stores, {"lies": 3})
+def test_only_accepted_images_are_matched(stores, embedding: str) -> None:
+    accepted = made_rows(stores, {"lies": 3})
     verdicts = ("disagrees", "unsure", "degenerate")
     others = made_rows(stores, {"lies": 3}, first=900)
     rest = [replace(row, label_verdict=verdict) for verdict, row in zip(verdicts, others, strict=True)]
-    twice = labelled(stores, kept, digit="2")
-    _, _, real = done(stores, Matching(embedding, (labelled(stores, [*kept, *rest]), twice)))
-    assert sorted(row["made_id"] for row in real) == sorted(row.image_id for row in kept)
+    again = labelled(stores, accepted, digit="2")
+    _, _, real = matched(stores, request_of(embedding, labelled(stores, [*accepted, *rest]), again))
+    assert sorted(row["made_id"] for row in real) == sorted(row.image_id for row in accepted)
 
 
 def test_nothing_accepted_is_an_empty_match(stores, embedding: str) -> None:
     rows = made_rows(stores, {"lies": 3}, label_verdict="unsure")
-    wanted = Matching(embedding, (labelled(stores, rows),))
-    (record,) = match(wanted, stores("selection"), eye=never)
-    assert isinstance(record, dict)
-    assert record["closenesses"] == []
-    assert decode(stores("report").get(record["nearest_real"])).num_rows == 0
+    request = request_of(embedding, labelled(stores, rows))
+    (record,) = match(request, stores("selection"), open_encoder=never)
+    assert isinstance(record, Match)
+    assert record.closenesses == ()
+    assert decode(stores("report").get(record.nearest_real)).num_rows == 0
 
 
 def test_progress_is_in_images(stores, embedding: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("genaug.selection.match.SHARD", 4)
     rows = made_rows(stores, {"leans": 2, "lies": 4})
-    *progress, _ = match(Matching(embedding, (labelled(stores, rows),)), stores("selection"), eye=eye)
+    *progress, _ = match(request_of(embedding, labelled(stores, rows)), stores("selection"), open_encoder=open_encoder)
     expected = [("embedding", 4), ("embedding", 6), ("matching", 2), ("matching", 6)]
-    assert progress == [Doing(step, number, 6) for step, number in expected]
+    assert progress == [SelectionProgress(step, number, 6) for step, number in expected]
 
 
-def test_what_labelling_saw_is_not_seen_again(stores, embedding: str) -> None:
-    kept, rest = made_rows(stores, {"lies": 5}), made_rows(stores, {"stands": 4}, first=700, label_verdict="unsure")
-    rows = [row for pair in zip(kept, [*rest, kept[0]], strict=True) for row in pair]
-    wanted = Matching(embedding, (labelled(stores, rows),))
-    _, *expected = done(stores, wanted)
+def test_features_that_labelling_stored_are_not_computed_again(stores, embedding: str) -> None:
+    accepted, rest = made_rows(stores, {"lies": 5}), made_rows(stores, {"stands": 4}, first=700, label_verdict="unsure")
+    rows = [row for pair in zip(accepted, [*rest, accepted[0]], strict=True) for row in pair]
+    request = request_of(embedding, labelled(stores, rows))
+    _, *expected = matched(stores, request)
     for key in ("match.json", "nearest_made.parquet", "nearest_real.parquet"):
-        stores("selection").delete(f"{wanted.name}/{key}")
-    list(see_all(stores("labeling"), [row.uri for row in rows], eye(CLASSIFIER)))
+        stores("selection").delete(f"{result_name(request)}/{key}")
+    list(predict_all(stores("labeling"), [row.uri for row in rows], open_encoder(CLASSIFIER)))
     for row in {row.uri: row for row in rows}.values():
         stores("generation").delete(row.uri)
-    assert list(done(stores, wanted)[1:]) == expected
+    assert list(matched(stores, request)[1:]) == expected
 
 
 def test_a_match_is_made_once_and_alike(stores, embedding: str) -> None:
     rows = made_rows(stores, {"lies": 5, "stands": 5})
-    wanted = Matching(embedding, (labelled(stores, rows[:6]), labelled(stores, rows[6:], digit="2")))
-    first, *tables = done(stores, wanted)
-    message = json_format.ParseDict(first, selection_pb2.Match())
-    assert [one.copy_distance for one in message.closenesses] == [one["copy_distance"] for one in first["closenesses"]]
-    assert list(match(wanted, stores("selection"), eye=never)) == [first]
-    turned = Matching(embedding, wanted.labelled_manifests[::-1])
-    assert turned.name == wanted.name == first["name"]
+    request = request_of(embedding, labelled(stores, rows[:6]), labelled(stores, rows[6:], digit="2"))
+    first, *tables = matched(stores, request)
+    assert from_proto(Match, to_proto(selection_pb2.Match, first)) == first
+    assert list(match(request, stores("selection"), open_encoder=never)) == [first]
+    turned = request_of(embedding, *request.labelled_manifests[::-1])
+    assert result_name(turned) == result_name(request) == first.name
     for key in ("match.json", "nearest_made.parquet", "nearest_real.parquet"):
-        stores("selection").delete(f"{first['name']}/{key}")
-    assert list(done(stores, turned)[1:]) == tables
+        stores("selection").delete(f"{first.name}/{key}")
+    assert list(matched(stores, turned)[1:]) == tables
+
+
+def test_matches_keep_their_names() -> None:
+    """Matches of earlier releases are found again: names are digests of the same JSON."""
+    embedding, manifests = "embeddings/" + "e" * 32, [f"labels/{digit * 32}/manifest.parquet" for digit in "12"]
+    digest = digest_of("match/2", {"embedding": embedding, "labelled_manifests": manifests})
+    assert (
+        result_name(request_of(embedding, *manifests))
+        == f"matches/{digest}"
+        == "matches/cdd068c8b082e72ec08d561ab47d396b"
+    )
 
 
 def test_a_caller_who_left_gets_nothing_written(stores, embedding: str) -> None:
-    wanted = Matching(embedding, (labelled(stores, made_rows(stores, {"lies": 5})),))
+    request = request_of(embedding, labelled(stores, made_rows(stores, {"lies": 5})))
     answers = iter([True, False])
     with pytest.raises(Cancelled):
-        list(match(wanted, stores("selection"), eye=eye, until=lambda: next(answers)))
+        list(match(request, stores("selection"), open_encoder=open_encoder, is_active=lambda: next(answers)))
     with pytest.raises(NotFound):
-        read_match(stores("selection"), wanted.name)
-    assert not list(stores("selection").list(f"{wanted.name}/"))
+        read_match(stores("selection"), result_name(request))
+    assert not list(stores("selection").list(f"{result_name(request)}/"))
 
 
 def test_classes_without_training_images_are_refused(stores, embedding: str) -> None:
     rows = [replace(row, class_name="none-such") for row in made_rows(stores, {"lies": 1})]
     with pytest.raises(FailedPrecondition, match="none-such") as caught:
-        list(match(Matching(embedding, (labelled(stores, rows),)), stores("selection"), eye=never))
+        list(match(request_of(embedding, labelled(stores, rows)), stores("selection"), open_encoder=never))
     assert caught.value.reason == "CLASS_WITHOUT_IMAGES"
 
 
-def test_what_is_not_there_is_named(stores, embedding: str) -> None:
-    missing = Matching("embeddings/" + "0" * 32, (labelled(stores, []),))
+def test_missing_inputs_are_named(stores, embedding: str) -> None:
+    missing = request_of("embeddings/" + "0" * 32, labelled(stores, []))
     with pytest.raises(NotFound, match="embed the dataset version first"):
-        list(match(missing, stores("selection"), eye=never))
+        list(match(missing, stores("selection"), open_encoder=never))
     key = "labels/" + "9" * 32 + "/manifest.parquet"
     with pytest.raises(NotFound, match="labels/9"):
-        list(match(Matching(embedding, (key,)), stores("selection"), eye=never))
+        list(match(request_of(embedding, key), stores("selection"), open_encoder=never))
     with pytest.raises(InvalidArgument):
-        Matching(embedding, ())
+        list(match(request_of(embedding), stores("selection"), open_encoder=never))

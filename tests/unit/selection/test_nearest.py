@@ -23,34 +23,34 @@ def by_definition(queries: np.ndarray, targets: np.ndarray) -> np.ndarray:
 
 @given(real=st.integers(1, 25), made=st.integers(1, 25), block=st.integers(1, 8), seed=st.integers(0, 1000))
 @settings(max_examples=60)
-def test_pairs_are_those_of_brute_force(real: int, made: int, block: int, seed: int) -> None:
+def test_pairs_equal_brute_force(real: int, made: int, block: int, seed: int) -> None:
     a, b = rows_of_unit_length(real, seed=seed), rows_of_unit_length(made, seed=seed + 1)
     expected = np.round(by_definition(a, b), 7)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("genaug.selection.nearest._BLOCK", block)
-        found = find_pairs(a, b)
-    for row, indices, distances in zip(expected, found.made, found.made_distances, strict=True):
+        pairs = find_pairs(a, b)
+    for row, indices, distances in zip(expected, pairs.made, pairs.made_distances, strict=True):
         assert indices.tolist() == sorted(range(made), key=lambda index: (row[index], index))[:10]
         np.testing.assert_allclose(distances, row[indices], atol=1.5e-7)
-    assert found.real[:, 0].tolist() == expected.argmin(axis=0).tolist()
-    np.testing.assert_allclose(found.real_distances[:, 0], expected.min(axis=0), atol=1.5e-7)
+    assert pairs.real[:, 0].tolist() == expected.argmin(axis=0).tolist()
+    np.testing.assert_allclose(pairs.real_distances[:, 0], expected.min(axis=0), atol=1.5e-7)
 
 
 @given(count=st.integers(1, 25), groups=st.integers(1, 6), block=st.integers(1, 8), seed=st.integers(0, 1000))
 @settings(max_examples=60)
-def test_natural_closeness_is_that_of_other_subjects(count: int, groups: int, block: int, seed: int) -> None:
+def test_natural_closeness_is_between_subjects(count: int, groups: int, block: int, seed: int) -> None:
     rows = rows_of_unit_length(count, seed=seed)
     group = [str(number) for number in np.random.default_rng(seed).integers(0, groups, count)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("genaug.selection.nearest._BLOCK", block)
-        found = natural_distances(rows, group)
+        natural = natural_distances(rows, group)
     distances = by_definition(rows, rows)
     expected = [
         min(distances[i][j] for j in range(count) if group[j] != group[i])
         for i in range(count)
         if any(other != group[i] for other in group)
     ]
-    np.testing.assert_allclose(found, expected, atol=1.5e-7)
+    np.testing.assert_allclose(natural, expected, atol=1.5e-7)
 
 
 def test_zeros_are_far_from_everything() -> None:

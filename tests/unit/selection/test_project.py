@@ -48,16 +48,16 @@ def test_equal_images_have_a_map() -> None:
 
 
 @pytest.mark.parametrize("shape", [(40, 6), (6, 40)])
-def test_components_are_those_of_the_singular_value_decomposition(shape: tuple[int, int]) -> None:
+def test_components_follow_from_the_singular_value_decomposition(shape: tuple[int, int]) -> None:
     features = (np.random.default_rng(0).normal(size=shape) * np.arange(1, shape[1] + 1)).astype(np.float32)
-    found = principal_components(features, 3)
+    components = principal_components(features, 3)
     left, values, _ = np.linalg.svd(features.astype(np.float64) - features.mean(axis=0), full_matrices=False)
-    np.testing.assert_allclose(np.abs(found), np.abs(left[:, :3] * values[:3]), atol=1e-3)
+    np.testing.assert_allclose(np.abs(components), np.abs(left[:, :3] * values[:3]), atol=1e-3)
     assert principal_components(features, 100).shape == (shape[0], 6)
 
 
-def test_turning_the_features_round_turns_nothing_round() -> None:
-    """Components do not depend on the order of rows, their signs included."""
+def test_components_do_not_depend_on_the_order_of_rows() -> None:
+    """Their signs included."""
     features, _ = clumps(30)
     order = np.random.default_rng(1).permutation(30)
     np.testing.assert_allclose(

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from genaug.labeling.train import train_labeler
 from tests.shapes import VERSION, item, put_image, put_version, real_rows, shape
 
+from genaug.labeling.train_labeler import train_labeler
+from genaug.schema.classifiers import Role
 from genaug.selection.service import SelectionServicer
 from genaug.shared.errors import InvalidArgument, NotFound
 from genaug.shared.manifest import decode, write_rows
@@ -37,8 +38,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 def labeler(settings: Settings) -> str:
     assembly = Store.open(settings.store, "assembly")
     put_version(assembly, real_rows(assembly, COUNTS))
-    wanted = item(role="ROLE_LABELER", updates=10)
-    return train_labeler(wanted, assembly.as_role("train"), lambda *_: None, device="cpu")
+    return train_labeler(item(role=Role.LABELER, updates=10), assembly.as_role("train"), lambda *_: None, device="cpu")
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def test_from_images_to_a_selection(servicer: SelectionServicer, labeler: str, s
     assert sum(row["chosen"] for row in rows) == 8 + 15 + 15
     assert list(servicer.SelectImages(request, Present())) == [last]
 
-    assert [one.method for one in quality.alternatives] == [1, 2, 3, 4]
+    assert [alternative.method for alternative in quality.alternatives] == [1, 2, 3, 4]
 
     assert servicer.GetSelection(pb.GetSelectionRequest(name=selection.name), Present()) == selection
     export = servicer.ExportSelection(pb.ExportSelectionRequest(name=selection.name), Present())
@@ -102,7 +102,7 @@ def test_made_images_meet_their_nearest(servicer: SelectionServicer, labeler: st
     assert list(servicer.MatchImages(request, Present())) == [last]
 
 
-def test_what_is_not_there_is_not_found(servicer: SelectionServicer) -> None:
+def test_missing_results_are_not_found(servicer: SelectionServicer) -> None:
     name = "selections/" + "0" * 32
     with pytest.raises(NotFound):
         servicer.GetSelection(pb.GetSelectionRequest(name=name), Present())

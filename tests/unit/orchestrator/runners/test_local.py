@@ -97,7 +97,7 @@ def test_a_job_that_outlived_its_orchestrator_is_joined(program: Path, runner: L
     held = os.open(lock, os.O_RDWR | os.O_CREAT)
     fcntl.flock(held, fcntl.LOCK_EX)
     looks = itertools.count()
-    thread = threading.Thread(target=run, args=(runner,), kwargs={"until": lambda: next(looks) >= 0})
+    thread = threading.Thread(target=run, args=(runner,), kwargs={"is_active": lambda: next(looks) >= 0})
     thread.start()
     wait_until(lambda: next(looks) > 8, what="several looks at the lock")
     assert not (program / "started").exists()
