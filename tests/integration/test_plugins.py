@@ -61,7 +61,10 @@ def test_a_run_uses_one_of_each(home: Home, tmp_path: Path) -> None:
         ("generator.plugin.settings.weight=0.2", "generator.plugin.settings.weight: 0.2 is not within 0.5 and 0.95"),
         ("generator.plugin.name=mixdown", "did you mean mixup?"),
         ("evaluation.metrics=[best_recall]", "did you mean worst_recall?"),
-        ("evaluation.classifier.image_size=128", "128 is not within 8 and 64 of GABOR"),
+        (
+            "evaluation.classifier.image_size=128",
+            "evaluation.classifier.image_size: 128 is not within 8 and 64, the limits of GABOR",
+        ),
     ],
 )
 def test_wrong_settings_are_refused_by_path(home: Home, tmp_path: Path, change: str, words: str) -> None:

@@ -131,7 +131,8 @@ class ClassifierSpec(Model):
             best = f"; {info.image_size} is its best" if info.image_size else ""
             found.append((
                 "image_size",
-                f"{self.image_size} is not within {info.smallest} and {info.largest}, of {self.backbone}{best}",
+                f"{self.image_size} is not within {info.smallest} and {info.largest}, "
+                f"the limits of {self.backbone}{best}",
             ))  # fmt: skip
         if not info.pretrained and (self.tuning, self.head, self.weights) != (Tuning.FINE_TUNED, Head.LINEAR, "none"):
             found.append(("", f"{self.backbone} learns every layer from random weights (none), under a linear head"))

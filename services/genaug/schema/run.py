@@ -286,10 +286,7 @@ def complete(spec: RunSpec, dataset: Dataset) -> RunSpec:
             problems.append(("labeling.precision", f"INT8 is not available for backbone {classifier.backbone}"))
         rate = labeling.learning_rate or classifier.learning_rate
         labeling = labeling.model_copy(update={"classifier": classifier, "learning_rate": rate})
-    try:
-        evaluation = complete_evaluation(evaluation, dataset, pre_resize=size)
-    except GenaugError as error:
-        problems.append(("evaluation", error.message.removeprefix("evaluation: ").removeprefix("evaluation.")))
+    evaluation = _evaluation(evaluation, dataset, size, problems)
     for evaluator in evaluation.evaluators:
         if evaluator.first_seed <= labeling.seed < evaluator.first_seed + evaluator.seeds:
             problems.append((
@@ -313,6 +310,15 @@ def complete_evaluation(settings: EvaluationSettings, dataset: Dataset, *, pre_r
         InvalidArgument: reason BAD_RUN_FILE.
     """
     problems: list[tuple[str, str]] = []
+    completed = _evaluation(settings, dataset, pre_resize, problems)
+    if problems:
+        raise refusal(problems)
+    return completed
+
+
+def _evaluation(
+    settings: EvaluationSettings, dataset: Dataset, pre_resize: int, problems: list[tuple[str, str]]
+) -> EvaluationSettings:
     first = _evaluator(settings, dataset, pre_resize, "evaluation", problems)
     further: list[EvaluationSettings] = []
     for index, given in enumerate(settings.further):
@@ -328,8 +334,6 @@ def complete_evaluation(settings: EvaluationSettings, dataset: Dataset, *, pre_r
         problems.append((
             "evaluation.folds", f"{settings.folds} is neither 1 nor {dataset.folds}, the folds of {dataset.name}"
         ))  # fmt: skip
-    if problems:
-        raise refusal(problems)
     return first.model_copy(update={"further": tuple(further)})
 
 
