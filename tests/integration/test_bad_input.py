@@ -92,7 +92,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
 def generation(server: Home) -> Iterator[generation_service_pb2_grpc.GenerationServiceStub]:
     """The service's own stub, over a store that holds the record of one generator."""
     store = Store.open(StoreSettings(url=f"file://{server.folder / 'store'}"), "finetune")
-    record = {"name": GENERATOR, "classes": ["0", "1"], "spec": {"kind": "KIND_CLASS_CONDITIONAL"}, "image_size": 8}
+    record = {"name": GENERATOR, "classes": ["0", "1"], "spec": {"class_conditional": {}}, "image_size": 8}
     store.put_new_json(f"{GENERATOR}/generator.json", record)
     with grpc.insecure_channel(server.environment["GENAUG_ENDPOINT"]) as channel:
         yield generation_service_pb2_grpc.GenerationServiceStub(channel)
@@ -210,7 +210,7 @@ def other_grpc_server() -> Iterator[str]:
 def test_an_endpoint_that_is_not_genaug(tmp_path: Path, kind: str, advice: str, reason: str) -> None:
     home = Home(tmp_path / "home")
 
-    def told(address: str) -> None:
+    def report(address: str) -> None:
         found = home.run("dataset", "list", "--endpoint", address, code=1, timeout=30)
         assert found.stdout == ""
         assert len(found.stderr.splitlines()) == 1, found.stderr
@@ -220,12 +220,12 @@ def test_an_endpoint_that_is_not_genaug(tmp_path: Path, kind: str, advice: str, 
 
     if kind == "web":
         with web_server(Page) as address:
-            told(address)
+            report(address)
     elif kind == "grpc":
         with other_grpc_server() as address:
-            told(address)
+            report(address)
     else:
-        told(f"127.0.0.1:{free_port()}")
+        report(f"127.0.0.1:{free_port()}")
     assert not home.folder.exists(), "with an endpoint, no server is started here"
 
 

@@ -57,7 +57,7 @@ def _succeeds(command: list[str], folder: Path) -> bool:
 @pytest.fixture
 def ask(program: Path, address: str, home: Home, tmp_path: Path) -> Ask:
     """The command line that asks for images of class 2, into the test's folder."""
-    generator = next(g for g in home.json("generator", "list") if g["spec"]["kind"] == "KIND_CLASS_CONDITIONAL")
+    generator = next(g for g in home.json("generator", "list") if "class_conditional" in g["spec"])
     line = ["node", str(program), "--endpoint", address, "--generator", generator["name"], "--class", "2"]
     return lambda *more: [*line, "--output", str(tmp_path), *more]
 

@@ -21,12 +21,12 @@ from tests.servers import GENAUG, Home, free_port, missing, wait_until
 from genaug.client import Client
 from genaug.labeling.model_store import TorchServe
 from genaug.labeling.open_inference import ModelServer, OnServer
+from genaug.schema.common import Precision
 from genaug.shared.errors import GenaugError
 from genaug.shared.settings import OpenInferenceSettings
 from genaug.v1 import classifier_pb2, common_pb2
-from genaug.vision.batching.dynamic_batcher import Model, Seen
+from genaug.vision.batching.dynamic_batcher import ImageResult, ModelKey
 from genaug.vision.images.pixels import encode_png
-from genaug.vision.models.precision import BFLOAT16, FLOAT32
 
 LABELER = classifier_pb2.Classifier.ROLE_LABELER
 
@@ -42,13 +42,13 @@ class Served:
     server: subprocess.Popen[bytes]
     folder: Path
 
-    def predictor(self, precision: str = FLOAT32, **changes: object) -> tuple[ModelServer, OnServer]:
+    def predictor(self, precision: Precision = Precision.FLOAT32, **changes: object) -> tuple[ModelServer, OnServer]:
         settings = OpenInferenceSettings(
             **{"address": f"127.0.0.1:{self.port}", "patience_s": 100, "deadline_s": 20, **changes}
         )
         server = ModelServer(settings, queue=1000)
-        record = {"classes": list(self.labeler.classes)}
-        return server, OnServer(server, Model(self.labeler.name, precision), record, name=settings.model, window=64)
+        record = from_proto(Classifier, self.labeler)
+        return server, OnServer(server, ModelKey(self.labeler.name, precision), record, name=settings.model, window=64)
 
 
 @pytest.fixture(scope="module")
@@ -100,10 +100,10 @@ def digits(count: int) -> list[bytes]:
     return [encode_png((image * 15).astype(np.uint8)[:, :, None]) for image in load_digits().images[:count]]
 
 
-@pytest.mark.parametrize("precision", [FLOAT32, BFLOAT16])
-def test_the_same_labels_through_both(served: Served, home: Home, precision: str) -> None:
-    word = precision.removeprefix("PRECISION_")
-    if precision != FLOAT32:
+@pytest.mark.parametrize("precision", [Precision.FLOAT32, Precision.BFLOAT16])
+def test_the_same_labels_through_both(served: Served, home: Home, precision: Precision) -> None:
+    word = precision.name
+    if precision != Precision.FLOAT32:
         # Unlike the other, which `sync` has brought.
         digest = served.labeler.name.removeprefix("classifiers/")
         exported = ("classifier", "export", digest, "--format", "torchserve", "--precision", word)
@@ -135,7 +135,7 @@ def test_a_bad_image_in_every_request_spoils_no_neighbour(served: Served) -> Non
 def test_a_worker_that_is_killed_mid_load_loses_nothing(served: Served) -> None:
     images = digits(400)
     server, remote = served.predictor()
-    answered: list[Seen] = []
+    answered: list[ImageResult] = []
     for number, one in enumerate(remote.predict(iter(images))):
         answered.append(one)
         if number == 100:

@@ -127,7 +127,7 @@ def test_the_report_opens_offline(home: Home, run: dict, run_file: Path, tmp_pat
 
 
 def test_an_image_is_drawn_again_from_its_receipt(home: Home, run: dict, tmp_path: Path) -> None:
-    generator = next(g for g in home.json("generator", "list") if g["spec"]["kind"] == "KIND_CLASS_CONDITIONAL")
+    generator = next(g for g in home.json("generator", "list") if "class_conditional" in g["spec"])
     home.run(
         "images",
         "generate",
