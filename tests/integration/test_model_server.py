@@ -21,7 +21,9 @@ from tests.servers import GENAUG, Home, free_port, missing, wait_until
 from genaug.client import Client
 from genaug.labeling.model_store import TorchServe
 from genaug.labeling.open_inference import ModelServer, OnServer
+from genaug.schema.classifiers import Classifier
 from genaug.schema.common import Precision
+from genaug.schema.wire import from_proto
 from genaug.shared.errors import GenaugError
 from genaug.shared.settings import OpenInferenceSettings
 from genaug.v1 import classifier_pb2, common_pb2
