@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from genaug.schema.common import class_counts
+from genaug.schema.completion import complete
 from genaug.schema.datasets import Dataset
 from genaug.schema.model import parse
-from genaug.schema.run import RunSpec, complete
+from genaug.schema.run import RunSpec
 
 
 def dataset_of(classes: str, *, count: int = 60, **fields: Any) -> Dataset:

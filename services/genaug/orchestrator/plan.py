@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from genaug.orchestrator.trainings import Trainings, doses_of, entries_of
+from genaug.schema.completion import complete_evaluation
 from genaug.schema.datasets import Dataset, DatasetVersion
 from genaug.schema.evaluation import EvaluationSettings, EvaluationSpec
 from genaug.schema.jobs import EvaluationPlan, JobRequest, TrainInputs
 from genaug.schema.model import M, read
-from genaug.schema.run import Run, Scenario, complete_evaluation
+from genaug.schema.run import Run, Scenario
 from genaug.shared.errors import FailedPrecondition, InvalidArgument, NotFound
 from genaug.shared.names import check_id, run_id, version_ids
 from genaug.shared.provenance import now

@@ -16,10 +16,11 @@ from genaug.orchestrator.runners import JobRunner, recorded_error
 from genaug.orchestrator.runners.local import LocalRunner
 from genaug.orchestrator.service_clients import ServiceClients
 from genaug.orchestrator.workflow import SeparateEvaluation, SixSteps
+from genaug.schema.completion import complete
 from genaug.schema.evaluation import Evaluation, EvaluationSpec
 from genaug.schema.jobs import EvaluationPlan
 from genaug.schema.model import read
-from genaug.schema.run import Run, RunSpec, RunState, complete, run_id
+from genaug.schema.run import Run, RunSpec, RunState, run_id
 from genaug.schema.wire import from_proto, to_proto
 from genaug.shared.errors import (
     Cancelled,

@@ -8,10 +8,11 @@ from typing import Literal, NamedTuple
 
 from genaug.schema.classifiers import MIN_PHOTOGRAPH_SIDE, Role
 from genaug.schema.common import ClassCount
+from genaug.schema.completion import probe_classifier
 from genaug.schema.datasets import Dataset, DatasetVersion, View
 from genaug.schema.evaluation import EvaluationSettings, EvaluationSpec
 from genaug.schema.jobs import EvaluateInputs, ScoredPart, ScoredScenario, TrainItem
-from genaug.schema.run import Scenario, probe_classifier
+from genaug.schema.run import Scenario
 
 PROBE = "reference-probe"
 """Scenario name of the reference probe."""

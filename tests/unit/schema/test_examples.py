@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from tests.run_files import dataset_of
 
+from genaug.schema.completion import complete, complete_evaluation
 from genaug.schema.evaluation import EvaluationSpec
-from genaug.schema.run import RunSpec, complete, complete_evaluation
+from genaug.schema.run import RunSpec
 from genaug.schema.runfile import load_yaml, parse_spec
 from genaug.schema.wire import from_proto
 from genaug.v1 import evaluation_pb2, run_pb2

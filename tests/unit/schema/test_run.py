@@ -7,8 +7,9 @@ from tests.run_files import completed, dataset_of
 
 from genaug.schema.classifiers import ClassifierSpec, Head, Tuning
 from genaug.schema.common import Precision, TransformSpec, class_counts
+from genaug.schema.completion import complete
 from genaug.schema.generators import StableDiffusionSpec
-from genaug.schema.run import Reduction, RunSpec, complete, run_id
+from genaug.schema.run import Reduction, RunSpec, run_id
 from genaug.schema.wire import from_proto, to_proto
 from genaug.shared.errors import InvalidArgument
 from genaug.v1 import run_pb2
