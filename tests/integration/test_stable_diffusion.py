@@ -114,7 +114,7 @@ def test_the_base_is_in_the_store_and_need_not_be_where_it_was(
     text = RUN_FILE.format(base=base).replace("name: captioned", "name: from-store").replace("steps: 10", "steps: 2")
     file.write_text(text)
     planned = home.json("run", "create", "-f", file, "--dry-run")
-    assert planned["generator"]["base"] == base
+    assert planned["generator"]["stable_diffusion"]["base"] == base
     gone = tmp_path / "gone.yaml"
     gone.write_text(RUN_FILE.format(base="/nowhere/at-all").replace("name: captioned", "name: gone"))
     failed = home.run("run", "create", "-f", gone, "--wait", code=1)
