@@ -17,7 +17,7 @@ class CaptionDraws:
     """Draws with one set of captions."""
 
     rows: Sequence[Row]
-    """Images with their labels; those that are not compared may be among them."""
+    """Images with their labels, with or without images that are not compared."""
     distances: Mapping[str, float]
     """By image id, of accepted images: the distance to the nearest training image of the class."""
 

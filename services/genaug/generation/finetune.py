@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 _MIN_IMAGES = 2
 # Subjects of a class below which none of them is held out.
 _MIN_SUBJECTS = 20
-# Share of subjects that a kind holds out whose settings do not say.
+# Share of held-out subjects for kinds without such a setting.
 _HELD_OUT = 0.05
 
 

@@ -29,7 +29,7 @@ def top_up(needed: dict[str, int], kept: dict[str, int], drawn: dict[str, int], 
     counts = {}
     for name, target in needed.items():
         short = target - kept[name]
-        # A class whose images are all rejected is drawn at an assumed rate of one in ten, not without bound.
+        # A class with only rejected images is drawn at an assumed rate of one in ten, not without bound.
         rate = max(kept[name] / drawn[name], 0.1) if drawn[name] else 1.0
         count = min(math.ceil(short * _SPARE / rate), math.ceil(limit * target) - drawn[name])
         if short > 0 and count > 0:

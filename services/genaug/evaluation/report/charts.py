@@ -12,7 +12,7 @@ from genaug.evaluation.report.generator_text import train_steps
 from genaug.schema.evaluation import Evaluation
 from genaug.schema.generators import Generator
 
-# Intervals of a whole fine-tuning whose losses are kept: `genaug.generation.training.loop.INTERVALS`.
+# Intervals of a fine-tuning, with one stored loss each: `genaug.generation.training.loop.INTERVALS`.
 _INTERVALS = 20
 _SHARE = {"low": 0.0, "high": 100.0}
 # Share of all images below which a bin of probability is not shown.

@@ -30,7 +30,7 @@ class DrawnImage:
     request: ImageRequest
     pixels: Pixels
     bucket: int
-    """Rows of the network's batch, on whose shape decoded pixels may depend."""
+    """Rows of the network's batch; decoded pixels may depend on its shape."""
     parent_ids: tuple[str, ...] = ()
     """Real images that it was transformed from."""
     finite: bool = True
