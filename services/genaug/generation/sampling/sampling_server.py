@@ -264,7 +264,7 @@ class SamplingServer:
                         batch = self._next_batch(batch)
                     admitted = self._admit(batch) if batch and not self._closed else []
                     if batch is None or not (admitted or batch.cohorts):
-                        # No call waits, or no reader of a waiting call keeps up. Readers and vanished clients do not notify.
+                        # No call waits, or no reader keeps up. Readers and vanished clients do not notify.
                         self._changed.wait(_POLL if self._clients else None)
                         continue
                 was_empty = not batch.cohorts

@@ -134,7 +134,7 @@ def new_config(
         image_size=image_size,
         channels=channels,
         patch=patch,
-        # The cosine schedule ends in pure noise, and predicting it says nothing about the image: so velocity by default.
+        # The cosine schedule ends in pure noise; predicting it says nothing about the image: so velocity by default.
         schedule={
             "num_train_timesteps": 1000,
             "beta_schedule": "squaredcos_cap_v2",
