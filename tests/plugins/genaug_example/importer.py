@@ -6,8 +6,9 @@ import io
 from functools import partial
 
 import numpy as np
-from genaug.client.importers import Importer, SourceImage
 from PIL import Image
+
+from genaug.client.importers import Importer, SourceImage
 
 ENTRY = Importer("genaug_example.importer:read", frozenset({"keep"}))
 
