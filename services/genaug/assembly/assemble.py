@@ -15,7 +15,16 @@ from genaug.schema.selection import Match
 from genaug.shared import manifest
 from genaug.shared.digests import digest_of, seed_of
 from genaug.shared.errors import FailedPrecondition, InvalidArgument, NotFound
-from genaug.shared.manifest import Row, Source, check_training, counts, read_rows, read_table, view_rows
+from genaug.shared.manifest import (
+    Row,
+    Source,
+    check_training,
+    counts,
+    read_nearest_real,
+    read_rows,
+    read_table,
+    view_rows,
+)
 from genaug.shared.names import dataset_id, digest_id
 from genaug.shared.store import Store
 
@@ -215,9 +224,8 @@ def _read_copies(store: Store, matches: Iterable[str]) -> dict[str, bool]:
         record = read_or_none(store, f"{match}/match.json", Match)
         if record is None:
             raise NotFound(f"{match}: no such match", reason="MATCH_NOT_FOUND")
-        table = read_table(store, record.nearest_real)
-        for image, copy in zip(table.column("made_id").to_pylist(), table.column("copy").to_pylist(), strict=True):
-            copies[image] = copy or copies.get(image, False)
+        for row in read_nearest_real(store, record.nearest_real):
+            copies[row.made_id] = row.copy or copies.get(row.made_id, False)
     return copies
 
 

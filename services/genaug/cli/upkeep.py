@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import Annotated
 
 import typer
@@ -15,6 +14,7 @@ from genaug.cli.doctor import examine
 from genaug.cli.output import check_format, make_table, stderr, stdout
 from genaug.shared.errors import InvalidArgument
 from genaug.shared.provenance import libraries, revision
+from genaug.shared.settings import masked
 
 app = group("genaug", "")
 config_app = group("config", "Look at the configuration.")
@@ -40,8 +40,7 @@ def config_show(output: Annotated[str, typer.Option("--output", "-o", help="yaml
     """Show the configuration in force; secrets as asterisks."""
     if output not in ("yaml", "json"):
         raise InvalidArgument(f"-o {output!r}: choose yaml or json", reason="BAD_FORMAT")
-    value = settings().model_dump(mode="json")
-    value["database"]["url"] = re.sub(r"(://[^:/@]*):[^@]*@", r"\1:**********@", value["database"]["url"])
+    value = masked(settings()).model_dump(mode="json")
     typer.echo(json.dumps(value, indent=2) if output == "json" else yaml.safe_dump(value, sort_keys=False).rstrip())
 
 
@@ -49,10 +48,10 @@ def config_show(output: Annotated[str, typer.Option("--output", "-o", help="yaml
 def version(output: FormatOption = "table") -> None:
     """Show the version, the code revision, and the libraries that shape results."""
     check_format(output)
-    value = {"version": genaug.__version__, "revision": revision(), "libraries": libraries()}
     if output == "table":
-        typer.echo(f"genaug {value['version']} {value['revision']}".rstrip())
+        typer.echo(f"genaug {genaug.__version__} {revision()}".rstrip())
     else:
+        value = {"version": genaug.__version__, "revision": revision(), "libraries": libraries()}
         typer.echo(json.dumps(value, indent=2) if output == "json" else yaml.safe_dump(value, sort_keys=False).rstrip())
 
 

@@ -6,7 +6,7 @@ new one is loaded beside the others, and one without requests is unloaded after 
 
 from __future__ import annotations
 
-import json
+import http.client
 import logging
 import shutil
 import time
@@ -16,7 +16,10 @@ import urllib.request
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic.alias_generators import to_camel
 
 from genaug.labeling.export import export_torchserve, model_name
 from genaug.schema.classifiers import Role
@@ -28,12 +31,40 @@ from genaug.vision.models.classifiers import read_record, supports_precision
 
 log = logging.getLogger(__name__)
 
+A = TypeVar("A")
+
 # Seconds that the server may take to load a model; a worker imports torch.
 _LOADING = 300
 # Seconds that a request about models may take.
 _TIMEOUT = 10
 # Seconds before a model that did not load is retried, and attempts after which readiness does not wait for it.
 _AGAIN, _GIVEN_UP = 15.0, 3
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(alias_generator=to_camel)
+
+
+class _Worker(_Answer):
+    pid: int
+    status: str
+
+
+class _Queue(_Answer):
+    pending_requests: int
+
+
+class _Model(_Answer):
+    workers: list[_Worker]
+    job_queue_status: _Queue
+
+
+class _Listed(_Answer):
+    model_name: str
+
+
+class _Models(_Answer):
+    models: list[_Listed]
 
 
 class TorchServe:
@@ -52,7 +83,7 @@ class TorchServe:
         Raises:
             Unavailable: it cannot be reached.
         """
-        return {model["modelName"] for model in self._call("GET", "/models?limit=1000")["models"]}
+        return {model.model_name for model in self._get(_Models, "/models?limit=1000").models}
 
     def workers(self, name: str) -> list[str]:
         """States of a model's workers, such as READY; other status endpoints are not reliable.
@@ -61,15 +92,15 @@ class TorchServe:
             NotFound: it has no such model.
             Unavailable: it cannot be reached.
         """
-        return [worker["status"] for worker in self._call("GET", f"/models/{name}")[0]["workers"]]
+        return [worker.status for worker in self._model(name).workers]
 
     def worker_pids(self, name: str) -> list[int]:
         """Processes of a model's workers."""
-        return [int(worker["pid"]) for worker in self._call("GET", f"/models/{name}")[0]["workers"]]
+        return [worker.pid for worker in self._model(name).workers]
 
     def waiting(self, name: str) -> int:
         """Number of requests in a model's queue."""
-        return int(self._call("GET", f"/models/{name}")[0]["jobQueueStatus"]["pendingRequests"])
+        return self._model(name).job_queue_status.pending_requests
 
     def is_ready(self) -> bool:
         """Whether it answers, and each of its models has a ready worker."""
@@ -91,21 +122,37 @@ class TorchServe:
         """Unload a model and remove its registration."""
         self._call("DELETE", f"/models/{name}", seconds=_LOADING)
 
-    def _call(self, method: str, path: str, *, seconds: float = _TIMEOUT) -> Any:
+    def _model(self, name: str) -> _Model:
+        # A list of the model's versions; ours have one.
+        (model,) = self._get(list[_Model], f"/models/{name}")
+        return model
+
+    def _get(self, kind: type[A], path: str) -> A:
+        answer = self._call("GET", path)
+        try:
+            return TypeAdapter(kind).validate_json(answer)
+        except ValidationError as error:
+            fields = ", ".join(".".join(str(part) for part in problem["loc"]) for problem in error.errors())
+            raise Unavailable(
+                f"TorchServe's answer to GET {path} is not understood: {fields}", reason="MODEL_SERVER_REFUSES"
+            ) from None
+
+    def _call(self, method: str, path: str, *, seconds: float = _TIMEOUT) -> bytes:
         request = urllib.request.Request(f"{self._url}{path}", method=method)  # noqa: S310  # ours: http
         try:
             # Proxies of the environment are for other hosts.
             with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(
                 request, timeout=seconds
             ) as response:
-                return json.load(response)
+                body: bytes = response.read()
+                return body
         except urllib.error.HTTPError as error:
             if error.code == 404:
                 raise NotFound(f"TorchServe has nothing at {path}") from None
             raise Unavailable(
                 f"TorchServe answers {error.code} to {method} {path}; its log says why", reason="MODEL_SERVER_REFUSES"
             ) from None
-        except (OSError, ValueError) as error:
+        except (OSError, http.client.HTTPException) as error:
             raise Unavailable(
                 f"TorchServe at {self._url} cannot be reached ({type(error).__name__})", reason="MODEL_SERVER_AWAY"
             ) from None

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import grpc
 
 from genaug.schema.requests import MatchRequest, SelectRequest
-from genaug.schema.selection import Match, Selection
 from genaug.schema.wire import from_proto, precision_of, to_proto
+from genaug.selection.turns import Turns
 from genaug.shared.errors import InvalidArgument
 from genaug.shared.image_stream import ImageStream
 from genaug.shared.names import digest_id, version_ids
@@ -23,7 +24,6 @@ from genaug.v1 import selection_service_pb2 as pb
 if TYPE_CHECKING:
     from genaug.selection.embed import SelectionProgress
     from genaug.vision.batching.dynamic_batcher import DynamicBatcher, ModelKey
-    from genaug.vision.devices import ModelThread
     from genaug.vision.features.image_encoder import ImageEncoder
 
 
@@ -36,7 +36,7 @@ class SelectionServicer(selection_service_pb2_grpc.SelectionServiceServicer):
         self._settings = settings
         self._store = Store.open(settings.store, "selection")
         self._lock = threading.Lock()
-        self._thread: ModelThread | None = None
+        self._turns = Turns(limit=16)
         self._batcher: DynamicBatcher | None = None
 
     def warm_up(self) -> None:
@@ -44,9 +44,7 @@ class SelectionServicer(selection_service_pb2_grpc.SelectionServiceServicer):
         self._store.check()
 
     def close(self) -> None:
-        """Let the threads of models and maps end."""
-        if self._thread is not None:
-            self._thread.close()
+        """Let the thread of models end."""
         if self._batcher is not None:
             self._batcher.close()
 
@@ -101,15 +99,13 @@ class SelectionServicer(selection_service_pb2_grpc.SelectionServiceServicer):
 
         select_request = to_select_request(request)
 
-        def work() -> Iterator[SelectionProgress | Selection]:
-            return select(select_request, self._store, is_active=context.is_active)
-
         finished = self._store.exists(f"{result_name(select_request)}/selection.json")
-        for event in work() if finished else self._model_thread().stream(work):
-            if isinstance(event, SelectionProgress):
-                yield pb.SelectImagesResponse(progress=_progress(event))
-            else:
-                yield pb.SelectImagesResponse(selection=to_proto(selection_pb2.Selection, event))
+        with nullcontext() if finished else self._turns.take(context.is_active):
+            for event in select(select_request, self._store, is_active=context.is_active):
+                if isinstance(event, SelectionProgress):
+                    yield pb.SelectImagesResponse(progress=_progress(event))
+                else:
+                    yield pb.SelectImagesResponse(selection=to_proto(selection_pb2.Selection, event))
 
     def GetSelection(self, request: pb.GetSelectionRequest, context: grpc.ServicerContext) -> selection_pb2.Selection:
         from genaug.selection.select import read_selection
@@ -147,15 +143,13 @@ class SelectionServicer(selection_service_pb2_grpc.SelectionServiceServicer):
 
         match_request = to_match_request(request)
 
-        def work() -> Iterator[SelectionProgress | Match]:
-            return match(match_request, self._store, open_encoder=self._encoder, is_active=context.is_active)
-
         finished = self._store.exists(f"{result_name(match_request)}/match.json")
-        for event in work() if finished else self._model_thread().stream(work):
-            if isinstance(event, SelectionProgress):
-                yield pb.MatchImagesResponse(progress=_progress(event))
-            else:
-                yield pb.MatchImagesResponse(match=to_proto(selection_pb2.Match, event))
+        with nullcontext() if finished else self._turns.take(context.is_active):
+            for event in match(match_request, self._store, open_encoder=self._encoder, is_active=context.is_active):
+                if isinstance(event, SelectionProgress):
+                    yield pb.MatchImagesResponse(progress=_progress(event))
+                else:
+                    yield pb.MatchImagesResponse(match=to_proto(selection_pb2.Match, event))
 
     def GetMatch(self, request: pb.GetMatchRequest, context: grpc.ServicerContext) -> selection_pb2.Match:
         from genaug.selection.match import read_match
@@ -171,14 +165,6 @@ class SelectionServicer(selection_service_pb2_grpc.SelectionServiceServicer):
             if self._batcher is None:
                 self._batcher = serving(self._store, self._settings, name="selection")
         return LocalEncoder(self._batcher, model, window=self._settings.inference.window)
-
-    def _model_thread(self) -> ModelThread:
-        from genaug.vision.devices import ModelThread
-
-        with self._lock:
-            if self._thread is None:
-                self._thread = ModelThread("selection")
-            return self._thread
 
 
 def register(server: grpc.Server, settings: Settings) -> SelectionServicer:

@@ -136,6 +136,24 @@ def write_rows(store: Store, key: str, rows: Iterable[Row]) -> bool:
     return store.put_new(key, encode(to_table(rows)))
 
 
+@dataclass(frozen=True)
+class NearestReal:
+    """A generated image and the training image of its class nearest to it: a row of a match's `nearest_real`."""
+
+    made_id: str
+    class_name: str
+    image_id: str
+    distance: float
+    """Cosine distance, 0 to 2."""
+    copy: bool
+    """Whether the generated image is a suspected copy."""
+
+
+def read_nearest_real(store: Store, key: str) -> list[NearestReal]:
+    """Read a match's `nearest_real`; errors as `read_table`."""
+    return [NearestReal(class_name=row.pop("class"), **row) for row in read_table(store, key).to_pylist()]
+
+
 def read_table(store: Store, key: str) -> pa.Table:
     """Read the table at `key`.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -271,6 +272,13 @@ def load_settings(**flags: Any) -> Settings:
             else database.model_copy(update={"url": f"sqlite:///{home / 'orchestrator.sqlite'}"}),
         }
     )
+
+
+def masked(settings: Settings) -> Settings:
+    """The settings with the database's password as asterisks; other secrets mask themselves."""
+    database = settings.database
+    url = re.sub(r"(://[^:/@]*):[^@]*@", r"\1:**********@", database.url)
+    return settings.model_copy(update={"database": database.model_copy(update={"url": url})})
 
 
 def environment_of(settings: Settings) -> dict[str, str]:

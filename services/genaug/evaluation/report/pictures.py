@@ -11,7 +11,7 @@ from PIL import Image
 
 from genaug.schema.generators import Generator
 from genaug.schema.selection import Match
-from genaug.shared.manifest import Row, read_table
+from genaug.shared.manifest import Row, read_nearest_real
 from genaug.shared.store import Store
 from genaug.vision.images.pixels import Pixels, decode, encode_png, resize
 
@@ -101,17 +101,17 @@ class Pair:
 
 def nearest(store: Store, match: Match | None, *, real: Sequence[Row], labelled: Sequence[Row]) -> tuple[Pair, ...]:
     """The nearest pairs of a match, each training image once."""
-    table = read_table(store, match.nearest_real).to_pylist() if match else []
+    found = read_nearest_real(store, match.nearest_real) if match else []
     real_uris, made_uris = ({row.image_id: row.uri for row in rows} for rows in (real, labelled))
     pairs: dict[str, Pair] = {}
-    for row in sorted(table, key=lambda pair: (pair["distance"], pair["made_id"])):
-        if row["image_id"] in pairs:
+    for row in sorted(found, key=lambda row: (row.distance, row.made_id)):
+        if row.image_id in pairs:
             continue
-        name = row["class"]
-        pairs[row["image_id"]] = Pair(
-            Picture(thumbnail(decode(store.get(made_uris[row["made_id"]]))), f"Generated image of class {name}"),
-            Picture(thumbnail(decode(store.get(real_uris[row["image_id"]]))), f"Training image of class {name}"),
-            f"{name}, distance {row['distance']:.4f}" + (", suspected copy" if row["copy"] else ""),
+        name = row.class_name
+        pairs[row.image_id] = Pair(
+            Picture(thumbnail(decode(store.get(made_uris[row.made_id]))), f"Generated image of class {name}"),
+            Picture(thumbnail(decode(store.get(real_uris[row.image_id]))), f"Training image of class {name}"),
+            f"{name}, distance {row.distance:.4f}" + (", suspected copy" if row.copy else ""),
         )
         if len(pairs) == PAIRS:
             break

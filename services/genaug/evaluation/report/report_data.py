@@ -24,7 +24,7 @@ from genaug.schema.jobs import ComparedCaptions, ReportInputs
 from genaug.schema.model import Model, read
 from genaug.schema.run import Reduction, RunSpec, Scenario, ScenarioSampling, Step
 from genaug.schema.selection import Match, Selection
-from genaug.shared.manifest import LabelVerdict, Row, counts, read_rows, read_table
+from genaug.shared.manifest import LabelVerdict, Row, counts, read_nearest_real, read_rows
 from genaug.shared.provenance import now
 from genaug.shared.store import Store
 
@@ -316,10 +316,7 @@ def _compared_captions(
 
 def _distances(store: Store, match: Match | None) -> dict[str, float]:
     """Distances by image id."""
-    if not match:
-        return {}
-    table = read_table(store, match.nearest_real)
-    return dict(zip(table["made_id"].to_pylist(), table["distance"].to_pylist(), strict=True))
+    return {row.made_id: row.distance for row in read_nearest_real(store, match.nearest_real)} if match else {}
 
 
 def _scenario_data(scenario: Scenario, version: DatasetVersion) -> ScenarioData:

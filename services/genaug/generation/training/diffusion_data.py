@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
 from genaug.generation.diffusion.schedulers import build_scheduler
 from genaug.generation.training.loop import DiffusionBatch
+from genaug.vision.images.augment import affine
 
 _JITTER_DEGREES = 5.0
 _JITTER_SHIFT = 0.06
@@ -159,9 +159,7 @@ def jitter(images: Tensor, *, random: torch.Generator) -> Tensor:
     turn, scale, right, down = torch.rand((4, len(images)), generator=random) * 2 - 1
     turn, scale = turn * math.radians(_JITTER_DEGREES), 1 + scale * _JITTER_SCALE
     cos, sin = scale * turn.cos(), scale * turn.sin()
-    # affine_grid counts from -1 to 1 across the image: a share of the side is twice as much there.
+    # Places run from -1 to 1 along a side: a share of the side is twice as much there.
     right, down = right * 2 * _JITTER_SHIFT, down * 2 * _JITTER_SHIFT
     matrices = torch.stack([torch.stack([cos, -sin, right], 1), torch.stack([sin, cos, down], 1)], 1)
-    grid = functional.affine_grid(matrices, list(images.shape), align_corners=False)
-    moved = functional.grid_sample(images, grid, mode="bicubic", padding_mode="border", align_corners=False)
-    return moved.clamp(-1, 1)
+    return affine(images, matrices, mode="bicubic").clamp(-1, 1)

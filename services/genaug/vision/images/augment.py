@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -43,10 +45,23 @@ def augmented(pixels: Tensor, ranges: TransformSpec, *, seed: int, update: int) 
         ],
         1,
     )
-    matrices = torch.from_numpy(rows.astype(np.float32)).to(pixels.device)
-    grid = nn.functional.affine_grid(matrices, list(pixels.shape), align_corners=False)
-    moved = nn.functional.grid_sample(pixels.float(), grid, mode="bilinear", padding_mode="border", align_corners=False)
+    moved = affine(pixels.float(), torch.from_numpy(rows.astype(np.float32)).to(pixels.device), mode="bilinear")
     factors = torch.from_numpy(np.stack([brightness, contrast]).astype(np.float32)).to(pixels.device)
     bright = moved * factors[0, :, None, None, None]
     mean = bright.mean((1, 2, 3), keepdim=True)
     return ((bright - mean) * factors[1, :, None, None, None] + mean).clamp(0, 255)
+
+
+def affine(images: Tensor, matrices: Tensor, *, mode: Literal["bilinear", "bicubic"]) -> Tensor:
+    """Resample each image by its own affine map; places outside an image repeat its border.
+
+    Args:
+        images: float32 [n, channels, height, width].
+        matrices: [n, 2, 3], from places of the result to places of the source; both run from -1 to 1 along each side.
+        mode: Interpolation.
+
+    Returns:
+        float32 of the same shape; "bicubic" may leave the range of the source.
+    """
+    grid = nn.functional.affine_grid(matrices, list(images.shape), align_corners=False)
+    return nn.functional.grid_sample(images, grid, mode=mode, padding_mode="border", align_corners=False)
