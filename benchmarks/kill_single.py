@@ -110,11 +110,7 @@ def perform(home: Path, spec: run_pb2.RunSpec, kills: int, dice: random.Random, 
     try:
         with Client(services.addresses["assembly"]) as client:
             source = from_proto(ImportSpec, getattr(spec, "import"))
-            patiently(
-                lambda: client.import_dataset(
-                    spec.dataset, open_source(source), format=source.format, split=source.split, folds=5, seed=42
-                )
-            )
+            patiently(lambda: client.import_dataset(spec.dataset, open_source(source).images, spec=source))
         start = time.monotonic()
         with Client(services.addresses["orchestrator"]) as client:
             run = patiently(lambda: client.create_run(spec))

@@ -78,7 +78,7 @@ def photographs(folder: Path, kind: str, *, share: float = 0.7) -> list[bytes]:
     def trains(subject: str) -> bool:
         return int(hashlib.sha256(subject.encode()).hexdigest()[:8], 16) / 16**8 < share
 
-    return [image.read() for image in open_source(spec) if image.class_name == kind and trains(image.subject)]
+    return [image.read() for image in open_source(spec).images if image.class_name == kind and trains(image.subject)]
 
 
 def embedded(model: TrainedClassifier, store: Store, rows: Sequence[Row]) -> np.ndarray:

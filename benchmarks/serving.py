@@ -110,7 +110,7 @@ def drawn(count: int) -> list[Picture]:
 def photographs(folder: Path, count: int) -> list[Picture]:
     """ODIR's seven classes; those of one patient stand together, so that a cut parts few."""
     options = ImportSpec(format="odir", images=str(folder / "preprocessed_images"), csv=str(folder / "full_df.csv"))
-    listed = [image for image in open_source(options) if image.class_name in "DGCAHMN"]
+    listed = [image for image in open_source(options).images if image.class_name in "DGCAHMN"]
     listed.sort(key=lambda image: sha256(image.subject.encode()))
     return [Picture(image.read(), image.class_name) for image in listed[:count]]
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
 from rich.console import RenderableType
@@ -16,10 +17,11 @@ from genaug.cli.output import check_format, counts_text, make_table, show, show_
 from genaug.client import Client
 from genaug.client.importers import open_source
 from genaug.schema.model import parse
-from genaug.schema.run import ImportSpec
+from genaug.schema.run import ImportSpec, NearDuplicates, NoSubject, OnConflict
 from genaug.shared.errors import InvalidArgument
 from genaug.v1 import common_pb2, dataset_pb2
 
+E = TypeVar("E", bound=StrEnum)
 ProgressHook = Callable[[common_pb2.Progress], None]
 
 app = group("dataset", "Import and look at sealed datasets.")
@@ -50,6 +52,26 @@ def import_(
     split_column: Annotated[
         str, typer.Option(help="csv: column of your own split; checked, not trusted.")
     ] = _DEFAULTS.split_column,
+    bits: Annotated[int, typer.Option(help="Bits per value of deep images; 0 finds them.")] = _DEFAULTS.bits,
+    window: Annotated[
+        str, typer.Option(metavar="LOW,HIGH", help="Values of deep images that map to black and white.")
+    ] = "",
+    multi_label: Annotated[
+        bool, typer.Option(help="An image may have several labels, in a cell, in rows or in --class-columns.")
+    ] = _DEFAULTS.multi_label,
+    class_columns: Annotated[str, typer.Option(metavar="A,B,…", help="csv: one column of 0 and 1 per class.")] = "",
+    no_subject: Annotated[
+        str, typer.Option(metavar="refuse|own", help="Files in whose names --subject-regex finds none.")
+    ] = "refuse",
+    on_conflict: Annotated[
+        str,
+        typer.Option(
+            metavar="refuse|drop-training|drop-validation", help="A subject or photograph on two sides of your split."
+        ),
+    ] = "refuse",
+    near_duplicates: Annotated[
+        str, typer.Option(metavar="join|report|off", help="Near-identical images of different subjects.")
+    ] = "join",
     output: FormatOption = "table",
 ) -> None:
     """Import and seal a dataset. The same import again is found, not repeated."""
@@ -58,7 +80,7 @@ def import_(
         "format": format,
         "images": images,
         "csv": csv,
-        "split": _shares(split),
+        "split": _numbers(split, option="--split", example="0.7,0.15,0.15"),
         "folds": folds,
         "seed": seed,
         "keep": _keep(keep),
@@ -67,6 +89,13 @@ def import_(
         "class_column": class_column,
         "subject_column": subject_column,
         "split_column": split_column,
+        "bits": bits,
+        "window": _numbers(window, option="--window", example="-1000,1000"),
+        "multi_label": multi_label,
+        "class_columns": [column.strip() for column in class_columns.split(",") if column.strip()],
+        "no_subject": _choice(NoSubject, no_subject, option="--no-subject"),
+        "on_conflict": _choice(OnConflict, on_conflict, option="--on-conflict"),
+        "near_duplicates": _choice(NearDuplicates, near_duplicates, option="--near-duplicates"),
     }
     spec = parse(ImportSpec, options, reason="BAD_OPTION")
     with client() as server:
@@ -76,16 +105,14 @@ def import_(
 
 def import_spec(server: Client, name: str, spec: ImportSpec) -> dataset_pb2.Dataset:
     """Import a source, with progress on stderr. The files are read by this process."""
+    source = open_source(spec)
     with _progress("reading") as on_progress:
-        return server.import_dataset(
-            name,
-            open_source(spec),
-            format=spec.format,
-            split=spec.split,
-            folds=spec.folds,
-            seed=spec.seed,
-            on_progress=on_progress,
+        result = server.import_dataset(
+            name, source.images, spec=spec, passed_over=source.report.passed_over, on_progress=on_progress
         )
+    for note in source.report.notes:
+        stderr.print(f"note: {note}", highlight=False)
+    return result.dataset
 
 
 @contextmanager
@@ -241,11 +268,18 @@ def write_file(path: Path, data: bytes) -> None:
         raise InvalidArgument(f"-o {path}: cannot be written ({error.strerror})", reason="NOT_WRITABLE") from None
 
 
-def _shares(text: str) -> list[float]:
+def _numbers(text: str, *, option: str, example: str) -> list[float]:
     try:
-        return [float(part) for part in text.split(",")]
+        return [float(part) for part in text.split(",") if text]
     except ValueError:
-        raise InvalidArgument(f"--split {text!r}: three shares such as 0.7,0.15,0.15", reason="BAD_SPLIT") from None
+        raise InvalidArgument(f"{option} {text!r}: numbers such as {example}", reason="BAD_OPTION") from None
+
+
+def _choice(kind: type[E], text: str, *, option: str) -> E:
+    words = {choice.name.lower().replace("_", "-"): choice for choice in kind}
+    if text not in words:
+        raise InvalidArgument(f"{option} {text!r}: choose {', '.join(words)}", reason="BAD_OPTION")
+    return words[text]
 
 
 def _keep(text: str) -> dict[str, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +20,7 @@ from genaug.client.images import DrawnImage, images_request, receipt_message, sa
 from genaug.client.uploads import ImportImage, import_requests
 from genaug.schema.run import ImportSpec
 from genaug.schema.runfile import load_yaml, parse_spec
+from genaug.schema.wire import to_proto
 from genaug.shared.errors import GenaugError, Internal, InvalidArgument, Unavailable
 from genaug.shared.settings import Settings, load_settings
 from genaug.v1 import (
@@ -49,8 +51,6 @@ _LONG = 600.0
 _ABSENCE = 180.0
 
 
-_IMPORT = ImportSpec.model_construct()
-
 ProgressHook = Callable[[common_pb2.Progress], None]
 RejectedHook = Callable[[generation_service_pb2.RejectedDraw], None]
 
@@ -59,6 +59,15 @@ def _inline(images: Iterable[bytes | tuple[str, bytes]]) -> Iterator[common_pb2.
     for image in images:
         image_id, data = ("", image) if isinstance(image, bytes) else image
         yield common_pb2.InlineImage(id=image_id, data=data)
+
+
+@dataclass(frozen=True)
+class ImportResult:
+    """Answer of an import."""
+
+    dataset: dataset_pb2.Dataset
+    description: dataset_pb2.DatasetDescription | None
+    """Of a validated import; that of a stored one is asked for by `Client.describe_dataset`."""
 
 
 class Client:
@@ -132,50 +141,55 @@ class Client:
         name: str,
         images: Iterable[ImportImage],
         *,
-        format: str,  # the run file's word
-        split: Iterable[float] = _IMPORT.split,
-        folds: int = _IMPORT.folds,
-        seed: int = _IMPORT.seed,
+        spec: ImportSpec,
+        passed_over: Mapping[str, int] | None = None,
+        validate_only: bool = False,
         on_progress: ProgressHook | None = None,
-    ) -> dataset_pb2.Dataset:
+    ) -> ImportResult:
         """Import and seal a dataset, sending only contents that the server lacks.
 
         Args:
             name: Id of the dataset, without "datasets/".
             images: The images; read twice, so that contents need not be held in memory.
-            format: Format of the source, for the record.
-            split: Shares of training, validation and test.
-            folds: Outer folds by subject.
-            seed: Seed of the split.
+            spec: Format, split and window; fields that an importer reads mean nothing here.
+            passed_over: Number of files of the source that are not among the images, by reason, for the record.
+            validate_only: Check and describe without storing anything.
             on_progress: Called as the import goes on.
         """
-        header = assembly_service_pb2.ImportDatasetRequest.Header(
-            name=f"datasets/{name}", format=format, split=list(split), folds=folds, seed=seed
-        )
+        header = to_proto(assembly_service_pb2.ImportDatasetRequest.Header, spec)
+        header.name, header.validate_only = f"datasets/{name}", validate_only
+        for reason, count in sorted((passed_over or {}).items()):
+            header.passed_over.add(reason=reason, count=count)
         # gRPC would swallow an error raised by the request iterator, and log it with the file's name.
         failures: list[GenaugError] = []
 
         def requests() -> Iterator[assembly_service_pb2.ImportDatasetRequest]:
             try:
-                yield from import_requests(header, list(images), find_missing=self._find_missing)
+                find_missing = (lambda digests: digests) if validate_only else self._find_missing
+                yield from import_requests(header, list(images), find_missing=find_missing)
             except GenaugError as error:
                 failures.append(error)
                 call.cancel()
 
         with translated(self.endpoint):
             call = self._assembly.ImportDataset(requests())
+            dataset, description = None, None
             try:
                 for response in call:
-                    if response.WhichOneof("event") == "dataset":
-                        dataset: dataset_pb2.Dataset = response.dataset
-                        return dataset
-                    if on_progress:
+                    event = response.WhichOneof("event")
+                    if event == "dataset":
+                        dataset = response.dataset
+                    elif event == "description":
+                        description = response.description
+                    elif on_progress:
                         on_progress(response.progress)
             except grpc.RpcError:
                 if failures:
                     raise failures[0] from None
                 raise
-        raise Internal("the server ended an import without a dataset", reason="RESULT_MISSING")
+        if dataset is None:
+            raise Internal("the server ended an import without a dataset", reason="RESULT_MISSING")
+        return ImportResult(dataset, description)
 
     def _find_missing(self, digests: set[str]) -> set[str]:
         """Return the subset of `digests` that the server has no content for."""

@@ -38,6 +38,24 @@ class Dataset(Model):
     median_side: int = 0
     channels: int = 0
     own_split: bool = False
+    window: Window | None = None
+    passed_over: tuple[PassedOver, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+class Window(Model):
+    """The values that map to black and white, alike for every image of a dataset with more than 8 bits per value."""
+
+    low: float = 0.0
+    high: float = 0.0
+    rule: str = ""
+
+
+class PassedOver(Model):
+    """Files of a source that were not read."""
+
+    reason: str = ""
+    count: int = 0
 
 
 class DroppedImage(Model):

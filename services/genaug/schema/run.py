@@ -42,6 +42,29 @@ _MAX_FORMAT = 100
 _SMALLEST_SHARE = 0.01
 
 
+class NoSubject(StrEnum):
+    """Policy for a file without a subject."""
+
+    REFUSE = "NO_SUBJECT_REFUSE"
+    OWN = "NO_SUBJECT_OWN"
+
+
+class OnConflict(StrEnum):
+    """Policy for a subject or photograph on two sides of the source's own split."""
+
+    REFUSE = "ON_CONFLICT_REFUSE"
+    DROP_TRAINING = "ON_CONFLICT_DROP_TRAINING"
+    DROP_VALIDATION = "ON_CONFLICT_DROP_VALIDATION"
+
+
+class NearDuplicates(StrEnum):
+    """Policy for near-identical images of different subjects."""
+
+    JOIN = "NEAR_DUPLICATES_JOIN"
+    REPORT = "NEAR_DUPLICATES_REPORT"
+    OFF = "NEAR_DUPLICATES_OFF"
+
+
 class ImportSpec(Model):
     """Source of a dataset."""
 
@@ -57,6 +80,13 @@ class ImportSpec(Model):
     class_column: str = "label"
     subject_column: str = ""
     split_column: str = ""
+    bits: Annotated[int, Within(0, 32)] = 0
+    window: tuple[float, ...] = ()
+    multi_label: bool = False
+    class_columns: tuple[str, ...] = ()
+    no_subject: NoSubject = NoSubject.REFUSE
+    on_conflict: OnConflict = OnConflict.REFUSE
+    near_duplicates: NearDuplicates = NearDuplicates.JOIN
 
     @model_validator(mode="after")
     def _check(self) -> ImportSpec:
@@ -73,6 +103,10 @@ class ImportSpec(Model):
                 f"{list(shares)} must be three shares of at least {_SMALLEST_SHARE} (training, validation, test) that "
                 "add up to 1",
             )
+        if self.window and not (len(self.window) == 2 and -math.inf < self.window[0] < self.window[1] < math.inf):
+            raise problem("window", f"{list(self.window)} must be two values, black below white")
+        if self.window and self.bits:
+            raise problem("bits", "says the same as window; leave one of them out")
         return self
 
 

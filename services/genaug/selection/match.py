@@ -30,7 +30,7 @@ from genaug.selection.nearest import (
 )
 from genaug.shared.digests import digest_of
 from genaug.shared.errors import FailedPrecondition, InvalidArgument, NotFound
-from genaug.shared.manifest import Row, encode, read_rows
+from genaug.shared.manifest import NEAREST_REAL, Row, encode, read_rows
 from genaug.shared.provenance import now
 from genaug.shared.store import Store
 from genaug.vision.batching.dynamic_batcher import ModelKey
@@ -47,15 +47,6 @@ NEAREST_MADE = pa.schema(
         ("rank", pa.int32()),
         ("made_id", pa.string()),
         ("distance", pa.float32()),
-    ]
-)
-NEAREST_REAL = pa.schema(
-    [
-        ("made_id", pa.string()),
-        ("class", pa.string()),
-        ("image_id", pa.string()),
-        ("distance", pa.float32()),
-        ("copy", pa.bool_()),
     ]
 )
 

@@ -136,6 +136,17 @@ def write_rows(store: Store, key: str, rows: Iterable[Row]) -> bool:
     return store.put_new(key, encode(to_table(rows)))
 
 
+NEAREST_REAL = pa.schema(
+    [
+        ("made_id", pa.string()),
+        ("class", pa.string()),
+        ("image_id", pa.string()),
+        ("distance", pa.float32()),
+        ("copy", pa.bool_()),
+    ]
+)
+
+
 @dataclass(frozen=True)
 class NearestReal:
     """A generated image and the training image of its class nearest to it: a row of a match's `nearest_real`."""

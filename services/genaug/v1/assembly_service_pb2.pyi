@@ -25,18 +25,30 @@ class FindMissingContentsResponse(_message.Message):
 class ImportDatasetRequest(_message.Message):
     __slots__ = ("header", "files")
     class Header(_message.Message):
-        __slots__ = ("name", "format", "split", "folds", "seed")
+        __slots__ = ("name", "format", "split", "folds", "seed", "bits", "window", "on_conflict", "near_duplicates", "validate_only", "passed_over")
         NAME_FIELD_NUMBER: _ClassVar[int]
         FORMAT_FIELD_NUMBER: _ClassVar[int]
         SPLIT_FIELD_NUMBER: _ClassVar[int]
         FOLDS_FIELD_NUMBER: _ClassVar[int]
         SEED_FIELD_NUMBER: _ClassVar[int]
+        BITS_FIELD_NUMBER: _ClassVar[int]
+        WINDOW_FIELD_NUMBER: _ClassVar[int]
+        ON_CONFLICT_FIELD_NUMBER: _ClassVar[int]
+        NEAR_DUPLICATES_FIELD_NUMBER: _ClassVar[int]
+        VALIDATE_ONLY_FIELD_NUMBER: _ClassVar[int]
+        PASSED_OVER_FIELD_NUMBER: _ClassVar[int]
         name: str
         format: str
         split: _containers.RepeatedScalarFieldContainer[float]
         folds: int
         seed: int
-        def __init__(self, name: _Optional[str] = ..., format: _Optional[str] = ..., split: _Optional[_Iterable[float]] = ..., folds: _Optional[int] = ..., seed: _Optional[int] = ...) -> None: ...
+        bits: int
+        window: _containers.RepeatedScalarFieldContainer[float]
+        on_conflict: _run_pb2.ImportSpec.OnConflict
+        near_duplicates: _run_pb2.ImportSpec.NearDuplicates
+        validate_only: bool
+        passed_over: _containers.RepeatedCompositeFieldContainer[_dataset_pb2.PassedOver]
+        def __init__(self, name: _Optional[str] = ..., format: _Optional[str] = ..., split: _Optional[_Iterable[float]] = ..., folds: _Optional[int] = ..., seed: _Optional[int] = ..., bits: _Optional[int] = ..., window: _Optional[_Iterable[float]] = ..., on_conflict: _Optional[_Union[_run_pb2.ImportSpec.OnConflict, str]] = ..., near_duplicates: _Optional[_Union[_run_pb2.ImportSpec.NearDuplicates, str]] = ..., validate_only: _Optional[bool] = ..., passed_over: _Optional[_Iterable[_Union[_dataset_pb2.PassedOver, _Mapping]]] = ...) -> None: ...
     class Files(_message.Message):
         __slots__ = ("files",)
         FILES_FIELD_NUMBER: _ClassVar[int]
@@ -73,12 +85,14 @@ class ImportDatasetRequest(_message.Message):
     def __init__(self, header: _Optional[_Union[ImportDatasetRequest.Header, _Mapping]] = ..., files: _Optional[_Union[ImportDatasetRequest.Files, _Mapping]] = ...) -> None: ...
 
 class ImportDatasetResponse(_message.Message):
-    __slots__ = ("progress", "dataset")
+    __slots__ = ("progress", "dataset", "description")
     PROGRESS_FIELD_NUMBER: _ClassVar[int]
     DATASET_FIELD_NUMBER: _ClassVar[int]
+    DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
     progress: _common_pb2.Progress
     dataset: _dataset_pb2.Dataset
-    def __init__(self, progress: _Optional[_Union[_common_pb2.Progress, _Mapping]] = ..., dataset: _Optional[_Union[_dataset_pb2.Dataset, _Mapping]] = ...) -> None: ...
+    description: _dataset_pb2.DatasetDescription
+    def __init__(self, progress: _Optional[_Union[_common_pb2.Progress, _Mapping]] = ..., dataset: _Optional[_Union[_dataset_pb2.Dataset, _Mapping]] = ..., description: _Optional[_Union[_dataset_pb2.DatasetDescription, _Mapping]] = ...) -> None: ...
 
 class GetDatasetRequest(_message.Message):
     __slots__ = ("name",)

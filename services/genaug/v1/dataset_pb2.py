@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from genaug.v1 import common_pb2 as genaug_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17genaug/v1/dataset.proto\x12\tgenaug.v1\x1a\x16genaug/v1/common.proto\"\xfb\x03\n\x07\x44\x61taset\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x0e\n\x06\x66ormat\x18\x03 \x01(\t\x12\x0c\n\x04seed\x18\x04 \x01(\x03\x12\r\n\x05split\x18\x05 \x03(\x01\x12\r\n\x05\x66olds\x18\x06 \x01(\x05\x12\'\n\x08training\x18\x07 \x03(\x0b\x32\x15.genaug.v1.ClassCount\x12)\n\nvalidation\x18\x08 \x03(\x0b\x32\x15.genaug.v1.ClassCount\x12#\n\x04test\x18\t \x03(\x0b\x32\x15.genaug.v1.ClassCount\x12\x10\n\x08subjects\x18\n \x01(\x03\x12\x1d\n\x15subjects_on_two_sides\x18\x0b \x01(\x03\x12\x15\n\rjoined_groups\x18\x0c \x01(\x03\x12(\n\x07\x64ropped\x18\r \x03(\x0b\x32\x17.genaug.v1.DroppedImage\x12\x31\n\x0fnear_duplicates\x18\x0e \x03(\x0b\x32\x18.genaug.v1.NearDuplicate\x12\x13\n\x0b\x63reate_time\x18\x0f \x01(\t\x12)\n\nprovenance\x18\x10 \x01(\x0b\x32\x15.genaug.v1.Provenance\x12\x13\n\x0bmedian_side\x18\x11 \x01(\x05\x12\x10\n\x08\x63hannels\x18\x12 \x01(\x05\x12\x11\n\town_split\x18\x13 \x01(\x08\"M\n\x0c\x44roppedImage\x12\x10\n\x08image_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\x12\x0b\n\x03row\x18\x04 \x01(\x03\"N\n\rNearDuplicate\x12\x10\n\x08image_id\x18\x01 \x01(\t\x12\x16\n\x0eother_image_id\x18\x02 \x01(\t\x12\x13\n\x0b\x63orrelation\x18\x03 \x01(\x01\"\xc4\x02\n\x0e\x44\x61tasetVersion\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x10\n\x08manifest\x18\x03 \x01(\t\x12#\n\x04real\x18\x04 \x03(\x0b\x32\x15.genaug.v1.ClassCount\x12(\n\tsynthetic\x18\x05 \x03(\x0b\x32\x15.genaug.v1.ClassCount\x12*\n\x0btransformed\x18\x06 \x03(\x0b\x32\x15.genaug.v1.ClassCount\x12)\n\nvalidation\x18\x07 \x03(\x0b\x32\x15.genaug.v1.ClassCount\x12(\n\tshortfall\x18\x08 \x03(\x0b\x32\x15.genaug.v1.ClassCount\x12\x13\n\x0b\x63reate_time\x18\t \x01(\t\x12\x1d\n\x04view\x18\n \x01(\x0b\x32\x0f.genaug.v1.View\"\xd7\x01\n\x04View\x12\x0f\n\x07\x63lasses\x18\x01 \x03(\t\x12\x33\n\rmulti_disease\x18\x02 \x01(\x0e\x32\x1c.genaug.v1.View.MultiDisease\x12\x0c\n\x04\x66old\x18\x03 \x01(\x05\"{\n\x0cMultiDisease\x12\x1d\n\x19MULTI_DISEASE_UNSPECIFIED\x10\x00\x12\x19\n\x15MULTI_DISEASE_EXCLUDE\x10\x01\x12\x19\n\x15MULTI_DISEASE_PRIMARY\x10\x02\x12\x16\n\x12MULTI_DISEASE_KEEP\x10\x03\"\xc6\x06\n\x12\x44\x61tasetDescription\x12\x0f\n\x07\x64\x61taset\x18\x01 \x01(\t\x12\x34\n\x07\x63lasses\x18\x02 \x03(\x0b\x32#.genaug.v1.DatasetDescription.Tally\x12;\n\nattributes\x18\x03 \x03(\x0b\x32\'.genaug.v1.DatasetDescription.Attribute\x12,\n\rmulti_disease\x18\x04 \x03(\x0b\x32\x15.genaug.v1.ClassCount\x12\x12\n\nduplicates\x18\x05 \x01(\x03\x12\x17\n\x0fnear_duplicates\x18\x06 \x01(\x03\x12\x1a\n\x12images_per_subject\x18\x07 \x03(\x03\x12\x37\n\x08measures\x18\x08 \x03(\x0b\x32%.genaug.v1.DatasetDescription.Measure\x12G\n\x10leakage_estimate\x18\t \x01(\x0b\x32-.genaug.v1.DatasetDescription.LeakageEstimate\x1a\x61\n\x05Tally\x12\x12\n\nclass_name\x18\x01 \x01(\t\x12\x10\n\x08training\x18\x02 \x01(\x03\x12\x12\n\nvalidation\x18\x03 \x01(\x03\x12\x0c\n\x04test\x18\x04 \x01(\x03\x12\x10\n\x08subjects\x18\x05 \x01(\x03\x1aN\n\tAttribute\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x33\n\x06values\x18\x02 \x03(\x0b\x32#.genaug.v1.DatasetDescription.Value\x1a=\n\x05Value\x12\r\n\x05value\x18\x01 \x01(\t\x12%\n\x06\x63ounts\x18\x02 \x03(\x0b\x32\x15.genaug.v1.ClassCount\x1a@\n\x07Measure\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nclass_name\x18\x02 \x01(\t\x12\x13\n\x0bpercentiles\x18\x03 \x03(\x01\x1a\x7f\n\x0fLeakageEstimate\x12\x0e\n\x06splits\x18\x01 \x01(\x05\x12\x0e\n\x06leaked\x18\x02 \x01(\x01\x12\x15\n\rleaked_lowest\x18\x03 \x01(\x01\x12\x16\n\x0eleaked_highest\x18\x04 \x01(\x01\x12\x1d\n\x15subjects_on_two_sides\x18\x05 \x01(\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17genaug/v1/dataset.proto\x12\tgenaug.v1\x1a\x16genaug/v1/common.proto\"\xd9\x04\n\x07\x44\x61taset\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x0e\n\x06\x66ormat\x18\x03 \x01(\t\x12\x0c\n\x04seed\x18\x04 \x01(\x03\x12\r\n\x05split\x18\x05 \x03(\x01\x12\r\n\x05\x66olds\x18\x06 \x01(\x05\x12\'\n\x08training\x18\x07 \x03(\x0b\x32\x15.genaug.v1.ClassCount\x12)\n\nvalidation\x18\x08 \x03(\x0b\x32\x15.genaug.v1.ClassCount\x12#\n\x04test\x18\t \x03(\x0b\x32\x15.genaug.v1.ClassCount\x12\x10\n\x08subjects\x18\n \x01(\x03\x12\x1d\n\x15subjects_on_two_sides\x18\x0b \x01(\x03\x12\x15\n\rjoined_groups\x18\x0c \x01(\x03\x12(\n\x07\x64ropped\x18\r \x03(\x0b\x32\x17.genaug.v1.DroppedImage\x12\x31\n\x0fnear_duplicates\x18\x0e \x03(\x0b\x32\x18.genaug.v1.NearDuplicate\x12\x13\n\x0b\x63reate_time\x18\x0f \x01(\t\x12)\n\nprovenance\x18\x10 \x01(\x0b\x32\x15.genaug.v1.Provenance\x12\x13\n\x0bmedian_side\x18\x11 \x01(\x05\x12\x10\n\x08\x63hannels\x18\x12 \x01(\x05\x12\x11\n\town_split\x18\x13 \x01(\x08\x12!\n\x06window\x18\x14 \x01(\x0b\x32\x11.genaug.v1.Window\x12*\n\x0bpassed_over\x18\x15 \x03(\x0b\x32\x15.genaug.v1.PassedOver\x12\r\n\x05notes\x18\x16 \x03(\t\"1\n\x06Window\x12\x0b\n\x03low\x18\x01 \x01(\x01\x12\x0c\n\x04high\x18\x02 \x01(\x01\x12\x0c\n\x04rule\x18\x03 \x01(\t\"+\n\nPassedOver\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\x03\"M\n\x0c\x44roppedImage\x12\x10\n\x08image_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\x12\x0b\n\x03row\x18\x04 \x01(\x03\"N\n\rNearDuplicate\x12\x10\n\x08image_id\x18\x01 \x01(\t\x12\x16\n\x0eother_image_id\x18\x02 \x01(\t\x12\x13\n\x0b\x63orrelation\x18\x03 \x01(\x01\"\xc4\x02\n\x0e\x44\x61tasetVersion\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x10\n\x08manifest\x18\x03 \x01(\t\x12#\n\x04real\x18\x04 \x03(\x0b\x32\x15.genaug.v1.ClassCount\x12(\n\tsynthetic\x18\x05 \x03(\x0b\x32\x15.genaug.v1.ClassCount\x12*\n\x0btransformed\x18\x06 \x03(\x0b\x32\x15.genaug.v1.ClassCount\x12)\n\nvalidation\x18\x07 \x03(\x0b\x32\x15.genaug.v1.ClassCount\x12(\n\tshortfall\x18\x08 \x03(\x0b\x32\x15.genaug.v1.ClassCount\x12\x13\n\x0b\x63reate_time\x18\t \x01(\t\x12\x1d\n\x04view\x18\n \x01(\x0b\x32\x0f.genaug.v1.View\"\xd7\x01\n\x04View\x12\x0f\n\x07\x63lasses\x18\x01 \x03(\t\x12\x33\n\rmulti_disease\x18\x02 \x01(\x0e\x32\x1c.genaug.v1.View.MultiDisease\x12\x0c\n\x04\x66old\x18\x03 \x01(\x05\"{\n\x0cMultiDisease\x12\x1d\n\x19MULTI_DISEASE_UNSPECIFIED\x10\x00\x12\x19\n\x15MULTI_DISEASE_EXCLUDE\x10\x01\x12\x19\n\x15MULTI_DISEASE_PRIMARY\x10\x02\x12\x16\n\x12MULTI_DISEASE_KEEP\x10\x03\"\xc6\x06\n\x12\x44\x61tasetDescription\x12\x0f\n\x07\x64\x61taset\x18\x01 \x01(\t\x12\x34\n\x07\x63lasses\x18\x02 \x03(\x0b\x32#.genaug.v1.DatasetDescription.Tally\x12;\n\nattributes\x18\x03 \x03(\x0b\x32\'.genaug.v1.DatasetDescription.Attribute\x12,\n\rmulti_disease\x18\x04 \x03(\x0b\x32\x15.genaug.v1.ClassCount\x12\x12\n\nduplicates\x18\x05 \x01(\x03\x12\x17\n\x0fnear_duplicates\x18\x06 \x01(\x03\x12\x1a\n\x12images_per_subject\x18\x07 \x03(\x03\x12\x37\n\x08measures\x18\x08 \x03(\x0b\x32%.genaug.v1.DatasetDescription.Measure\x12G\n\x10leakage_estimate\x18\t \x01(\x0b\x32-.genaug.v1.DatasetDescription.LeakageEstimate\x1a\x61\n\x05Tally\x12\x12\n\nclass_name\x18\x01 \x01(\t\x12\x10\n\x08training\x18\x02 \x01(\x03\x12\x12\n\nvalidation\x18\x03 \x01(\x03\x12\x0c\n\x04test\x18\x04 \x01(\x03\x12\x10\n\x08subjects\x18\x05 \x01(\x03\x1aN\n\tAttribute\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x33\n\x06values\x18\x02 \x03(\x0b\x32#.genaug.v1.DatasetDescription.Value\x1a=\n\x05Value\x12\r\n\x05value\x18\x01 \x01(\t\x12%\n\x06\x63ounts\x18\x02 \x03(\x0b\x32\x15.genaug.v1.ClassCount\x1a@\n\x07Measure\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nclass_name\x18\x02 \x01(\t\x12\x13\n\x0bpercentiles\x18\x03 \x03(\x01\x1a\x7f\n\x0fLeakageEstimate\x12\x0e\n\x06splits\x18\x01 \x01(\x05\x12\x0e\n\x06leaked\x18\x02 \x01(\x01\x12\x15\n\rleaked_lowest\x18\x03 \x01(\x01\x12\x16\n\x0eleaked_highest\x18\x04 \x01(\x01\x12\x1d\n\x15subjects_on_two_sides\x18\x05 \x01(\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,27 +33,31 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'genaug.v1.dataset_pb2', _gl
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_DATASET']._serialized_start=63
-  _globals['_DATASET']._serialized_end=570
-  _globals['_DROPPEDIMAGE']._serialized_start=572
-  _globals['_DROPPEDIMAGE']._serialized_end=649
-  _globals['_NEARDUPLICATE']._serialized_start=651
-  _globals['_NEARDUPLICATE']._serialized_end=729
-  _globals['_DATASETVERSION']._serialized_start=732
-  _globals['_DATASETVERSION']._serialized_end=1056
-  _globals['_VIEW']._serialized_start=1059
-  _globals['_VIEW']._serialized_end=1274
-  _globals['_VIEW_MULTIDISEASE']._serialized_start=1151
-  _globals['_VIEW_MULTIDISEASE']._serialized_end=1274
-  _globals['_DATASETDESCRIPTION']._serialized_start=1277
-  _globals['_DATASETDESCRIPTION']._serialized_end=2115
-  _globals['_DATASETDESCRIPTION_TALLY']._serialized_start=1680
-  _globals['_DATASETDESCRIPTION_TALLY']._serialized_end=1777
-  _globals['_DATASETDESCRIPTION_ATTRIBUTE']._serialized_start=1779
-  _globals['_DATASETDESCRIPTION_ATTRIBUTE']._serialized_end=1857
-  _globals['_DATASETDESCRIPTION_VALUE']._serialized_start=1859
-  _globals['_DATASETDESCRIPTION_VALUE']._serialized_end=1920
-  _globals['_DATASETDESCRIPTION_MEASURE']._serialized_start=1922
-  _globals['_DATASETDESCRIPTION_MEASURE']._serialized_end=1986
-  _globals['_DATASETDESCRIPTION_LEAKAGEESTIMATE']._serialized_start=1988
-  _globals['_DATASETDESCRIPTION_LEAKAGEESTIMATE']._serialized_end=2115
+  _globals['_DATASET']._serialized_end=664
+  _globals['_WINDOW']._serialized_start=666
+  _globals['_WINDOW']._serialized_end=715
+  _globals['_PASSEDOVER']._serialized_start=717
+  _globals['_PASSEDOVER']._serialized_end=760
+  _globals['_DROPPEDIMAGE']._serialized_start=762
+  _globals['_DROPPEDIMAGE']._serialized_end=839
+  _globals['_NEARDUPLICATE']._serialized_start=841
+  _globals['_NEARDUPLICATE']._serialized_end=919
+  _globals['_DATASETVERSION']._serialized_start=922
+  _globals['_DATASETVERSION']._serialized_end=1246
+  _globals['_VIEW']._serialized_start=1249
+  _globals['_VIEW']._serialized_end=1464
+  _globals['_VIEW_MULTIDISEASE']._serialized_start=1341
+  _globals['_VIEW_MULTIDISEASE']._serialized_end=1464
+  _globals['_DATASETDESCRIPTION']._serialized_start=1467
+  _globals['_DATASETDESCRIPTION']._serialized_end=2305
+  _globals['_DATASETDESCRIPTION_TALLY']._serialized_start=1870
+  _globals['_DATASETDESCRIPTION_TALLY']._serialized_end=1967
+  _globals['_DATASETDESCRIPTION_ATTRIBUTE']._serialized_start=1969
+  _globals['_DATASETDESCRIPTION_ATTRIBUTE']._serialized_end=2047
+  _globals['_DATASETDESCRIPTION_VALUE']._serialized_start=2049
+  _globals['_DATASETDESCRIPTION_VALUE']._serialized_end=2110
+  _globals['_DATASETDESCRIPTION_MEASURE']._serialized_start=2112
+  _globals['_DATASETDESCRIPTION_MEASURE']._serialized_end=2176
+  _globals['_DATASETDESCRIPTION_LEAKAGEESTIMATE']._serialized_start=2178
+  _globals['_DATASETDESCRIPTION_LEAKAGEESTIMATE']._serialized_end=2305
 # @@protoc_insertion_point(module_scope)

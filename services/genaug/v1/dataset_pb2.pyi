@@ -9,7 +9,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Dataset(_message.Message):
-    __slots__ = ("name", "digest", "format", "seed", "split", "folds", "training", "validation", "test", "subjects", "subjects_on_two_sides", "joined_groups", "dropped", "near_duplicates", "create_time", "provenance", "median_side", "channels", "own_split")
+    __slots__ = ("name", "digest", "format", "seed", "split", "folds", "training", "validation", "test", "subjects", "subjects_on_two_sides", "joined_groups", "dropped", "near_duplicates", "create_time", "provenance", "median_side", "channels", "own_split", "window", "passed_over", "notes")
     NAME_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     FORMAT_FIELD_NUMBER: _ClassVar[int]
@@ -29,6 +29,9 @@ class Dataset(_message.Message):
     MEDIAN_SIDE_FIELD_NUMBER: _ClassVar[int]
     CHANNELS_FIELD_NUMBER: _ClassVar[int]
     OWN_SPLIT_FIELD_NUMBER: _ClassVar[int]
+    WINDOW_FIELD_NUMBER: _ClassVar[int]
+    PASSED_OVER_FIELD_NUMBER: _ClassVar[int]
+    NOTES_FIELD_NUMBER: _ClassVar[int]
     name: str
     digest: str
     format: str
@@ -48,7 +51,28 @@ class Dataset(_message.Message):
     median_side: int
     channels: int
     own_split: bool
-    def __init__(self, name: _Optional[str] = ..., digest: _Optional[str] = ..., format: _Optional[str] = ..., seed: _Optional[int] = ..., split: _Optional[_Iterable[float]] = ..., folds: _Optional[int] = ..., training: _Optional[_Iterable[_Union[_common_pb2.ClassCount, _Mapping]]] = ..., validation: _Optional[_Iterable[_Union[_common_pb2.ClassCount, _Mapping]]] = ..., test: _Optional[_Iterable[_Union[_common_pb2.ClassCount, _Mapping]]] = ..., subjects: _Optional[int] = ..., subjects_on_two_sides: _Optional[int] = ..., joined_groups: _Optional[int] = ..., dropped: _Optional[_Iterable[_Union[DroppedImage, _Mapping]]] = ..., near_duplicates: _Optional[_Iterable[_Union[NearDuplicate, _Mapping]]] = ..., create_time: _Optional[str] = ..., provenance: _Optional[_Union[_common_pb2.Provenance, _Mapping]] = ..., median_side: _Optional[int] = ..., channels: _Optional[int] = ..., own_split: _Optional[bool] = ...) -> None: ...
+    window: Window
+    passed_over: _containers.RepeatedCompositeFieldContainer[PassedOver]
+    notes: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, name: _Optional[str] = ..., digest: _Optional[str] = ..., format: _Optional[str] = ..., seed: _Optional[int] = ..., split: _Optional[_Iterable[float]] = ..., folds: _Optional[int] = ..., training: _Optional[_Iterable[_Union[_common_pb2.ClassCount, _Mapping]]] = ..., validation: _Optional[_Iterable[_Union[_common_pb2.ClassCount, _Mapping]]] = ..., test: _Optional[_Iterable[_Union[_common_pb2.ClassCount, _Mapping]]] = ..., subjects: _Optional[int] = ..., subjects_on_two_sides: _Optional[int] = ..., joined_groups: _Optional[int] = ..., dropped: _Optional[_Iterable[_Union[DroppedImage, _Mapping]]] = ..., near_duplicates: _Optional[_Iterable[_Union[NearDuplicate, _Mapping]]] = ..., create_time: _Optional[str] = ..., provenance: _Optional[_Union[_common_pb2.Provenance, _Mapping]] = ..., median_side: _Optional[int] = ..., channels: _Optional[int] = ..., own_split: _Optional[bool] = ..., window: _Optional[_Union[Window, _Mapping]] = ..., passed_over: _Optional[_Iterable[_Union[PassedOver, _Mapping]]] = ..., notes: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class Window(_message.Message):
+    __slots__ = ("low", "high", "rule")
+    LOW_FIELD_NUMBER: _ClassVar[int]
+    HIGH_FIELD_NUMBER: _ClassVar[int]
+    RULE_FIELD_NUMBER: _ClassVar[int]
+    low: float
+    high: float
+    rule: str
+    def __init__(self, low: _Optional[float] = ..., high: _Optional[float] = ..., rule: _Optional[str] = ...) -> None: ...
+
+class PassedOver(_message.Message):
+    __slots__ = ("reason", "count")
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    reason: str
+    count: int
+    def __init__(self, reason: _Optional[str] = ..., count: _Optional[int] = ...) -> None: ...
 
 class DroppedImage(_message.Message):
     __slots__ = ("image_id", "reason", "detail", "row")

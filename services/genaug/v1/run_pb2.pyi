@@ -41,7 +41,35 @@ class RunSpec(_message.Message):
     def __init__(self, name: _Optional[str] = ..., dataset: _Optional[str] = ..., classes: _Optional[_Iterable[str]] = ..., multi_disease: _Optional[_Union[_dataset_pb2.View.MultiDisease, str]] = ..., generator: _Optional[_Union[_generator_spec_pb2.GeneratorSpec, _Mapping]] = ..., generation: _Optional[_Union[GenerationSpec, _Mapping]] = ..., labeling: _Optional[_Union[LabelingSpec, _Mapping]] = ..., selection: _Optional[_Union[SelectionSpec, _Mapping]] = ..., scenarios: _Optional[_Iterable[_Union[Scenario, _Mapping]]] = ..., evaluation: _Optional[_Union[_evaluation_pb2.EvaluationSettings, _Mapping]] = ..., transforms: _Optional[_Union[_common_pb2.TransformSpec, _Mapping]] = ..., **kwargs) -> None: ...
 
 class ImportSpec(_message.Message):
-    __slots__ = ("format", "images", "csv", "split", "folds", "seed", "keep", "subject_regex", "filename_column", "class_column", "subject_column", "split_column")
+    __slots__ = ("format", "images", "csv", "split", "folds", "seed", "keep", "subject_regex", "filename_column", "class_column", "subject_column", "split_column", "bits", "window", "multi_label", "class_columns", "no_subject", "on_conflict", "near_duplicates")
+    class NoSubject(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        NO_SUBJECT_UNSPECIFIED: _ClassVar[ImportSpec.NoSubject]
+        NO_SUBJECT_REFUSE: _ClassVar[ImportSpec.NoSubject]
+        NO_SUBJECT_OWN: _ClassVar[ImportSpec.NoSubject]
+    NO_SUBJECT_UNSPECIFIED: ImportSpec.NoSubject
+    NO_SUBJECT_REFUSE: ImportSpec.NoSubject
+    NO_SUBJECT_OWN: ImportSpec.NoSubject
+    class OnConflict(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        ON_CONFLICT_UNSPECIFIED: _ClassVar[ImportSpec.OnConflict]
+        ON_CONFLICT_REFUSE: _ClassVar[ImportSpec.OnConflict]
+        ON_CONFLICT_DROP_TRAINING: _ClassVar[ImportSpec.OnConflict]
+        ON_CONFLICT_DROP_VALIDATION: _ClassVar[ImportSpec.OnConflict]
+    ON_CONFLICT_UNSPECIFIED: ImportSpec.OnConflict
+    ON_CONFLICT_REFUSE: ImportSpec.OnConflict
+    ON_CONFLICT_DROP_TRAINING: ImportSpec.OnConflict
+    ON_CONFLICT_DROP_VALIDATION: ImportSpec.OnConflict
+    class NearDuplicates(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        NEAR_DUPLICATES_UNSPECIFIED: _ClassVar[ImportSpec.NearDuplicates]
+        NEAR_DUPLICATES_JOIN: _ClassVar[ImportSpec.NearDuplicates]
+        NEAR_DUPLICATES_REPORT: _ClassVar[ImportSpec.NearDuplicates]
+        NEAR_DUPLICATES_OFF: _ClassVar[ImportSpec.NearDuplicates]
+    NEAR_DUPLICATES_UNSPECIFIED: ImportSpec.NearDuplicates
+    NEAR_DUPLICATES_JOIN: ImportSpec.NearDuplicates
+    NEAR_DUPLICATES_REPORT: ImportSpec.NearDuplicates
+    NEAR_DUPLICATES_OFF: ImportSpec.NearDuplicates
     class KeepEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -61,6 +89,13 @@ class ImportSpec(_message.Message):
     CLASS_COLUMN_FIELD_NUMBER: _ClassVar[int]
     SUBJECT_COLUMN_FIELD_NUMBER: _ClassVar[int]
     SPLIT_COLUMN_FIELD_NUMBER: _ClassVar[int]
+    BITS_FIELD_NUMBER: _ClassVar[int]
+    WINDOW_FIELD_NUMBER: _ClassVar[int]
+    MULTI_LABEL_FIELD_NUMBER: _ClassVar[int]
+    CLASS_COLUMNS_FIELD_NUMBER: _ClassVar[int]
+    NO_SUBJECT_FIELD_NUMBER: _ClassVar[int]
+    ON_CONFLICT_FIELD_NUMBER: _ClassVar[int]
+    NEAR_DUPLICATES_FIELD_NUMBER: _ClassVar[int]
     format: str
     images: str
     csv: str
@@ -73,7 +108,14 @@ class ImportSpec(_message.Message):
     class_column: str
     subject_column: str
     split_column: str
-    def __init__(self, format: _Optional[str] = ..., images: _Optional[str] = ..., csv: _Optional[str] = ..., split: _Optional[_Iterable[float]] = ..., folds: _Optional[int] = ..., seed: _Optional[int] = ..., keep: _Optional[_Mapping[str, int]] = ..., subject_regex: _Optional[str] = ..., filename_column: _Optional[str] = ..., class_column: _Optional[str] = ..., subject_column: _Optional[str] = ..., split_column: _Optional[str] = ...) -> None: ...
+    bits: int
+    window: _containers.RepeatedScalarFieldContainer[float]
+    multi_label: bool
+    class_columns: _containers.RepeatedScalarFieldContainer[str]
+    no_subject: ImportSpec.NoSubject
+    on_conflict: ImportSpec.OnConflict
+    near_duplicates: ImportSpec.NearDuplicates
+    def __init__(self, format: _Optional[str] = ..., images: _Optional[str] = ..., csv: _Optional[str] = ..., split: _Optional[_Iterable[float]] = ..., folds: _Optional[int] = ..., seed: _Optional[int] = ..., keep: _Optional[_Mapping[str, int]] = ..., subject_regex: _Optional[str] = ..., filename_column: _Optional[str] = ..., class_column: _Optional[str] = ..., subject_column: _Optional[str] = ..., split_column: _Optional[str] = ..., bits: _Optional[int] = ..., window: _Optional[_Iterable[float]] = ..., multi_label: _Optional[bool] = ..., class_columns: _Optional[_Iterable[str]] = ..., no_subject: _Optional[_Union[ImportSpec.NoSubject, str]] = ..., on_conflict: _Optional[_Union[ImportSpec.OnConflict, str]] = ..., near_duplicates: _Optional[_Union[ImportSpec.NearDuplicates, str]] = ...) -> None: ...
 
 class GenerationSpec(_message.Message):
     __slots__ = ("steps", "guidance_scale", "seed", "rounds", "draw_limit", "scheduler", "negative_prompt", "strength", "profile", "precision", "keep_copies")

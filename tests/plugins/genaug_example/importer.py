@@ -13,7 +13,7 @@ from genaug.client.importers import Importer, SourceImage
 ENTRY = Importer("genaug_example.importer:read", frozenset({"keep"}))
 
 
-def read(spec):
+def read(spec, report):
     for class_name in ("lies", "stands"):
         for number in range(spec.keep.get(class_name, 60)):
             name = f"{class_name}-{number}"

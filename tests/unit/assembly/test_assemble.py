@@ -19,7 +19,7 @@ from genaug.schema.run import Reduction, Scenario
 from genaug.schema.selection import Match
 from genaug.shared.digests import sha256
 from genaug.shared.errors import FailedPrecondition, InvalidArgument, NotFound
-from genaug.shared.manifest import Row, decode, encode, read_rows, write_rows
+from genaug.shared.manifest import NEAREST_REAL, Row, decode, encode, read_rows, write_rows
 
 GENERATOR = f"generators/{'a' * 32}"
 ROUNDS = [f"labels/{digit * 32}/manifest.parquet" for digit in "12"]
@@ -135,7 +135,11 @@ def accepted(store) -> list[str]:
 
 
 def put_match(stores, copies: dict[str, bool], *, name: str = MATCH) -> str:
-    table = pa.table({"made_id": list(copies), "copy": pa.array(copies.values(), pa.bool_())})
+    rows = [
+        {"made_id": image, "class": "a", "image_id": "0" * 32, "distance": 0.1, "copy": copy}
+        for image, copy in copies.items()
+    ]
+    table = pa.Table.from_pylist(rows, schema=NEAREST_REAL)
     stores("selection").put_new(f"{name}/nearest_real.parquet", encode(table))
     match = Match(name=name, nearest_real=f"{name}/nearest_real.parquet")
     stores("selection").put_new_json(f"{name}/match.json", match.json_value())

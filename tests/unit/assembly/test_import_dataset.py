@@ -247,7 +247,7 @@ def test_the_quickstarts_digits_are_the_version_that_they_were(stores, run_impor
     """From the importer to the seal."""
     spec = ImportSpec(format="digits", keep=dict.fromkeys("13589", 80), split=(0.5, 0.1, 0.4))
     rows = []
-    for image in open_source(spec):
+    for image in open_source(spec).images:
         content = image.read()
         rows.append((SourceRow(sha256(content), image.name, image.class_name), content))
     run_import(stores("assembly"), rows, split=spec.split)

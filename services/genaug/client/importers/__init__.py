@@ -1,13 +1,14 @@
 """Importers of source formats; they run where the files are.
 
-Their errors count and give line numbers, never file names or subjects: names hold patient ids, and errors end up in
-logs.
+Their errors may show names of files to whoever runs the import. A server is sent each image's own name alone, which is
+kept apart from manifests: names hold patient ids.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from genaug.schema.registry import Registry, load
 from genaug.schema.run import ImportSpec
@@ -30,13 +31,32 @@ class SourceImage:
     """Read the encoded image."""
 
 
+@dataclass
+class SourceReport:
+    """Remarks of an importer on its source."""
+
+    passed_over: Counter[str] = field(default_factory=Counter)
+    """Files that are not read, by reason, such as ".txt: no image"."""
+    notes: list[str] = field(default_factory=list)
+    """Decisions and oddities that the user should know, each a sentence."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """The images of a source, in its order, and the importer's remarks."""
+
+    images: tuple[SourceImage, ...]
+    report: SourceReport
+
+
 @dataclass(frozen=True)
 class Importer:
     """An entry of the registry of source formats."""
 
     reader: str
-    """ "module:attribute" of a function that yields the `SourceImage`s of an `ImportSpec` in the source's order. It
-    raises InvalidArgument if a folder, table, column or image is missing."""
+    """ "module:attribute" of a function of an `ImportSpec` and a `SourceReport` that yields the `SourceImage`s in the
+    source's order and adds its remarks to the report. It raises InvalidArgument if a folder, table, column or image is
+    missing."""
     options: frozenset[str]
     """Fields of `ImportSpec` that it reads."""
 
@@ -56,19 +76,20 @@ IMPORTERS: Registry[Importer] = Registry(
 )
 
 # Fields that every format has.
-_COMMON = {"format", "split", "folds", "seed"}
+_COMMON = {"format", "split", "folds", "seed", "bits", "window", "on_conflict", "near_duplicates"}
 
 
-def open_source(spec: ImportSpec) -> Iterator[SourceImage]:
-    """Read the images of a source, in its order.
+def open_source(spec: ImportSpec) -> Source:
+    """Read the list of a source's images; the images themselves are read later, by `SourceImage.read`.
 
     Raises:
         InvalidArgument: the format is unknown, an option means nothing to it, or the source is incomplete: a folder,
             table or column is missing, rows have no image, there are no images.
     """
     importer = IMPORTERS.get(spec.format, path="format")
-    for name, field in ImportSpec.model_fields.items():
-        if getattr(spec, name) != field.default and name not in importer.options | _COMMON:
+    for name, declared in ImportSpec.model_fields.items():
+        if getattr(spec, name) != declared.default and name not in importer.options | _COMMON:
             raise InvalidArgument(f"{name}: means nothing to format {spec.format}; leave it out", reason="BAD_OPTION")
-    images: Iterator[SourceImage] = load(importer.reader)(spec)
-    return images
+    report = SourceReport()
+    images: Iterator[SourceImage] = load(importer.reader)(spec, report)
+    return Source(tuple(images), report)

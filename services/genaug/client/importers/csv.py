@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from genaug.client.importers import SourceImage
+from genaug.client.importers import SourceImage, SourceReport
 from genaug.client.importers.table import check_folder, find_images, read_table, refuse_lines
 from genaug.schema.run import ImportSpec
 from genaug.shared.errors import InvalidArgument
@@ -19,7 +19,7 @@ SIDES = {
 }
 
 
-def read(spec: ImportSpec) -> Iterator[SourceImage]:
+def read(spec: ImportSpec, report: SourceReport) -> Iterator[SourceImage]:
     """Yield the images of a table's rows, in its order. Further columns become attributes.
 
     File names are paths below `spec.images`, by default below the table's own folder.

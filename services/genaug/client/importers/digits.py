@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from genaug.client.importers import SourceImage
+from genaug.client.importers import SourceImage, SourceReport
 from genaug.schema.run import ImportSpec
 from genaug.shared.errors import FailedPrecondition, InvalidArgument
 
@@ -23,7 +23,7 @@ _SIDE = 8
 _BRIGHTEST = 16
 
 
-def read(spec: ImportSpec) -> Iterator[SourceImage]:
+def read(spec: ImportSpec, report: SourceReport) -> Iterator[SourceImage]:
     """Yield the digits as 8×8 grey PNGs, values 0 to 16 stretched to 0 to 255; each image is its own subject.
 
     `spec.keep` limits classes to a number of images, the first ones in the file's order; other classes are kept whole.

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from genaug.client.importers import SourceImage
+from genaug.client.importers import SourceImage, SourceReport
 from genaug.client.importers.table import check_folder
 from genaug.schema.run import ImportSpec
 from genaug.shared.errors import InvalidArgument
@@ -18,7 +18,7 @@ SUFFIXES = frozenset(
 )
 
 
-def read(spec: ImportSpec) -> Iterator[SourceImage]:
+def read(spec: ImportSpec, report: SourceReport) -> Iterator[SourceImage]:
     """Yield the images below each class's folder, in the order of their paths.
 
     Hidden files and folders, and files with a suffix that is not in `SUFFIXES`, are passed over.

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from genaug.client.importers import SourceImage
+from genaug.client.importers import SourceImage, SourceReport
 from genaug.client.importers.keywords import NORMAL, disease_classes, split_keywords
 from genaug.client.importers.table import Line, check_folder, find_images, read_table, refuse_lines
 from genaug.schema.run import ImportSpec
@@ -26,7 +26,7 @@ _LETTERS = re.compile("[a-zA-Z]+")
 _SIDE = re.compile(r"_(left|right)\b", re.IGNORECASE)
 
 
-def read(spec: ImportSpec) -> Iterator[SourceImage]:
+def read(spec: ImportSpec, report: SourceReport) -> Iterator[SourceImage]:
     """Yield ODIR's eyes in the table's order: the class is the image's own label letter, the subject is `ID`.
 
     Attributes: laterality ("left", "right"), age, sex, keywords (that eye's own, separated by "; "), multi_disease

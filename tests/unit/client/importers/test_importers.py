@@ -28,13 +28,13 @@ def touch(folder: Path, *names: str) -> None:
 
 def refused(options: ImportSpec) -> GenaugError:
     with pytest.raises(InvalidArgument) as caught:
-        list(open_source(options))
+        list(open_source(options).images)
     return caught.value
 
 
 def test_the_digits_are_real_and_need_no_scikit_learn_import() -> None:
     loaded = "sklearn" in sys.modules
-    images = list(open_source(ImportSpec(format="digits", keep={"0": 40, "7": 3})))
+    images = list(open_source(ImportSpec(format="digits", keep={"0": 40, "7": 3})).images)
     counts = Counter(image.class_name for image in images)
     assert (counts["0"], counts["7"], counts["1"], len(counts)) == (40, 3, 182, 10)
     pixels = decode(images[0].read())
@@ -66,7 +66,7 @@ def test_options_of_other_formats_are_refused() -> None:
 
 def test_a_folder_per_class(tmp_path) -> None:
     touch(tmp_path, "b/2_x.png", "b/deep/er/1_y.JPG", "a/3_z.gif", "a/.hidden.png", ".git/4_a.png", "a/notes.txt")
-    images = list(open_source(ImportSpec(format="folder", images=str(tmp_path), subject_regex=r"^(\d+)_")))
+    images = list(open_source(ImportSpec(format="folder", images=str(tmp_path), subject_regex=r"^(\d+)_")).images)
     assert [(i.name, i.class_name, i.subject) for i in images] == [
         ("a/3_z.gif", "a", "3"),
         ("b/2_x.png", "b", "2"),
@@ -104,7 +104,7 @@ def test_a_table_of_any_make(tmp_path) -> None:
         subject_column="who",
         split_column="side",
     )
-    one, two = open_source(options)
+    one, two = open_source(options).images
     assert (one.name, one.class_name, one.subject, one.split, one.attributes) == (
         "img/1.png",
         "cat",
@@ -169,7 +169,7 @@ def test_an_odir_eye_has_its_own_label_and_keywords(tmp_path) -> None:
     # The patient's columns say D and C: true of the patient, false of either eye alone.
     keywords = "cataract，lens dust,glaucoma，moderate non proliferative retinopathy"
     row = f"7,57,Female,{keywords},0,1,0,1,0,0,0,0,../input/x.jpg"
-    right, left = open_source(odir_options(tmp_path, f"{row},['G'],7_right.jpg", f"{row},['C'],7_left.jpg"))
+    right, left = open_source(odir_options(tmp_path, f"{row},['G'],7_right.jpg", f"{row},['C'],7_left.jpg")).images
     assert (right.class_name, right.subject, left.class_name, left.subject) == ("G", "7", "C", "7")
     assert right.attributes == {
         "laterality": "right",
