@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
+from genaug.assembly.describe.facts import ImageFacts, image_facts
 from genaug.assembly.duplicates import Thumbnail, thumbnail
 from genaug.assembly.import_plan import SourceRow
 from genaug.shared.digests import ID_LENGTH, sha256
@@ -34,6 +35,8 @@ class DecodedImage:
     grey: bool
     """Whether all channels are equal."""
     thumbnail: Thumbnail
+    facts: ImageFacts | None = None
+    """For a description, where the decoder collects them."""
 
 
 @dataclass(frozen=True)
@@ -89,10 +92,15 @@ class UploadDecoder:
     """Thread pool that stages and decodes contents; decoders release Python's lock.
 
     A context manager: an error cancels decodings that have not begun.
+
+    Args:
+        store: The store, as "assembly".
+        validate_only: Collect facts for a description, and stage nothing.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, *, validate_only: bool = False) -> None:
         self._store = store
+        self._validate_only = validate_only
         self._pool = ThreadPoolExecutor(_workers(), thread_name_prefix="decode")
         self.results: dict[str, DecodeResult] = {}
         """Result of each content, by its sha256; complete after `finish`."""
@@ -113,7 +121,7 @@ class UploadDecoder:
         self._seen.add(key)
         while len(self._pending) >= _AHEAD * _workers():
             self._finish_one()
-        self._pending.append((key, self._pool.submit(_decode, self._store, key, content)))
+        self._pending.append((key, self._pool.submit(self._decode, key, content)))
 
     def finish(self) -> Iterator[int]:
         """Wait for all contents; yield the number of finished ones.
@@ -130,26 +138,27 @@ class UploadDecoder:
         key, future = self._pending.popleft()
         self.results[key] = future.result()
 
+    def _decode(self, content_sha256: str, content: bytes) -> DecodeResult:
+        data = content or read_content(self._store, content_sha256)
+        if sha256(data) != content_sha256:
+            raise InvalidArgument(
+                f"image {content_sha256[:ID_LENGTH]}: its content has another sha256; send it again",
+                reason="BAD_DIGEST",
+            )
+        if content and not self._validate_only:
+            self._store.put_new(content_key(STAGED, content_sha256), data)
+        try:
+            pixels = decode(data)
+        except InvalidArgument as error:
+            return UnusableImage(error.reason, error.message)
+        if is_constant(pixels):
+            return UnusableImage("CONSTANT", f"all {pixels.shape[1]}×{pixels.shape[0]} pixels have one colour")
+        facts = image_facts(data, pixels) if self._validate_only else None
+        return DecodedImage(pixel_sha256(pixels), min(pixels.shape[:2]), _is_grey(pixels), thumbnail(pixels), facts)
+
 
 def _workers() -> int:
     return max(2, os.cpu_count() or 1)
-
-
-def _decode(store: Store, content_sha256: str, content: bytes) -> DecodeResult:
-    data = content or read_content(store, content_sha256)
-    if sha256(data) != content_sha256:
-        raise InvalidArgument(
-            f"image {content_sha256[:ID_LENGTH]}: its content has another sha256; send it again", reason="BAD_DIGEST"
-        )
-    if content:
-        store.put_new(content_key(STAGED, content_sha256), data)
-    try:
-        pixels = decode(data)
-    except InvalidArgument as error:
-        return UnusableImage(error.reason, error.message)
-    if is_constant(pixels):
-        return UnusableImage("CONSTANT", f"all {pixels.shape[1]}×{pixels.shape[0]} pixels have one colour")
-    return DecodedImage(pixel_sha256(pixels), min(pixels.shape[:2]), _is_grey(pixels), thumbnail(pixels))
 
 
 def _is_grey(pixels: Pixels) -> bool:

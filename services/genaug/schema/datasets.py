@@ -16,6 +16,39 @@ class MultiDisease(StrEnum):
     KEEP = "MULTI_DISEASE_KEEP"
 
 
+class Window(Model):
+    """The values that map to black and white, alike for every image of a dataset with more than 8 bits per value."""
+
+    low: float = 0.0
+    high: float = 0.0
+    rule: str = ""
+
+
+class PassedOver(Model):
+    """Files of a source that were not read."""
+
+    reason: str = ""
+    count: int = 0
+
+
+class DroppedImage(Model):
+    """An image that was not imported."""
+
+    image_id: str = ""
+    reason: str = ""
+    detail: str = ""
+    row: int = 0
+    class_name: str = ""
+
+
+class NearDuplicate(Model):
+    """Two images of different subjects that show the same photograph."""
+
+    image_id: str = ""
+    other_image_id: str = ""
+    correlation: float = 0.0
+
+
 class Dataset(Model):
     """A sealed image data set: its images, its split and its seal, made once at import."""
 
@@ -41,38 +74,6 @@ class Dataset(Model):
     window: Window | None = None
     passed_over: tuple[PassedOver, ...] = ()
     notes: tuple[str, ...] = ()
-
-
-class Window(Model):
-    """The values that map to black and white, alike for every image of a dataset with more than 8 bits per value."""
-
-    low: float = 0.0
-    high: float = 0.0
-    rule: str = ""
-
-
-class PassedOver(Model):
-    """Files of a source that were not read."""
-
-    reason: str = ""
-    count: int = 0
-
-
-class DroppedImage(Model):
-    """An image that was not imported."""
-
-    image_id: str = ""
-    reason: str = ""
-    detail: str = ""
-    row: int = 0
-
-
-class NearDuplicate(Model):
-    """Two images of different subjects that show the same photograph."""
-
-    image_id: str = ""
-    other_image_id: str = ""
-    correlation: float = 0.0
 
 
 class View(Model):
@@ -140,8 +141,47 @@ class LeakageEstimate(Model):
     subjects_on_two_sides: float = 0.0
 
 
+class Alarm(Model):
+    """A property of a dataset that may mislead a study."""
+
+    reason: str = ""
+    sentence: str = ""
+    class_name: str = ""
+
+
+class Shortcut(Model):
+    """Accuracy with which some properties of the image files tell the class."""
+
+    properties: str = ""
+    accuracy: float = 0.0
+    lower: float = 0.0
+    upper: float = 0.0
+    chance: float = 0.0
+    class_name: str = ""
+    class_accuracy: float = 0.0
+    class_lower: float = 0.0
+    tells: bool = False
+
+
+class Histogram(Model):
+    """Distribution of luma."""
+
+    class_name: str = ""
+    shares: tuple[float, ...] = ()
+
+
+class Defects(Model):
+    """Images that cannot be used or are poor."""
+
+    class_name: str = ""
+    images: int = 0
+    dropped: int = 0
+    blurred: int = 0
+    blank: int = 0
+
+
 class DatasetDescription(Model):
-    """Counts of classes, attributes, subjects and image quality. Of sealed rows only counts are given."""
+    """Counts of classes, attributes, subjects and image quality, and alarms. Of sealed rows only counts are given."""
 
     dataset: str = ""
     classes: tuple[ClassTally, ...] = ()
@@ -152,3 +192,8 @@ class DatasetDescription(Model):
     images_per_subject: tuple[int, ...] = ()
     measures: tuple[Measure, ...] = ()
     leakage_estimate: LeakageEstimate | None = None
+    alarms: tuple[Alarm, ...] = ()
+    shortcuts: tuple[Shortcut, ...] = ()
+    imbalance_ratio: float = 0.0
+    histograms: tuple[Histogram, ...] = ()
+    defects: tuple[Defects, ...] = ()
