@@ -25,10 +25,11 @@ from typing import Any
 import grpc
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from genaug.client import bare_channel
 from genaug.labeling.export import model_name
-from genaug.labeling.predictor import CANARY
+from genaug.labeling.predictor import CANARY, Predictor
 from genaug.schema.classifiers import Classifier
 from genaug.shared.errors import FailedPrecondition, ResourceExhausted, Unavailable
 from genaug.shared.metrics import BATCH_IMAGES, QUEUE_DEPTH
@@ -267,7 +268,7 @@ class ModelServer:
         return to_results(response, images=len(items), classes=items[0].classes)
 
 
-class OnServer:
+class OnServer(Predictor):
     """A classifier on a model server: a `Predictor`. It gives no features.
 
     Args:
@@ -299,6 +300,7 @@ class OnServer:
         self.classes: tuple[str, ...] = record.classes
         self.thresholds: Mapping[str, float] = record.thresholds
 
+    @override
     def predict(self, images: Iterator[bytes], *, is_active: IsActive = lambda: True) -> OrderedResults:
         def submit(data: bytes) -> Future[ImageResult]:
             self._on_use(self._model)
