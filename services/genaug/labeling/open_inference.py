@@ -25,11 +25,10 @@ from typing import Any
 import grpc
 import numpy as np
 from numpy.typing import NDArray
-from typing_extensions import override
 
 from genaug.client import bare_channel
 from genaug.labeling.export import model_name
-from genaug.labeling.predictor import CANARY, Predictor
+from genaug.labeling.predictor import CANARY
 from genaug.schema.classifiers import Classifier
 from genaug.shared.errors import FailedPrecondition, ResourceExhausted, Unavailable
 from genaug.shared.metrics import BATCH_IMAGES, QUEUE_DEPTH
@@ -268,7 +267,7 @@ class ModelServer:
         return to_results(response, images=len(items), classes=items[0].classes)
 
 
-class OnServer(Predictor):
+class OnServer:
     """A classifier on a model server: a `Predictor`. It gives no features.
 
     Args:
@@ -300,8 +299,9 @@ class OnServer(Predictor):
         self.classes: tuple[str, ...] = record.classes
         self.thresholds: Mapping[str, float] = record.thresholds
 
-    @override
     def predict(self, images: Iterator[bytes], *, is_active: IsActive = lambda: True) -> OrderedResults:
+        """Classify encoded images, in their order; see `ImageEncoder.predict`."""
+
         def submit(data: bytes) -> Future[ImageResult]:
             self._on_use(self._model)
             return self._server.submit(self._name, len(self.classes), data)
