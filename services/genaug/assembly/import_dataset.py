@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -27,9 +28,16 @@ from genaug.assembly.import_plan import RECIPE, SourceRow, progress, source_dige
 from genaug.assembly.pseudonyms import Pseudonyms
 from genaug.assembly.record import SourceClaim, claim, complete_record, near_duplicate
 from genaug.assembly.seal import join, seal
-from genaug.assembly.upload_decoder import STAGED, DecodedImage, UploadDecoder, content_key, read_content
+from genaug.assembly.upload_decoder import (
+    STAGED,
+    DecodedImage,
+    DecodeResult,
+    UploadDecoder,
+    content_key,
+    read_content,
+)
 from genaug.schema.common import Progress, provenance
-from genaug.schema.datasets import Dataset
+from genaug.schema.datasets import Dataset, PassedOver
 from genaug.schema.run import ImportSpec
 from genaug.shared.errors import AlreadyExists
 from genaug.shared.manifest import Row, encode, to_table
@@ -42,8 +50,27 @@ _WRITERS = 8
 _STEP = 200
 
 
+@dataclass(frozen=True)
+class SealedImport:
+    """An import in memory, before anything of it is written."""
+
+    record: Dataset
+    """Record of the dataset, without provenance."""
+    manifest: list[Row]
+    """All rows, sealed ones included."""
+    unique: list[UniqueRow]
+    """The source's rows of the manifest, in the same order."""
+    images: list[DecodedImage]
+    """Images of the manifest, in the same order."""
+
+
 def import_dataset(
-    dataset: str, spec: ImportSpec, batches: Iterable[Sequence[Upload]], store: Store
+    dataset: str,
+    spec: ImportSpec,
+    batches: Iterable[Sequence[Upload]],
+    store: Store,
+    *,
+    passed_over: Sequence[PassedOver] = (),
 ) -> Iterator[Progress | Dataset]:
     """Import the uploads; yield progress and, last, the dataset.
 
@@ -52,6 +79,7 @@ def import_dataset(
         spec: Format and split; the fields that the client's importer reads mean nothing here.
         batches: Rows with their contents.
         store: The store, as "assembly".
+        passed_over: Files that the client's importer did not read, for the record.
 
     Raises:
         AlreadyExists: a dataset of this name has other content or options.
@@ -61,29 +89,69 @@ def import_dataset(
     """
     start = time.monotonic()
     exists = store.exists(dataset_key(dataset))
-    rows: list[SourceRow] = []
     with UploadDecoder(store) as decoder:
-        for batch in batches:
-            for row, content in batch:
-                rows.append(row)
-                # An existing dataset is compared by its source digest, without decoding.
-                if not exists:
-                    decoder.submit(row, content)
-            yield progress("receiving", len(rows), 0)
-        source = source_digest(spec, rows)
-        if exists:
-            _check_same(store, dataset, source)
-            yield get_dataset(store, dataset)
-            return
-        contents = len({row.content_sha256 for row in rows})
-        for done in decoder.finish():
-            if done % _STEP == 0:
-                yield progress("decoding", done, contents)
+        # An existing dataset is compared by its source digest, without decoding.
+        rows = yield from receive(batches, None if exists else decoder)
+    source = source_digest(spec, rows)
+    if exists:
+        _check_same(store, dataset, source)
+        yield get_dataset(store, dataset)
+        return
     yield progress("grouping", 0, len(rows))
-    unique, dropped = deduplicate(rows, decoder.results)
-    decoded = {key: image for key, image in decoder.results.items() if isinstance(image, DecodedImage)}
-    manifest, pairs = _seal(dataset, spec, rows, unique, decoded, Pseudonyms(store))
-    yield from _write(dataset, source, manifest, unique, store)
+    sealed = seal_import(dataset, spec, rows, decoder.results, Pseudonyms(store), passed_over=passed_over)
+    yield from _write(dataset, source, sealed.manifest, sealed.unique, store)
+    made = provenance(RECIPE, seconds=time.monotonic() - start)
+    record = sealed.record.model_copy(update={"provenance": made})
+    # The record is written last, so that a dataset with a record is complete.
+    store.put_new_json(dataset_key(dataset), record.json_value())
+    _remove_staged(rows, store)
+    yield get_dataset(store, dataset)
+
+
+def receive(
+    batches: Iterable[Sequence[Upload]], decoder: UploadDecoder | None
+) -> Generator[Progress, None, list[SourceRow]]:
+    """Receive the uploads and decode them, if there is a decoder; yield progress, and return the rows."""
+    rows: list[SourceRow] = []
+    for batch in batches:
+        for row, content in batch:
+            rows.append(row)
+            if decoder:
+                decoder.submit(row, content)
+        yield progress("receiving", len(rows), 0)
+    contents = len({row.content_sha256 for row in rows})
+    for done in decoder.finish() if decoder else ():
+        if done % _STEP == 0:
+            yield progress("decoding", done, contents)
+    return rows
+
+
+def seal_import(
+    dataset: str,
+    spec: ImportSpec,
+    rows: Sequence[SourceRow],
+    results: Mapping[str, DecodeResult],
+    pseudonyms: Pseudonyms,
+    *,
+    passed_over: Sequence[PassedOver] = (),
+) -> SealedImport:
+    """Deduplicate, group and split the rows. Nothing is written.
+
+    Args:
+        dataset: Id of the dataset.
+        spec: Format and split.
+        rows: All rows of the source.
+        results: Result of decoding each content, by its sha256.
+        pseudonyms: Pseudonyms of the subjects.
+        passed_over: Files that the client's importer did not read, for the record.
+
+    Raises:
+        InvalidArgument: no image is usable, or the user's own split leaks.
+        FailedPrecondition: there are too few subjects.
+    """
+    unique, dropped = deduplicate(rows, results)
+    decoded = {key: image for key, image in results.items() if isinstance(image, DecodedImage)}
+    manifest, pairs = _seal(dataset, spec, rows, unique, decoded, pseudonyms)
     images = [decoded[row.content_sha256] for row in manifest]
     record = Dataset(
         name=f"datasets/{dataset}",
@@ -98,13 +166,10 @@ def import_dataset(
         ),
         channels=1 if all(image.grey for image in images) else 3,
         own_split=any(row.split for row in rows),
-        provenance=provenance(RECIPE, seconds=time.monotonic() - start),
+        passed_over=tuple(passed_over),
     )
     record = complete_record(record, manifest, sides=[image.side for image in images])
-    # The record is written last, so that a dataset with a record is complete.
-    store.put_new_json(dataset_key(dataset), record.json_value())
-    _remove_staged(rows, store)
-    yield get_dataset(store, dataset)
+    return SealedImport(record, manifest, unique, images)
 
 
 def _check_same(store: Store, dataset: str, source: str) -> None:

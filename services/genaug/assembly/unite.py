@@ -178,9 +178,7 @@ def resolve(
             if n not in chosen:
                 detail = _why_dropped(members[n], side, contradict=contradict)
                 name = members[n].row.class_name
-                dropped.append(
-                    DroppedImage(image_id=image, reason="DUPLICATE", detail=detail, row=n, class_name=name)
-                )
+                dropped.append(DroppedImage(image_id=image, reason="DUPLICATE", detail=detail, row=n, class_name=name))
         for n in chosen:
             row = members[n].row
             # A joined group takes the fold of its first image.

@@ -59,7 +59,7 @@ class AuthSettings(_Section):
         SecretStr(""), description="Bearer token that this process sends, and accepts without a quota."
     )
     tokens_file: str = Field(
-        "", description="YAML file of further callers: name -> {token, requests_per_minute, at_once}."
+        "", description="YAML file of further callers: name -> {token, requests_per_minute, at_once, restricted}."
     )
 
 

@@ -6,18 +6,20 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from genaug.assembly.describe.describe import describe_dataset, description_key
 from genaug.assembly.describe.leakage_estimate import SPLITS, estimate_leakage
 from genaug.assembly.describe.numbers import NOT_SAID, attributes, images_per_subject, multi_disease
 from genaug.assembly.describe.page import render
-from genaug.assembly.describe.quality import quality
+from genaug.assembly.describe.quality import Quality, quality, value_counts
 from genaug.schema.common import ClassCount, Progress
 from genaug.schema.datasets import Dataset, DatasetDescription
 from genaug.schema.model import read
 from genaug.shared.errors import FailedPrecondition, NotFound
 from genaug.shared.manifest import Row
 from genaug.shared.seal_log import SealOpening
+from genaug.vision.images.pixels import with_channels
 
 EVIL = "<script>alert(1)</script>"
 
@@ -75,9 +77,14 @@ def test_sharper_is_sharper() -> None:
     rng = np.random.default_rng(0)
     sharp = rng.integers(0, 256, (300, 400, 3), np.uint8)
     flat = np.full((300, 400, 3), 128, np.uint8)
-    assert quality(sharp).sharpness > 100 * max(quality(flat).sharpness, 1e-9)
-    assert (quality(flat).width, quality(flat).height, quality(flat).contrast) == (400, 300, 0)
-    assert quality(flat).brightness == pytest.approx(128 / 255, abs=0.01)
+
+    def measured(pixels: NDArray[np.uint8]) -> Quality:
+        luma = with_channels(pixels, 1)[:, :, 0]
+        return quality(luma, value_counts(luma))
+
+    assert measured(sharp).sharpness > 100 * max(measured(flat).sharpness, 1e-9)
+    assert (measured(flat).width, measured(flat).height, measured(flat).contrast) == (400, 300, 0)
+    assert measured(flat).brightness == pytest.approx(128 / 255, abs=0.01)
 
 
 @pytest.fixture

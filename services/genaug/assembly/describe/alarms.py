@@ -39,7 +39,9 @@ def _shortcuts(shortcuts: tuple[Shortcut, ...]) -> Iterator[Alarm]:
     of_name = {entry.properties: entry for entry in shortcuts if entry.tells}
     files = [of_name[name] for name in FILE_PROPERTIES if name in of_name]
     if files:
-        yield _shortcut(_most_telling(files), "the format of the files or the camera, not the disease, differs by class")
+        yield _shortcut(
+            _most_telling(files), "the format of the files or the camera, not the disease, differs by class"
+        )
     colors = [of_name[name] for name in PIXEL_PROPERTIES if name in of_name]
     for entry in colors:
         yield _shortcut(entry, "light, camera or cropping may differ by class, beside the disease")
@@ -128,8 +130,8 @@ def _defects(description: DatasetDescription, dataset: Dataset) -> Iterator[Alar
         if entry.blank > _MOST_BLANK * entry.images:
             yield Alarm(
                 reason="BLANK",
-                sentence=f"{entry.blank} of {entry.images} images of {entry.class_name!r} are nearly of one color: look "
-                "at them, and leave them out of the source if they show nothing",
+                sentence=f"{entry.blank} of {entry.images} images of {entry.class_name!r} are nearly of one color: "
+                "look at them, and leave them out of the source if they show nothing",
                 class_name=entry.class_name,
             )
 
@@ -139,8 +141,8 @@ def _copies(description: DatasetDescription, dataset: Dataset) -> Iterator[Alarm
     if description.duplicates > _MOST_DUPLICATES * (images + description.duplicates):
         yield Alarm(
             reason="DUPLICATES",
-            sentence=f"{description.duplicates} of {images + description.duplicates} images of the source are copies of "
-            "others, and were left out: the source is smaller than it seems",
+            sentence=f"{description.duplicates} of {images + description.duplicates} images of the source are copies "
+            "of others, and were left out: the source is smaller than it seems",
         )
     near = len({image for pair in dataset.near_duplicates for image in (pair.image_id, pair.other_image_id)})
     if near > _MOST_DUPLICATES * images:

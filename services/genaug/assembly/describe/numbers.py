@@ -161,7 +161,8 @@ def defects(
 def imbalance_ratio(tallies: Iterable[ClassTally]) -> float:
     """Training images of the largest class per training image of the smallest; 0 when a class has none."""
     sizes = [entry.training for entry in tallies]
-    return round(max(sizes) / min(sizes), 2) if sizes and min(sizes) else 0.0
+    smallest = min(sizes, default=0)
+    return round(max(sizes) / smallest, 2) if smallest else 0.0
 
 
 def _by_class(rows: Sequence[Row], facts: Mapping[str, ImageFacts]) -> dict[str, list[ImageFacts]]:

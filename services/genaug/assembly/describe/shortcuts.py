@@ -223,11 +223,14 @@ def _one_hot(column: Column, learned: NDArray[np.bool_]) -> NDArray[np.float32]:
     if column.dtype.kind == "U":
         names, counts = np.unique(column[learned], return_counts=True)
         levels = names[np.argsort(-counts, kind="stable")][:_MOST_LEVELS]
-        return (column[:, None] == levels[None]).astype(np.float32)
-    edges = np.unique(np.quantile(column[learned], np.arange(1, _BINS) / _BINS, method="lower"))
+        hot: NDArray[np.bool_] = column[:, None] == levels[None]
+        return hot.astype(np.float32)
+    values = np.sort(column[learned])
+    edges = np.unique(values[len(values) * np.arange(1, _BINS) // _BINS])
     # A frequent value is an edge; it has a bin of its own, apart from those below and above it.
     places = np.searchsorted(edges, column, side="left") + np.searchsorted(edges, column, side="right")
-    return (places[:, None] == np.arange(2 * len(edges) + 1)[None]).astype(np.float32)
+    hot = places[:, None] == np.arange(2 * len(edges) + 1)[None]
+    return hot.astype(np.float32)
 
 
 def _fit(
