@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from genaug.assembly.describe.shortcuts import ALL, FILE_PROPERTIES, PIXEL_PROPERTIES
+from genaug.assembly.describe.shortcuts import ALL, FILE_PROPERTIES, IMAGE_PROPERTIES, MARGIN
 from genaug.schema.datasets import Alarm, Dataset, DatasetDescription, Defects, Shortcut
 
 FEWEST_SUBJECTS = 20
+"""A class with fewer subjects raises an alarm."""
+
+_CAUSES = {
+    "file size": "blur, detail or compression differs by class, through the camera or the disease",
+    "mean color": "light, camera or the disease itself colors the classes differently",
+    "border": "cropping or the camera differs by class",
+}
+_FILE_CAUSE = "format, scaling or camera differ by class, and no disease changes those"
 _MOST_IMBALANCED = 10.0
 _MOST_DROPPED = 0.02
 _MOST_DUPLICATES = 0.05
@@ -35,17 +43,15 @@ def alarms(description: DatasetDescription, dataset: Dataset) -> tuple[Alarm, ..
 
 
 def _shortcuts(shortcuts: tuple[Shortcut, ...]) -> Iterator[Alarm]:
-    """One alarm for properties of the files, one for each set of the pixels; else one for all together."""
+    """One alarm for properties of the files, one for each of the image; if there is none, one for all together."""
     of_name = {entry.properties: entry for entry in shortcuts if entry.tells}
     files = [of_name[name] for name in FILE_PROPERTIES if name in of_name]
+    images = [of_name[name] for name in IMAGE_PROPERTIES if name in of_name]
     if files:
-        yield _shortcut(
-            _most_telling(files), "the format of the files or the camera, not the disease, differs by class"
-        )
-    colors = [of_name[name] for name in PIXEL_PROPERTIES if name in of_name]
-    for entry in colors:
-        yield _shortcut(entry, "light, camera or cropping may differ by class, beside the disease")
-    if ALL in of_name and not files and not colors:
+        yield _shortcut(_most_telling(files), _FILE_CAUSE)
+    for entry in images:
+        yield _shortcut(entry, _CAUSES[entry.properties])
+    if ALL in of_name and not files and not images:
         yield _shortcut(of_name[ALL], "the files or the camera may differ by class, beside the disease")
 
 
@@ -59,24 +65,31 @@ def _most_telling(shortcuts: list[Shortcut]) -> Shortcut:
 
 
 def _gain(entry: Shortcut) -> float:
-    """Accuracy above chance, as a share of what is possible."""
-    return max((entry.accuracy - entry.chance) / (1 - entry.chance), 2 * entry.class_accuracy - 1)
+    """Accuracy above chance, as a share of what is possible: over all classes, or for the class told best."""
+    return max(_overall_gain(entry), _class_gain(entry))
+
+
+def _overall_gain(entry: Shortcut) -> float:
+    return (entry.accuracy - entry.chance) / (1 - entry.chance)
+
+
+def _class_gain(entry: Shortcut) -> float:
+    return 2 * entry.class_accuracy - 1
 
 
 def _shortcut(entry: Shortcut, cause: str) -> Alarm:
-    several = " and " in entry.properties or entry.properties.endswith("s") or entry.properties == ALL
-    subject = f"{entry.properties} alone {'tell' if several else 'tells'}"
-    overall = (entry.accuracy - entry.chance) / (1 - entry.chance) >= 2 * entry.class_accuracy - 1
-    if overall or entry.chance >= 0.5:
-        result = f"the class in {entry.accuracy:.0%} (chance {entry.chance:.0%}, at least {entry.lower:.0%})"
-        class_name = ""
+    plural = " and " in entry.properties or entry.properties.endswith("s") or entry.properties == ALL
+    # One class of many that is told well is the finding, and not the small gain that it makes over all classes.
+    overall = entry.lower > entry.chance + MARGIN and 2 * _overall_gain(entry) >= _class_gain(entry)
+    if overall:
+        result = f"the class in {entry.accuracy:.0%} (chance {entry.chance:.0%}, 99% interval from {entry.lower:.0%})"
     else:
-        class_name = entry.class_name
-        result = f"{class_name!r} from the other classes in {entry.class_accuracy:.0%} (chance 50%)"
+        result = f"{entry.class_name!r} from the other classes in {entry.class_accuracy:.0%} (chance 50%)"
     return Alarm(
         reason="SHORTCUT",
-        sentence=f"{subject} {result}: {cause}; a network can learn that instead of the disease",
-        class_name=class_name,
+        sentence=f"{entry.properties} alone {'tell' if plural else 'tells'} {result}: {cause}; a network can learn it "
+        "instead of the disease",
+        class_name="" if overall else entry.class_name,
     )
 
 

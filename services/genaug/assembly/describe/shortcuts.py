@@ -46,18 +46,18 @@ FILE_PROPERTIES = {
     "height": ("height",),
     "aspect": ("aspect",),
     "format": ("format",),
-    "file size": ("bytes",),
     "encoder settings": ("encoder",),
     "width, height and format": ("width", "height", "aspect", "format"),
     "size and encoder settings": ("camera", "encoder", "width", "height"),
 }
-"""Sets of properties of the file, by name, as columns of `_columns`; no disease changes them, but for the file size."""
+"""Sets of properties of the file, by name, as columns of `_columns`: no disease changes them."""
 
-PIXEL_PROPERTIES = {
+IMAGE_PROPERTIES = {
+    "file size": ("bytes",),
     "mean color": ("red", "green", "blue"),
     "border": ("top", "bottom", "left", "right", "border luma"),
 }
-"""Sets of properties of the pixels, by name, as columns of `_columns`."""
+"""Sets of properties of the image, by name, as columns of `_columns`: the disease may change them, too."""
 
 ALL = "all properties together"
 
@@ -76,7 +76,7 @@ def find_shortcuts(rows: Sequence[Row], facts: Mapping[str, ImageFacts]) -> tupl
     if len({row.class_name for row in sample}) < 2:
         return ()
     columns = _columns([facts[row.image_id] for row in sample])
-    sets = {**FILE_PROPERTIES, **PIXEL_PROPERTIES}
+    sets = {**FILE_PROPERTIES, **IMAGE_PROPERTIES}
     sets[ALL] = tuple(dict.fromkeys(chain.from_iterable(sets.values())))
     trial = _Trial.of(sample)
     return tuple(trial.run(name, [columns[column] for column in members]) for name, members in sets.items())
