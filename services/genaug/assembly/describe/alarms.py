@@ -50,6 +50,9 @@ def _shortcuts(shortcuts: tuple[Shortcut, ...]) -> Iterator[Alarm]:
     if files:
         yield _shortcut(_most_telling(files), _FILE_CAUSE)
     for entry in images:
+        # Format and scaling decide the size of a file.
+        if files and entry.properties == "file size":
+            continue
         yield _shortcut(entry, _CAUSES[entry.properties])
     if ALL in of_name and not files and not images:
         yield _shortcut(of_name[ALL], "the files or the camera may differ by class, beside the disease")
