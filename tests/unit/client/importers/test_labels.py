@@ -77,6 +77,17 @@ def test_cells_are_lists_if_their_parts_occur_again(tmp_path) -> None:
         assert "put | between" in refusal(tmp_path, text, multi_label=multi_label)
 
 
+def test_printed_lists_are_read_and_noted(tmp_path) -> None:
+    text = 'filename,label\n1.png,[\'G\']\n2.png,"[\'C\', ""B""]"\n'
+    assert "lists several labels" in refusal(tmp_path, text)
+    assert "names no class ('[]')" in refusal(tmp_path, "filename,label\n1.png,[]\n2.png,['G']\n")
+    result = source(tmp_path, text, multi_label=True)
+    assert [image.attributes["labels"] for image in result.images] == ["G", "C; B"]
+    assert "label holds lists, such as ['G']" in result.report.notes[0]
+    single = source(tmp_path, 'filename,label\n1.png,[\'G\']\n2.png,"[""a, b""]"\n')
+    assert [image.class_name for image in single.images] == ["G", "a, b"]
+
+
 def test_policies_of_several_diseases_hold_for_a_table(tmp_path) -> None:
     rows = [
         Row(image.name, "", "", "", image.class_name, "train", attributes=image.attributes)

@@ -96,6 +96,11 @@ def test_a_quoted_cell_may_hold_separators_quotes_and_lines(tmp_path) -> None:
     first, second = read(tmp_path / "t.csv", 'file,label,remark\n1.png, "a, b","x\ny ""z"""\n2.png,b,\n')
     assert first.cells == {"file": "1.png", "label": "a, b", "remark": 'x\ny "z"'}
     assert (first.number, second.number) == (2, 4)
+    # A report of several lines is no row that was swallowed.
+    (line,) = read(
+        tmp_path / "t.csv", 'file,label,report\n1.png,a,"Heart normal.\nNo mass, lungs clear, no effusion"\n'
+    )
+    assert line.cells["report"].endswith("no effusion")
 
 
 @pytest.mark.parametrize(
