@@ -14,6 +14,7 @@ from genaug.assembly.datasets import (
     SEALED_IMAGES,
     dataset_key,
     get_dataset,
+    original_of,
     origins_key,
     read_or_none,
     rows_key,
@@ -75,16 +76,19 @@ def import_dataset(
             _check_same(store, dataset, source)
             yield get_dataset(store, dataset)
             return
-        contents = len({row.content_sha256 for row in rows})
+        contents = {row.content_sha256 for row in rows}
         for done in decoder.finish():
             if done % _STEP == 0:
-                yield progress("decoding", done, contents)
+                yield progress("decoding", done, len(contents))
+        for done in decoder.render(bits=spec.bits, window=spec.window):
+            if done % _STEP == 0:
+                yield progress("rendering", done, len(contents))
     yield progress("grouping", 0, len(rows))
     unique, dropped = deduplicate(rows, decoder.results)
     decoded = {key: image for key, image in decoder.results.items() if isinstance(image, DecodedImage)}
     manifest, pairs = _seal(dataset, spec, rows, unique, decoded, Pseudonyms(store))
     yield from _write(dataset, source, manifest, unique, store)
-    images = [decoded[row.content_sha256] for row in manifest]
+    images = [decoded[entry.row.content_sha256] for entry in unique]
     record = Dataset(
         name=f"datasets/{dataset}",
         format=spec.format,
@@ -98,12 +102,14 @@ def import_dataset(
         ),
         channels=1 if all(image.grey for image in images) else 3,
         own_split=any(row.split for row in rows),
+        window=decoder.window,
+        notes=decoder.notes,
         provenance=provenance(RECIPE, seconds=time.monotonic() - start),
     )
     record = complete_record(record, manifest, sides=[image.side for image in images])
     # The record is written last, so that a dataset with a record is complete.
     store.put_new_json(dataset_key(dataset), record.json_value())
-    _remove_staged(rows, store)
+    _remove_staged([*contents, *(row.content_sha256 for row in manifest)], store)
     yield get_dataset(store, dataset)
 
 
@@ -144,12 +150,14 @@ def _seal(
     for row in sources:
         place = places[row.image_id]
         home = SEALED_IMAGES if place.split == "test" else "images"
+        image = decoded[row.content_sha256]
+        content = image.rendered_sha256 or row.content_sha256
         manifest.append(
             Row(
                 image_id=row.image_id,
-                uri=content_key(home, row.content_sha256),
-                content_sha256=row.content_sha256,
-                pixel_sha256=decoded[row.content_sha256].pixel_sha256,
+                uri=content_key(home, content),
+                content_sha256=content,
+                pixel_sha256=image.pixel_sha256,
                 class_name=row.class_name,
                 split=place.split,
                 fold=place.fold,
@@ -172,15 +180,18 @@ def _write(
     store.put_new(sealed_rows_key(dataset), encode(to_table(sealed)))
     store.put_new(rows_key(dataset, REAL), encode(to_table(open_rows)))
     with ThreadPoolExecutor(_WRITERS, thread_name_prefix="import") as pool:
-        for done, _ in enumerate(pool.map(lambda row: _copy_content(row, store), manifest), start=1):
+        for done, _ in enumerate(pool.map(lambda row, entry: _copy(row, entry.row, store), manifest, unique), 1):
             if done % _STEP == 0:
                 yield progress("sealing", done, len(manifest))
     write_version(store, dataset, REAL, open_rows, shortfall={})
 
 
-def _copy_content(row: Row, store: Store) -> None:
-    if not store.exists(row.uri):
-        store.put_new(row.uri, read_content(store, row.content_sha256))
+def _copy(row: Row, source: SourceRow, store: Store) -> None:
+    """Write a row's image, and the deep one that it was rendered from."""
+    places = [(row.uri, row.content_sha256), (original_of(row), source.content_sha256)]
+    for key, content in places:
+        if key and not store.exists(key):
+            store.put_new(key, read_content(store, content))
 
 
 def _origins(unique: Sequence[UniqueRow]) -> bytes:
@@ -196,7 +207,7 @@ def _origins(unique: Sequence[UniqueRow]) -> bytes:
     return encode(table)
 
 
-def _remove_staged(rows: Sequence[SourceRow], store: Store) -> None:
-    keys = {content_key(STAGED, row.content_sha256) for row in rows}
+def _remove_staged(contents: Iterable[str], store: Store) -> None:
+    keys = {content_key(STAGED, content) for content in contents}
     with ThreadPoolExecutor(_WRITERS, thread_name_prefix="import") as pool:
         list(pool.map(store.delete, keys))

@@ -138,13 +138,14 @@ def describe(
     check_format(output)
     with client() as server, _progress("reading") as on_progress:
         description, html = server.describe_dataset(resource(name, "datasets"), on_progress=on_progress)
+        dataset = server.get_dataset(resource(name, "datasets"))
     if page is not None:
         write_file(page, html)
         stderr.print(f"{page}: {len(html)} bytes")
-    show(description, output, lambda: _description_table(description))
+    show(description, output, lambda: _description_table(description, dataset))
 
 
-def _description_table(description: dataset_pb2.DatasetDescription) -> RenderableType:
+def _description_table(description: dataset_pb2.DatasetDescription, dataset: dataset_pb2.Dataset) -> RenderableType:
     columns = ("class", "training", "validation", "test", "subjects")
     rows = [(c.class_name, *map(str, (c.training, c.validation, c.test, c.subjects))) for c in description.classes]
     leakage = description.leakage_estimate
@@ -156,7 +157,7 @@ def _description_table(description: dataset_pb2.DatasetDescription) -> Renderabl
         f"{several} images name several diseases; {description.duplicates} duplicates left out, "
         f"{description.near_duplicates} near-identical pairs kept together"
     )
-    return titled(description.dataset, make_table(columns, rows), below=below)
+    return titled(description.dataset, make_table(columns, rows), below="\n".join([below, *_values_lines(dataset)]))
 
 
 @command(app, "union")
@@ -305,5 +306,15 @@ def _dataset_table(dataset: dataset_pb2.Dataset) -> RenderableType:
     dropped: dict[str, int] = {}
     for image in dataset.dropped:
         dropped[image.reason] = dropped.get(image.reason, 0) + 1
-    below = ", ".join(f"{count} {reason}" for reason, count in sorted(dropped.items()))
-    return titled(title, make_table(("class", *sides), rows), below=f"dropped: {below}" if below else "")
+    reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(dropped.items()))
+    below = [*([f"dropped: {reasons}"] if reasons else []), *_values_lines(dataset)]
+    return titled(title, make_table(("class", *sides), rows), below="\n".join(below))
+
+
+def _values_lines(dataset: dataset_pb2.Dataset) -> list[str]:
+    """Say how values with more than 8 bits became grey levels, and the notes of the import."""
+    lines = [f"note: {note}" for note in dataset.notes]
+    if dataset.HasField("window"):
+        window = dataset.window
+        lines.insert(0, f"window: {window.low:.10g} is black, {window.high:.10g} white ({window.rule})")
+    return lines

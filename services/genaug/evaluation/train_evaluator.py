@@ -14,6 +14,7 @@ from genaug.shared.provenance import now
 from genaug.shared.store import Store
 from genaug.vision.devices import pick_device
 from genaug.vision.features.feature_index import FeatureIndex
+from genaug.vision.images.windows import window_of
 from genaug.vision.models import classifiers
 from genaug.vision.models.classifiers import TrainedClassifier
 from genaug.vision.models.networks import build_network
@@ -85,6 +86,7 @@ def train_evaluator(
         best_update=best.update,
         macro_recall=best.macro_recall,
         create_time=now(),
+        window=window_of(store, item.dataset_version),
         provenance=provenance(RECIPES["train"], seconds=time.monotonic() - start),
     )
     classifiers.save(store, TrainedClassifier(item.classes, network), name=name, record=record)

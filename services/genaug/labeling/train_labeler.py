@@ -22,6 +22,7 @@ from genaug.vision.devices import pick_device
 from genaug.vision.features.feature_index import FeatureIndex
 from genaug.vision.images.load_images import load_pixels
 from genaug.vision.images.pixels import Pixels
+from genaug.vision.images.windows import window_of
 from genaug.vision.models import classifiers
 from genaug.vision.models.classifiers import TrainedClassifier
 from genaug.vision.models.networks import Network, build_network
@@ -82,6 +83,7 @@ def train_labeler(
         best_update=item.updates,
         macro_recall=macro_recall(targets, logits[has_logits].argmax(axis=1)) if len(targets) else 0.0,
         create_time=now(),
+        window=window_of(store, item.dataset_version),
         provenance=provenance(RECIPES["train"], seconds=time.monotonic() - start),
     )
     trained = TrainedClassifier(

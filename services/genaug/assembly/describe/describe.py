@@ -24,7 +24,7 @@ from genaug.schema.model import Model
 from genaug.shared.manifest import Row, read_rows, read_table
 from genaug.shared.seal_log import record_opening
 from genaug.shared.store import Store
-from genaug.vision.images.pixels import decode
+from genaug.vision.images.pixels import with_pixels
 
 # 2: the field `naive_split` is `leakage_estimate`.
 RECIPE = "describe/2"
@@ -117,6 +117,6 @@ def _measure(rows: Sequence[Row], store: Store) -> Generator[Progress, None, dic
         for start in range(0, len(rows), _STEP):
             yield progress("measuring", start, len(rows))
             part = rows[start : start + _STEP]
-            results = pool.map(lambda row: quality(decode(read_image(store, row))), part)
+            results = pool.map(lambda row: with_pixels(read_image(store, row), quality), part)
             qualities |= {row.image_id: result for row, result in zip(part, results, strict=True)}
     return qualities
