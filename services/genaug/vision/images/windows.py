@@ -58,7 +58,7 @@ class _Range:
     low: float
     high: float
     top: float
-    """99.9th percentile."""
+    """99.9th percentile; see `_percentile`."""
     is_integer: bool
     is_whole: bool
 
@@ -100,9 +100,9 @@ def _lower_edge(index: int) -> float:
 
 
 def _percentile(histogram: NDArray[np.int64], share: float) -> float:
-    """Value that `share` of the counted ones do not exceed, to within 1 %."""
+    """Return the end of the bin up to which there are `share` of the values, which are below it."""
     cumulative = histogram.cumsum()
-    return _lower_edge(int(np.searchsorted(cumulative, share * cumulative[-1])))
+    return _lower_edge(int(np.searchsorted(cumulative, share * cumulative[-1])) + 1)
 
 
 class DatasetIntensities:
@@ -219,11 +219,11 @@ class DatasetIntensities:
         depths = [depth for depth in DEPTHS if 2**depth - 1 < chosen.high]
         if top < dark:
             fitting = (
-                next((depth for depth in depths if top < 2**depth), None) if chosen.rule.endswith("bits") else None
+                next((depth for depth in depths if top <= 2**depth), None) if chosen.rule.endswith("bits") else None
             )
             better = f"--bits {fitting}" if fitting else f"--window {chosen.low:.10g},{top:.3g}"
             yield (
-                f"99.9 % of the values do not exceed {top:.4g}, less than an eighth of the window {span} "
+                f"99.9 % of the values are below {top:.4g}, less than an eighth of the window {span} "
                 f"({chosen.rule}): the images are dark; {better} would use it"
             )
         elif sum(image.top < dark for image in self._images) >= _DARK_IMAGES * len(self):
