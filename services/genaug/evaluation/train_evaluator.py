@@ -86,8 +86,8 @@ def train_evaluator(
         best_update=best.update,
         macro_recall=best.macro_recall,
         create_time=now(),
-        window=window_of(store, item.dataset_version),
         provenance=provenance(RECIPES["train"], seconds=time.monotonic() - start),
     )
-    classifiers.save(store, TrainedClassifier(item.classes, network), name=name, record=record)
+    trained = TrainedClassifier(item.classes, network, window=window_of(store, item.dataset_version))
+    classifiers.save(store, trained, name=name, record=record)
     return name

@@ -83,7 +83,6 @@ def train_labeler(
         best_update=item.updates,
         macro_recall=macro_recall(targets, logits[has_logits].argmax(axis=1)) if len(targets) else 0.0,
         create_time=now(),
-        window=window_of(store, item.dataset_version),
         provenance=provenance(RECIPES["train"], seconds=time.monotonic() - start),
     )
     trained = TrainedClassifier(
@@ -91,6 +90,7 @@ def train_labeler(
         network,
         temperature=calibration.temperature,
         thresholds=calibration.thresholds,
+        window=window_of(store, item.dataset_version),
     )
     classifiers.save(store, trained, name=name, record=record)
     return name

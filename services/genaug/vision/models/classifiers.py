@@ -178,7 +178,7 @@ def save(store: Store, trained: TrainedClassifier, *, name: str, record: Classif
     """Write `trained` under `name`, its record last. An existing artifact stays: the record always fits the weights.
 
     Args:
-        record: Without the fields that `trained` itself knows: name, classes, spec and calibration.
+        record: Without the fields that `trained` itself knows: name, classes, spec, window and calibration.
     """
     network = trained.network
     calibration = {"temperature": trained.temperature, "thresholds": dict(trained.thresholds)}
@@ -189,10 +189,12 @@ def save(store: Store, trained: TrainedClassifier, *, name: str, record: Classif
             classes=trained.classes,
             channels=network.channels,
             ranges=network.ranges,
-            window=record.window,
+            window=trained.window,
             **calibration,
         ),
-        record=record.replace(name=name, classes=trained.classes, spec=network.spec, **calibration),
+        record=record.replace(
+            name=name, classes=trained.classes, spec=network.spec, window=trained.window, **calibration
+        ),
     )
     if network.weights:
         frozen_weights.put(store, network.weights)
