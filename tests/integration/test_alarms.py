@@ -36,7 +36,7 @@ def test_a_planted_shortcut_is_told_before_and_after_the_import(home: Home, tmp_
     described = home.json("dataset", "describe", "planted")
     assert described == answer["description"]
     taken = home.run("dataset", "import", "planted", *source, "--dry-run")
-    assert "note: datasets/planted exists with this content" in taken.stderr
+    assert "note: datasets/planted exists with this content" in taken.stdout
 
 
 def test_no_shortcut_no_alarm(home: Home, tmp_path: Path) -> None:

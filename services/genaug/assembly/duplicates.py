@@ -42,9 +42,9 @@ class NearPair:
 
 def thumbnail(pixels: Pixels) -> Thumbnail:
     """The whole image as RGB, uint8 [32, 32, 3]."""
-    image = Image.fromarray(with_channels(pixels, 3))
+    image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
     filter = Image.Resampling.BOX if min(image.size) >= SIDE else Image.Resampling.BILINEAR
-    return np.asarray(image.resize((SIDE, SIDE), filter))
+    return with_channels(np.asarray(image.resize((SIDE, SIDE), filter)).reshape(SIDE, SIDE, -1), 3)
 
 
 def perceptual_hashes(thumbnails: NDArray[np.uint8]) -> NDArray[np.uint64]:

@@ -15,6 +15,7 @@ from genaug.assembly.datasets import (
     SEALED_IMAGES,
     dataset_key,
     get_dataset,
+    original_of,
     origins_key,
     read_or_none,
     rows_key,
@@ -31,7 +32,6 @@ from genaug.assembly.seal import join, seal
 from genaug.assembly.upload_decoder import (
     STAGED,
     DecodedImage,
-    DecodeResult,
     UploadDecoder,
     content_key,
     read_content,
@@ -91,27 +91,28 @@ def import_dataset(
     exists = store.exists(dataset_key(dataset))
     with UploadDecoder(store) as decoder:
         # An existing dataset is compared by its source digest, without decoding.
-        rows = yield from receive(batches, None if exists else decoder)
+        rows = yield from receive(spec, batches, None if exists else decoder)
     source = source_digest(spec, rows)
     if exists:
         _check_same(store, dataset, source)
         yield get_dataset(store, dataset)
         return
     yield progress("grouping", 0, len(rows))
-    sealed = seal_import(dataset, spec, rows, decoder.results, Pseudonyms(store), passed_over=passed_over)
+    sealed = seal_import(dataset, spec, rows, decoder, Pseudonyms(store), passed_over=passed_over)
     yield from _write(dataset, source, sealed.manifest, sealed.unique, store)
     made = provenance(RECIPE, seconds=time.monotonic() - start)
     record = sealed.record.model_copy(update={"provenance": made})
     # The record is written last, so that a dataset with a record is complete.
     store.put_new_json(dataset_key(dataset), record.json_value())
-    _remove_staged(rows, store)
+    # The contents that were sent, and the images that deep ones were rendered to.
+    _remove_staged([*(row.content_sha256 for row in rows), *(row.content_sha256 for row in sealed.manifest)], store)
     yield get_dataset(store, dataset)
 
 
 def receive(
-    batches: Iterable[Sequence[Upload]], decoder: UploadDecoder | None
+    spec: ImportSpec, batches: Iterable[Sequence[Upload]], decoder: UploadDecoder | None
 ) -> Generator[Progress, None, list[SourceRow]]:
-    """Receive the uploads and decode them, if there is a decoder; yield progress, and return the rows."""
+    """Receive the uploads, and decode them if there is a decoder; yield progress, and return the rows."""
     rows: list[SourceRow] = []
     for batch in batches:
         for row, content in batch:
@@ -119,10 +120,15 @@ def receive(
             if decoder:
                 decoder.submit(row, content)
         yield progress("receiving", len(rows), 0)
+    if decoder is None:
+        return rows
     contents = len({row.content_sha256 for row in rows})
-    for done in decoder.finish() if decoder else ():
+    for done in decoder.finish():
         if done % _STEP == 0:
             yield progress("decoding", done, contents)
+    for done in decoder.render(bits=spec.bits, window=spec.window):
+        if done % _STEP == 0:
+            yield progress("rendering", done, contents)
     return rows
 
 
@@ -130,7 +136,7 @@ def seal_import(
     dataset: str,
     spec: ImportSpec,
     rows: Sequence[SourceRow],
-    results: Mapping[str, DecodeResult],
+    decoder: UploadDecoder,
     pseudonyms: Pseudonyms,
     *,
     passed_over: Sequence[PassedOver] = (),
@@ -141,7 +147,7 @@ def seal_import(
         dataset: Id of the dataset.
         spec: Format and split.
         rows: All rows of the source.
-        results: Result of decoding each content, by its sha256.
+        decoder: Has decoded the contents of all rows.
         pseudonyms: Pseudonyms of the subjects.
         passed_over: Files that the client's importer did not read, for the record.
 
@@ -149,10 +155,10 @@ def seal_import(
         InvalidArgument: no image is usable, or the user's own split leaks.
         FailedPrecondition: there are too few subjects.
     """
-    unique, dropped = deduplicate(rows, results)
-    decoded = {key: image for key, image in results.items() if isinstance(image, DecodedImage)}
+    unique, dropped = deduplicate(rows, decoder.results)
+    decoded = {key: image for key, image in decoder.results.items() if isinstance(image, DecodedImage)}
     manifest, pairs = _seal(dataset, spec, rows, unique, decoded, pseudonyms)
-    images = [decoded[row.content_sha256] for row in manifest]
+    images = [decoded[entry.row.content_sha256] for entry in unique]
     record = Dataset(
         name=f"datasets/{dataset}",
         format=spec.format,
@@ -166,7 +172,9 @@ def seal_import(
         ),
         channels=1 if all(image.grey for image in images) else 3,
         own_split=any(row.split for row in rows),
+        window=decoder.window,
         passed_over=tuple(passed_over),
+        notes=decoder.notes,
     )
     record = complete_record(record, manifest, sides=[image.side for image in images])
     return SealedImport(record, manifest, unique, images)
@@ -209,12 +217,14 @@ def _seal(
     for row in sources:
         place = places[row.image_id]
         home = SEALED_IMAGES if place.split == "test" else "images"
+        image = decoded[row.content_sha256]
+        content = image.rendered_sha256 or row.content_sha256
         manifest.append(
             Row(
                 image_id=row.image_id,
-                uri=content_key(home, row.content_sha256),
-                content_sha256=row.content_sha256,
-                pixel_sha256=decoded[row.content_sha256].pixel_sha256,
+                uri=content_key(home, content),
+                content_sha256=content,
+                pixel_sha256=image.pixel_sha256,
                 class_name=row.class_name,
                 split=place.split,
                 fold=place.fold,
@@ -237,15 +247,18 @@ def _write(
     store.put_new(sealed_rows_key(dataset), encode(to_table(sealed)))
     store.put_new(rows_key(dataset, REAL), encode(to_table(open_rows)))
     with ThreadPoolExecutor(_WRITERS, thread_name_prefix="import") as pool:
-        for done, _ in enumerate(pool.map(lambda row: _copy_content(row, store), manifest), start=1):
+        for done, _ in enumerate(pool.map(lambda row, entry: _copy(row, entry.row, store), manifest, unique), 1):
             if done % _STEP == 0:
                 yield progress("sealing", done, len(manifest))
     write_version(store, dataset, REAL, open_rows, shortfall={})
 
 
-def _copy_content(row: Row, store: Store) -> None:
-    if not store.exists(row.uri):
-        store.put_new(row.uri, read_content(store, row.content_sha256))
+def _copy(row: Row, source: SourceRow, store: Store) -> None:
+    """Write a row's image, and the deep one that it was rendered from."""
+    places = [(row.uri, row.content_sha256), (original_of(row), source.content_sha256)]
+    for key, content in places:
+        if key and not store.exists(key):
+            store.put_new(key, read_content(store, content))
 
 
 def _origins(unique: Sequence[UniqueRow]) -> bytes:
@@ -261,7 +274,7 @@ def _origins(unique: Sequence[UniqueRow]) -> bytes:
     return encode(table)
 
 
-def _remove_staged(rows: Sequence[SourceRow], store: Store) -> None:
-    keys = {content_key(STAGED, row.content_sha256) for row in rows}
+def _remove_staged(contents: Iterable[str], store: Store) -> None:
+    keys = {content_key(STAGED, content) for content in contents}
     with ThreadPoolExecutor(_WRITERS, thread_name_prefix="import") as pool:
         list(pool.map(store.delete, keys))

@@ -41,9 +41,9 @@ def validate_import(
         FailedPrecondition: a content is neither sent nor held, or there are too few subjects.
     """
     with UploadDecoder(store, validate_only=True) as decoder:
-        rows = yield from receive(batches, decoder)
+        rows = yield from receive(spec, batches, decoder)
     yield progress("grouping", 0, len(rows))
-    sealed = seal_import(dataset, spec, rows, decoder.results, Pseudonyms(None), passed_over=passed_over)
+    sealed = seal_import(dataset, spec, rows, decoder, Pseudonyms(None), passed_over=passed_over)
     notes = (*sealed.record.notes, *_name_notes(store, dataset, source_digest(spec, rows)))
     record = sealed.record.model_copy(update={"create_time": "", "notes": notes})
     yield record

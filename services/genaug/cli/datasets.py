@@ -149,7 +149,7 @@ def import_spec(server: Client, name: str, spec: ImportSpec, *, dry_run: bool = 
             validate_only=dry_run,
             on_progress=on_progress,
         )
-    for note in (*source.report.notes, *result.dataset.notes):
+    for note in source.report.notes:
         notice("note", note)
     if not dry_run:
         _print_alarms(server, result.dataset.name)
@@ -190,13 +190,16 @@ def describe(
     """Show alarms, classes, subjects, photographs, shortcuts, and the leakage of a split by image."""
     check_format(output)
     with client() as server:
-        resource_name = _resource(*server.split_version(name))
+        parent, version = server.split_version(name)
         with _progress("reading") as on_progress:
-            description, html = server.describe_dataset(resource_name, page=page is not None, on_progress=on_progress)
+            description, html = server.describe_dataset(
+                _resource(parent, version), page=page is not None, on_progress=on_progress
+            )
+        dataset = server.get_dataset(parent)
     if page is not None:
         write_file(page, html)
         stderr.print(f"{page}: {len(html)} bytes")
-    show(description, output, lambda: _description_table(description))
+    show(description, output, lambda: _description_table(description, dataset))
 
 
 def _resource(dataset: str, version: str) -> str:
@@ -204,7 +207,10 @@ def _resource(dataset: str, version: str) -> str:
     return f"{dataset}/versions/{version}" if version else dataset
 
 
-def _description_table(description: dataset_pb2.DatasetDescription) -> RenderableType:
+def _description_table(
+    description: dataset_pb2.DatasetDescription, dataset: dataset_pb2.Dataset | None = None
+) -> RenderableType:
+    """Tables and alarms of a description, with the values and notes of its dataset where that is not shown besides."""
     columns = ("class", "training", "validation", "test", "subjects", "unusable", "blurred", "blank")
     defects = {entry.class_name: entry for entry in description.defects}
     rows = [
@@ -227,6 +233,7 @@ def _description_table(description: dataset_pb2.DatasetDescription) -> Renderabl
             f"({leakage.leaked_lowest:.0%} to {leakage.leaked_highest:.0%}); {leakage.subjects_on_two_sides:.0f} of "
             f"{sum(description.images_per_subject)} subjects on two sides\n{below}"
         )
+    below = "\n".join([below, *(_values_lines(dataset) if dataset else ())])
     parts = [titled(description.dataset, make_table(columns, rows), below=below)]
     if description.shortcuts:
         parts += ["", titled("shortcuts", _shortcut_table(description))]
@@ -417,5 +424,15 @@ def _dataset_table(dataset: dataset_pb2.Dataset) -> RenderableType:
     dropped: dict[str, int] = {}
     for image in dataset.dropped:
         dropped[image.reason] = dropped.get(image.reason, 0) + 1
-    below = ", ".join(f"{count} {reason}" for reason, count in sorted(dropped.items()))
-    return titled(title, make_table(("class", *sides), rows), below=f"dropped: {below}" if below else "")
+    reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(dropped.items()))
+    below = [*([f"dropped: {reasons}"] if reasons else []), *_values_lines(dataset)]
+    return titled(title, make_table(("class", *sides), rows), below="\n".join(below))
+
+
+def _values_lines(dataset: dataset_pb2.Dataset) -> list[str]:
+    """Say how values with more than 8 bits became grey levels, and the notes of the import."""
+    lines = [f"note: {note}" for note in dataset.notes]
+    if dataset.HasField("window"):
+        window = dataset.window
+        lines.insert(0, f"window: {window.low:.10g} is black, {window.high:.10g} white ({window.rule})")
+    return lines

@@ -99,6 +99,8 @@ def _import_first(server: Client, spec: run_pb2.RunSpec, *, base: Path, dry_run:
     except NotFound:
         _check_before_import(server, spec)
         result = import_spec(server, spec.dataset, source, dry_run=dry_run)
+        for note in result.dataset.notes:
+            notice("note", note)
         if result.description is not None:
             for alarm in result.description.alarms:
                 notice("alarm", alarm.sentence)

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import io
+import tempfile
+
+import numpy as np
 import pytest
+from PIL import Image
 
 from genaug.assembly.describe.describe import describe_dataset
 from genaug.assembly.validate_import import validate_import
@@ -77,3 +82,24 @@ def test_files_that_were_passed_over_are_in_the_record(stores, source) -> None:
     passed_over = (PassedOver(reason=".txt: no image", count=3),)
     events = validate_import("d", ImportSpec(format="folder"), [source], stores("assembly"), passed_over=passed_over)
     assert [event.passed_over for event in events if isinstance(event, Dataset)] == [passed_over]
+
+
+def test_deep_images_are_rendered_in_a_folder_that_ends(stores, sent, run_import, monkeypatch, tmp_path) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+    def deep(seed: int) -> bytes:
+        values = np.random.default_rng(seed).integers(0, 4096, (6, 5)).astype(np.float32)
+        smooth = np.asarray(Image.fromarray(values).resize((40, 48), Image.Resampling.BILINEAR)).astype(np.uint16)
+        sink = io.BytesIO()
+        Image.fromarray(smooth).save(sink, "PNG")
+        return sink.getvalue()
+
+    store, rows = stores("assembly"), [sent(deep(n), "ab"[n % 2], f"p{n // 2}") for n in range(40)]
+    dataset, description = validated(store, rows)
+    assert not contents(store)
+    assert not list(tmp_path.iterdir())
+    imported = run_import(store, rows)
+    assert imported.window == dataset.window is not None
+    assert imported.digest == dataset.digest
+    *_, described = describe_dataset(store, "d")
+    assert description == described

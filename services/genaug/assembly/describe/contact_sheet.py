@@ -13,7 +13,7 @@ from PIL import Image
 from genaug.assembly.datasets import read_image
 from genaug.shared.manifest import Row
 from genaug.shared.store import Store
-from genaug.vision.images.pixels import decode
+from genaug.vision.images.pixels import Pixels, with_pixels
 
 MOST_OF_CLASS = 24
 # Bounds the page with hundreds of classes: about 3 MB.
@@ -53,7 +53,10 @@ def contact_sheets(store: Store, rows: Sequence[Row]) -> Mapping[str, list[Conta
 
 
 def _contact_image(data: bytes) -> ContactImage:
-    pixels = decode(data)
+    return with_pixels(data, _scaled)
+
+
+def _scaled(pixels: Pixels) -> ContactImage:
     image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
     image.thumbnail((_SIDE, _SIDE))
     sink = io.BytesIO()

@@ -37,7 +37,7 @@ from genaug.schema.model import Model
 from genaug.shared.manifest import Row, read_rows, read_table
 from genaug.shared.seal_log import record_opening
 from genaug.shared.store import Store
-from genaug.vision.images.pixels import decode
+from genaug.vision.images.pixels import with_pixels
 
 # 3: alarms, shortcuts, histograms and defects.
 RECIPE = "describe/3"
@@ -178,4 +178,4 @@ def _measure(rows: Sequence[Row], store: Store) -> Generator[Progress, None, dic
 
 def _facts(store: Store, row: Row) -> ImageFacts:
     data = read_image(store, row)
-    return image_facts(data, decode(data))
+    return with_pixels(data, lambda pixels: image_facts(data, pixels))
