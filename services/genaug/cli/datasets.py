@@ -34,8 +34,12 @@ NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The dataset's
 @command(app, "import")
 def import_(
     name: NameArgument,
-    format: Annotated[str, typer.Option("--format", help="digits, folder, csv or odir")],
-    images: Annotated[str, typer.Option(help="Folder of the images.")] = _DEFAULTS.images,
+    format: Annotated[
+        str, typer.Option("--format", help="digits, folder, csv, odir, imagefolder, parquet, webdataset, npz or auto")
+    ],
+    images: Annotated[
+        str, typer.Option(help="Folder of the images; npz, parquet, webdataset: or a file.")
+    ] = _DEFAULTS.images,
     csv: Annotated[str, typer.Option(help="Table of the images.")] = _DEFAULTS.csv,
     split: Annotated[str, typer.Option(help="Shares of training, validation and test.")] = ",".join(
         map(str, _DEFAULTS.split)
@@ -72,6 +76,9 @@ def import_(
     near_duplicates: Annotated[
         str, typer.Option(metavar="join|report|off", help="Near-identical images of different subjects.")
     ] = "join",
+    ignore_split: Annotated[
+        bool, typer.Option(help="Leave out the source's own split, such as folders train and test; one is made.")
+    ] = _DEFAULTS.ignore_split,
     output: FormatOption = "table",
 ) -> None:
     """Import and seal a dataset. The same import again is found, not repeated."""
@@ -96,6 +103,7 @@ def import_(
         "no_subject": _choice(NoSubject, no_subject, option="--no-subject"),
         "on_conflict": _choice(OnConflict, on_conflict, option="--on-conflict"),
         "near_duplicates": _choice(NearDuplicates, near_duplicates, option="--near-duplicates"),
+        "ignore_split": ignore_split,
     }
     spec = parse(ImportSpec, options, reason="BAD_OPTION")
     with client() as server:
@@ -106,12 +114,14 @@ def import_(
 def import_spec(server: Client, name: str, spec: ImportSpec) -> dataset_pb2.Dataset:
     """Import a source, with progress on stderr. The files are read by this process."""
     source = open_source(spec)
+    for note in source.report.notes:
+        stderr.print(f"note: {note}", highlight=False, markup=False)
+    if passed_over := source.report.passed_over_text():
+        stderr.print(passed_over, highlight=False, markup=False)
     with _progress("reading") as on_progress:
         result = server.import_dataset(
-            name, source.images, spec=spec, passed_over=source.report.passed_over, on_progress=on_progress
+            name, source.images, spec=source.spec, passed_over=source.report.passed_over, on_progress=on_progress
         )
-    for note in source.report.notes:
-        stderr.print(f"note: {note}", highlight=False)
     return result.dataset
 
 

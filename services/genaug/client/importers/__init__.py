@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from genaug.client.importers.escape import readable
 from genaug.schema.registry import Registry, load
 from genaug.schema.run import ImportSpec
 from genaug.shared.errors import InvalidArgument
@@ -40,6 +41,12 @@ class SourceReport:
     notes: list[str] = field(default_factory=list)
     """Decisions and oddities that the user should know, each a sentence."""
 
+    def passed_over_text(self) -> str:
+        """Return the line on files that are not read, "2 files passed over: 2 .txt: no image"; empty without any."""
+        total = self.passed_over.total()
+        counts = ", ".join(f"{count} {reason}" for reason, count in self.passed_over.most_common())
+        return f"{total} {'file' if total == 1 else 'files'} passed over: {counts}" if total else ""
+
 
 @dataclass(frozen=True)
 class Source:
@@ -47,6 +54,8 @@ class Source:
 
     images: tuple[SourceImage, ...]
     report: SourceReport
+    spec: ImportSpec
+    """The import, with the format that was found where "auto" was asked for."""
 
 
 @dataclass(frozen=True)
@@ -61,19 +70,33 @@ class Importer:
     """Fields of `ImportSpec` that it reads."""
 
 
+_GROUPING = {"subject_regex", "no_subject", "ignore_split"}
+_LABELS = {"class_column", "subject_column", "multi_label"}
+
 IMPORTERS: Registry[Importer] = Registry(
     "genaug.importers",
     "format",
     {
         "digits": Importer("genaug.client.importers.digits:read", frozenset({"keep"})),
-        "folder": Importer("genaug.client.importers.folder:read", frozenset({"images", "subject_regex"})),
+        "folder": Importer("genaug.client.importers.folder:read", frozenset({"images"} | _GROUPING)),
         "csv": Importer(
             "genaug.client.importers.csv:read",
             frozenset({"images", "csv", "filename_column", "class_column", "subject_column", "split_column"}),
         ),
         "odir": Importer("genaug.client.importers.odir:read", frozenset({"images", "csv"})),
+        "imagefolder": Importer(
+            "genaug.client.importers.imagefolder:read", frozenset({"images"} | _GROUPING | _LABELS)
+        ),
+        "parquet": Importer(
+            "genaug.client.importers.parquet:read",
+            frozenset({"images", "filename_column", "no_subject", "ignore_split"} | _LABELS),
+        ),
+        "webdataset": Importer("genaug.client.importers.webdataset:read", frozenset({"images"} | _GROUPING | _LABELS)),
+        "npz": Importer("genaug.client.importers.npz:read", frozenset({"images", "multi_label", "ignore_split"})),
     },
 )
+
+_AUTO = "auto"
 
 # Fields that every format has.
 _COMMON = {"format", "split", "folds", "seed", "bits", "window", "on_conflict", "near_duplicates"}
@@ -82,14 +105,29 @@ _COMMON = {"format", "split", "folds", "seed", "bits", "window", "on_conflict", 
 def open_source(spec: ImportSpec) -> Source:
     """Read the list of a source's images; the images themselves are read later, by `SourceImage.read`.
 
+    Format "auto" is the one that the source looks like; the report says which, and why.
+
     Raises:
         InvalidArgument: the format is unknown, an option means nothing to it, or the source is incomplete: a folder,
             table or column is missing, rows have no image, there are no images.
     """
+    report = SourceReport()
+    if spec.format == _AUTO:
+        spec = load("genaug.client.importers.auto:guess")(spec, report)
     importer = IMPORTERS.get(spec.format, path="format")
     for name, declared in ImportSpec.model_fields.items():
         if getattr(spec, name) != declared.default and name not in importer.options | _COMMON:
             raise InvalidArgument(f"{name}: means nothing to format {spec.format}; leave it out", reason="BAD_OPTION")
-    report = SourceReport()
     images: Iterator[SourceImage] = load(importer.reader)(spec, report)
-    return Source(tuple(images), report)
+    return Source(tuple(map(_encodable, images)), report, spec)
+
+
+def _encodable(image: SourceImage) -> SourceImage:
+    """Return the image with texts that protobuf takes: names of files are any bytes."""
+    return replace(
+        image,
+        name=readable(image.name),
+        class_name=readable(image.class_name),
+        subject=readable(image.subject),
+        attributes={readable(name): readable(value) for name, value in image.attributes.items()},
+    )

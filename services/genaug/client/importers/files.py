@@ -21,7 +21,7 @@ from genaug.client.importers.arrays import npy_problem, npy_to_tiff
 from genaug.client.importers.dicom import DicomHeader, dicom_to_tiff, read_header, remark
 from genaug.client.importers.walk import find_files
 from genaug.schema.run import ImportSpec
-from genaug.shared.errors import FailedPrecondition
+from genaug.shared.errors import FailedPrecondition, InvalidArgument
 
 Open = Callable[[], IO[bytes]]
 """Function that opens a file for reading."""
@@ -33,6 +33,8 @@ _SENT_LIST = """
 """
 _SENT = frozenset(_SENT_LIST.split())
 _CONVERTED = {".dcm": "dicom", ".dicom": "dicom", ".npy": "npy", ".heic": "heif", ".heif": "heif", ".hif": "heif"}
+SUFFIXES = _SENT | _CONVERTED.keys()
+"""Suffixes of files that are read."""
 
 # First bytes by format; ISO media files (AVIF, HEIC) say theirs at byte 4. Formats whose beginning proves little (TGA,
 # PCX, BMP, PPM) must have a suffix.
@@ -59,6 +61,7 @@ _NAMED_LIST = """
 .tmp .bak .lnk .mp4 .mov .avi
 """
 _NAMED = frozenset(_NAMED_LIST.split())
+_COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
 # A converted file is read whole.
 _MAX_CONVERTED = 1_000_000_000
 
@@ -89,17 +92,27 @@ class ImageFile:
         """
         with self.open() as file:
             data = file.read()
-        if self.kind == "image" and data[128:132] != b"DICM":
-            return data
-        # A DICOM file under another suffix, or one that is a TIFF as well: its header must not leave this machine.
-        convert = _CONVERTERS["dicom" if self.kind == "image" else self.kind]
-        try:
-            return convert(io.BytesIO(data))
-        except FailedPrecondition:
-            raise
-        except Exception:
-            # Decoders of damaged files raise almost any exception, and each means the same.
-            return b""
+        return _encode(data, self.kind)
+
+
+def encoded(data: bytes) -> bytes:
+    """Return the bytes that the server is sent for the content of a file without a name, as `ImageFile.read`."""
+    return _encode(data, _sniff(data[:_HEAD]) or "image")
+
+
+def _encode(data: bytes, kind: str) -> bytes:
+    # A DICOM file under another suffix, or one that is a TIFF as well: its header must not leave this machine.
+    if data[128:132] == b"DICM":
+        kind = "dicom"
+    if kind == "image":
+        return data
+    try:
+        return _CONVERTERS[kind](io.BytesIO(data))
+    except FailedPrecondition:
+        raise
+    except Exception:
+        # Decoders of damaged files raise almost any exception, and each means the same.
+        return b""
 
 
 def identify(name: str, open: Open, *, size: int = 0) -> ImageFile:
@@ -166,6 +179,36 @@ def find_images(root: Path, spec: ImportSpec, report: SourceReport) -> list[tupl
     return images
 
 
+def find_archives(location: str, suffix: str, report: SourceReport) -> list[Path]:
+    """Return the files with `suffix` at `location`, a file or a folder, in their order; others are counted.
+
+    Raises:
+        InvalidArgument: there are none, or compressed archives.
+    """
+    if not location:
+        raise InvalidArgument(f"images: say which {suffix} file, or folder of them", reason="NO_FOLDER")
+    root = Path(location).expanduser()
+    if not root.exists():
+        raise InvalidArgument(f"images: there is no {root}", reason="NO_SUCH_FILE")
+    files = find_files(root, report) if root.is_dir() else [root]
+    compressed = [file.name for file in files if file.name.lower().endswith(_COMPRESSED)]
+    if compressed and suffix == ".tar":
+        raise InvalidArgument(
+            f"images: {len(compressed)} archives are compressed ({', '.join(compressed[:3])}), so that images in them "
+            "cannot be read singly; decompress them (gunzip), and leave them as .tar",
+            reason="COMPRESSED_ARCHIVE",
+        )
+    if not root.is_dir():
+        return files
+    archives = [file for file in files if file.suffix.lower() == suffix]
+    for file in files:
+        if file.suffix.lower() != suffix:
+            pass_over(file.name, f"no {suffix} file", report)
+    if not archives:
+        raise InvalidArgument(f"images: no {suffix} files below {root}", reason="NO_IMAGES")
+    return archives
+
+
 def pass_over(name: str, problem: str, report: SourceReport) -> None:
     """Count a file that is not read, by suffix and reason."""
     report.passed_over[f"{_shown_suffix(name)}: {problem}"] += 1
@@ -184,13 +227,6 @@ def describe(files: Iterable[tuple[str, ImageFile]], spec: ImportSpec, report: S
         counts = ", ".join(f"{count} {suffix}" for suffix, count in sorted(recognised.items()))
         report.notes.append(f"{recognised.total()} files are images by their first bytes: {counts}")
     remark(headers, spec, report)
-
-
-def passed_over_text(passed_over: Counter[str]) -> str:
-    """Return the line on files that are not read: "39 files passed over: 30 .txt: no image, 9 .psd: no image"."""
-    counts = ", ".join(f"{count} {reason}" for reason, count in passed_over.most_common())
-    total = passed_over.total()
-    return f"{total} {'file' if total == 1 else 'files'} passed over: {counts}" if total else ""
 
 
 def _open(path: Path) -> IO[bytes]:

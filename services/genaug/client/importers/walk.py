@@ -7,6 +7,7 @@ from collections import deque
 from pathlib import Path
 
 from genaug.client.importers import SourceReport
+from genaug.client.importers.escape import readable
 from genaug.shared.errors import InvalidArgument
 
 _SHOWN = 3
@@ -77,18 +78,6 @@ def find_files(root: Path, report: SourceReport) -> list[Path]:
 def stays_inside(path: Path, folder: Path) -> bool:
     """Return whether `path`, with all links resolved, lies in `folder`, which is resolved already."""
     return Path(os.path.realpath(path)).is_relative_to(folder)
-
-
-def readable(text: str) -> str:
-    """Return `text` with bytes of file names that are no UTF-8 escaped, as in "caf\\xe9.png"."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        try:
-            return os.fsencode(text).decode("utf-8", "backslashreplace")
-        except UnicodeEncodeError:
-            return text.encode("utf-8", "backslashreplace").decode()
-    return text
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
