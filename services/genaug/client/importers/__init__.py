@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 from genaug.client.importers.escape import readable
+from genaug.client.importers.names import check_names
 from genaug.schema.registry import Registry, load
 from genaug.schema.run import ImportSpec
 from genaug.shared.errors import InvalidArgument
@@ -70,28 +71,34 @@ class Importer:
     """Fields of `ImportSpec` that it reads."""
 
 
-_GROUPING = {"subject_regex", "no_subject", "ignore_split"}
-_LABELS = {"class_column", "subject_column", "multi_label"}
+# Fields that say which images belong together, and on which side; of a table, and of files.
+_GROUPING = {"subject_column", "subject_regex", "no_subject", "split_column"}
+_FILES = {"images", "subject_regex", "no_subject", "ignore_split"}
+_LABELS = {"class_column", "multi_label"}
 
 IMPORTERS: Registry[Importer] = Registry(
     "genaug.importers",
     "format",
     {
         "digits": Importer("genaug.client.importers.digits:read", frozenset({"keep"})),
-        "folder": Importer("genaug.client.importers.folder:read", frozenset({"images"} | _GROUPING)),
+        "folder": Importer("genaug.client.importers.folder:read", frozenset(_FILES)),
         "csv": Importer(
             "genaug.client.importers.csv:read",
-            frozenset({"images", "csv", "filename_column", "class_column", "subject_column", "split_column"}),
+            frozenset({"images", "csv", "filename_column", "class_columns"} | _LABELS | _GROUPING),
         ),
-        "odir": Importer("genaug.client.importers.odir:read", frozenset({"images", "csv"})),
+        "odir": Importer(
+            "genaug.client.importers.odir:read", frozenset({"images", "csv"} | _GROUPING - {"subject_column"})
+        ),
         "imagefolder": Importer(
-            "genaug.client.importers.imagefolder:read", frozenset({"images"} | _GROUPING | _LABELS)
+            "genaug.client.importers.imagefolder:read", frozenset(_FILES | _LABELS | _GROUPING | {"class_columns"})
         ),
         "parquet": Importer(
             "genaug.client.importers.parquet:read",
-            frozenset({"images", "filename_column", "no_subject", "ignore_split"} | _LABELS),
+            frozenset({"images", "filename_column", "subject_column", "no_subject", "ignore_split"} | _LABELS),
         ),
-        "webdataset": Importer("genaug.client.importers.webdataset:read", frozenset({"images"} | _GROUPING | _LABELS)),
+        "webdataset": Importer(
+            "genaug.client.importers.webdataset:read", frozenset(_FILES | _LABELS | {"subject_column"})
+        ),
         "npz": Importer("genaug.client.importers.npz:read", frozenset({"images", "multi_label", "ignore_split"})),
     },
 )
@@ -109,7 +116,7 @@ def open_source(spec: ImportSpec) -> Source:
 
     Raises:
         InvalidArgument: the format is unknown, an option means nothing to it, or the source is incomplete: a folder,
-            table or column is missing, rows have no image, there are no images.
+            table or column is missing, rows have no image, there are no images, or names are ambiguous.
     """
     report = SourceReport()
     if spec.format == _AUTO:
@@ -118,8 +125,10 @@ def open_source(spec: ImportSpec) -> Source:
     for name, declared in ImportSpec.model_fields.items():
         if getattr(spec, name) != declared.default and name not in importer.options | _COMMON:
             raise InvalidArgument(f"{name}: means nothing to format {spec.format}; leave it out", reason="BAD_OPTION")
-    images: Iterator[SourceImage] = load(importer.reader)(spec, report)
-    return Source(tuple(map(_encodable, images)), report, spec)
+    read: Callable[[ImportSpec, SourceReport], Iterator[SourceImage]] = load(importer.reader)
+    images = tuple(map(_encodable, read(spec, report)))
+    check_names(images, report, options=importer.options)
+    return Source(images, report, spec)
 
 
 def _encodable(image: SourceImage) -> SourceImage:

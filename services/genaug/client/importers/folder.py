@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from genaug.client.importers import SourceImage, SourceReport
-from genaug.client.importers.csv import SIDES
 from genaug.client.importers.files import ImageFile, find_images
+from genaug.client.importers.sides import SIDES
 from genaug.client.importers.splits import check_sides
+from genaug.client.importers.subjects import match_subjects
 from genaug.client.importers.table import check_folder
-from genaug.schema.run import ImportSpec, NoSubject
+from genaug.schema.run import ImportSpec
 from genaug.shared.errors import InvalidArgument
 
 _SHOWN = 3
@@ -85,7 +85,7 @@ def find_subjects(images: Sequence[tuple[Path, ImageFile]], spec: ImportSpec, re
         InvalidArgument: the regular expression is wrong, has no group, or does not match every file's name.
     """
     if spec.subject_regex:
-        return _match([path.name for path, _ in images], spec, report)
+        return match_subjects([path.name for path, _ in images], spec, report, what="file names")
     subjects = [file.subject for _, file in images]
     if any(subjects):
         count = len(subjects) - subjects.count("")
@@ -110,29 +110,6 @@ def _refuse_sides_below(paths: Sequence[Path], root: Path) -> None:
     raise InvalidArgument(
         f"images: {_listed(split)} below {_listed(tops)} are sides of a split; {mend}", reason="SPLIT_BELOW_CLASSES"
     )
-
-
-def _match(names: Sequence[str], spec: ImportSpec, report: SourceReport) -> list[str]:
-    try:
-        pattern = re.compile(spec.subject_regex)
-    except re.error as error:
-        raise InvalidArgument(f"subject_regex: {error}", reason="BAD_REGEX") from None
-    if not pattern.groups:
-        raise InvalidArgument("subject_regex: put the subject's part in (parentheses)", reason="BAD_REGEX")
-    matches = [pattern.search(name) for name in names]
-    subjects = [match.group(1) or "" if match else "" for match in matches]
-    missing = [name for name, subject in zip(names, subjects, strict=True) if not subject]
-    if missing and spec.no_subject == NoSubject.OWN:
-        report.notes.append(
-            f"{len(missing)} of {len(names)} file names have no subject; each of these images is its own"
-        )
-    elif missing:
-        raise InvalidArgument(
-            f"subject_regex: finds no subject in {len(missing)} of {len(names)} file names ({_listed(missing)}); mend "
-            "the expression, or take each of these images as its own subject with --no-subject own",
-            reason="NO_SUBJECT",
-        )
-    return subjects
 
 
 def _listed(names: Sequence[str]) -> str:

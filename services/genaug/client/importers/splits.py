@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from genaug.client.importers import SourceReport
-from genaug.client.importers.csv import SIDES
+from genaug.client.importers.sides import SIDES
 from genaug.schema.run import ImportSpec
 from genaug.shared.errors import InvalidArgument
 
