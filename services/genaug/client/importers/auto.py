@@ -7,13 +7,13 @@ from pathlib import Path, PurePath
 
 from genaug.client.importers import SourceReport
 from genaug.client.importers.files import SUFFIXES
+from genaug.client.importers.imagefolder import METADATA
 from genaug.client.importers.walk import find_files
 from genaug.schema.run import ImportSpec
 from genaug.shared.errors import InvalidArgument
 
 # Formats of a single file, by suffix.
 _BY_SUFFIX = {".npz": "npz", ".parquet": "parquet", ".tar": "webdataset"}
-_METADATA = ("metadata.csv", "metadata.jsonl")
 _TABLES = (".csv", ".tsv", ".xlsx")
 _ODIR = "Left-Diagnostic Keywords"
 _HEAD_BYTES = 4096
@@ -80,7 +80,7 @@ def _candidates(paths: list[Path]) -> dict[str, str]:
     }
     images = [path for path in paths if path.suffix.lower() in SUFFIXES - {".npy"}]
     arrays = [path for path in paths if path.suffix.lower() == ".npy"]
-    metadata = [path for path in paths if path.name.lower() in _METADATA]
+    metadata = [path for path in paths if path.name.lower() in METADATA]
     tables = [path for path in paths if path.suffix.lower() in _TABLES and path not in metadata]
     folders = {path.parts[0] for path in images or arrays if len(path.parts) > 1}
     flat = sum(len(path.parts) == 1 for path in images)

@@ -6,7 +6,7 @@ import os
 
 
 def readable(text: str) -> str:
-    """Return `text` with bytes of file names that are no UTF-8 escaped, as in "caf\\xe9.png"."""
+    r"""Return `text` with bytes of file names that are no UTF-8 escaped, as in "caf\xe9.png"."""
     try:
         text.encode()
     except UnicodeEncodeError:

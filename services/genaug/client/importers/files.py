@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import mimetypes
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -177,6 +177,16 @@ def find_images(root: Path, spec: ImportSpec, report: SourceReport) -> list[tupl
             images.append((path, file))
     describe(((path.name, file) for path, file in images), spec, report)
     return images
+
+
+def note_patient_ids(files: Sequence[ImageFile], report: SourceReport) -> None:
+    """Add to the report that subjects are PatientIDs, if some of the files have one."""
+    subjects = [file.subject for file in files if file.subject]
+    if subjects:
+        report.notes.append(
+            f"subjects are the PatientID of {len(subjects)} DICOM files, {len(set(subjects))} different; "
+            "--subject-regex takes them from the files' names instead"
+        )
 
 
 def find_archives(location: str, suffix: str, report: SourceReport) -> list[Path]:

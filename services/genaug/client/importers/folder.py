@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from genaug.client.importers import SourceImage, SourceReport
-from genaug.client.importers.files import ImageFile, find_images
+from genaug.client.importers.files import ImageFile, find_images, note_patient_ids
 from genaug.client.importers.sides import SIDES
 from genaug.client.importers.splits import check_sides
 from genaug.client.importers.subjects import match_subjects
@@ -86,14 +86,9 @@ def find_subjects(images: Sequence[tuple[Path, ImageFile]], spec: ImportSpec, re
     """
     if spec.subject_regex:
         return match_subjects([path.name for path, _ in images], spec, report, what="file names")
-    subjects = [file.subject for _, file in images]
-    if any(subjects):
-        count = len(subjects) - subjects.count("")
-        report.notes.append(
-            f"subjects are the PatientID of {count} DICOM files, {len(set(subjects) - {''})} different; "
-            "--subject-regex takes them from the files' names instead"
-        )
-    return subjects
+    files = [file for _, file in images]
+    note_patient_ids(files, report)
+    return [file.subject for file in files]
 
 
 def _refuse_sides_below(paths: Sequence[Path], root: Path) -> None:

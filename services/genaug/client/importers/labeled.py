@@ -6,19 +6,20 @@ import math
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime, time
 
+from genaug.client.importers.labels import MISSING
 from genaug.schema.run import ImportSpec, NoSubject
 from genaug.shared.errors import InvalidArgument
+
+LABEL_ATTRIBUTES = ("multi_disease", "primary_class", "labels")
+"""Attributes of an image that may have several labels."""
 
 _SHOWN = 3
 
 
 def label_attributes(labels: Sequence[str]) -> dict[str, str]:
     """Return the attributes of an image that may have several labels, the first of which is its class."""
-    return {
-        "multi_disease": "true" if len(labels) > 1 else "false",
-        "primary_class": labels[0],
-        "labels": "; ".join(labels),
-    }
+    values = ("true" if len(labels) > 1 else "false", labels[0], "; ".join(labels))
+    return dict(zip(LABEL_ATTRIBUTES, values, strict=True))
 
 
 def refuse_rows(rows: Sequence[str], problem: str, hint: str) -> None:
@@ -41,7 +42,9 @@ def check_labels(names: Sequence[str], labels: Sequence[Sequence[str]], *, multi
     Raises:
         InvalidArgument: images have no label, or several.
     """
-    without = [name for name, of in zip(names, labels, strict=True) if not of]
+    without = [
+        name for name, of in zip(names, labels, strict=True) if not of or any(label.lower() in MISSING for label in of)
+    ]
     refuse_rows(without, "images have no label", "leave them out")
     if not multi_label:
         several = [name for name, of in zip(names, labels, strict=True) if len(of) > 1]

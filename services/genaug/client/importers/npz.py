@@ -16,8 +16,8 @@ from typing import IO, TYPE_CHECKING, Any
 
 from genaug.client.importers import SourceImage, SourceReport
 from genaug.client.importers.arrays import layout, read_npy_header, to_tiff
-from genaug.client.importers.sides import SIDES
 from genaug.client.importers.labeled import check_labels, label_attributes
+from genaug.client.importers.sides import SIDES
 from genaug.client.importers.splits import check_sides
 from genaug.client.importers.stream import Streams
 from genaug.schema.run import ImportSpec
