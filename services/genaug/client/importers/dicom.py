@@ -81,7 +81,7 @@ def dicom_to_tiff(file: IO[bytes]) -> bytes:
     Palettes and YBR become 8-bit RGB. The file's own window is not applied.
 
     Raises:
-        ValueError: its values are beyond what it declares, or it is no single image.
+        ValueError: it is no single image. Damaged files raise almost anything.
         FailedPrecondition: pydicom is not installed.
     """
     pydicom = _pydicom()
@@ -226,9 +226,6 @@ def _grey(stored: NDArray[Any], dataset: Any) -> NDArray[Any]:
 
     if stored.dtype.kind == "f":
         return stored
-    lowest, highest = _stored_range(dataset)
-    if stored.min() < lowest or stored.max() > highest:
-        raise ValueError(f"values beyond {lowest} to {highest}, which BitsStored declares")
     slope, intercept = _rescale(dataset)
     low, high = _range(dataset)
     if dataset.get("ModalityLUTSequence"):

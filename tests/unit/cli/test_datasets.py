@@ -1,0 +1,38 @@
+"""`genaug dataset import`: notes and files that are passed over are said before the import begins."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from genaug.cli.datasets import import_spec
+from genaug.schema.run import ImportSpec
+
+
+def test_notes_and_files_that_are_passed_over_are_said_first(tmp_path, capsys) -> None:
+    for name in ("a/1.png", "a/2.psd", "a/3.psd", "a/4.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    sent = {}
+
+    def import_dataset(name, images, **options):
+        assert "3 files passed over: 2 .psd: no image, 1 .txt: no image\n" in capsys.readouterr().err
+        sent.update(options, images=[image.name for image in images])
+        return SimpleNamespace(dataset="made")
+
+    server = SimpleNamespace(import_dataset=import_dataset)
+    assert import_spec(server, "x", ImportSpec(format="auto", images=str(tmp_path))) == "made"
+    # The server records the format that was found.
+    assert (sent["spec"].format, sent["images"]) == ("folder", ["a/1.png"])
+    assert sent["passed_over"] == {".psd: no image": 2, ".txt: no image": 1}
+
+
+@pytest.mark.parametrize("format", ["folder", "auto"])
+def test_a_guess_is_noted(tmp_path, capsys, format: str) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/1.png").write_bytes(b"x")
+    server = SimpleNamespace(import_dataset=lambda *_, **__: SimpleNamespace(dataset="made"))
+    import_spec(server, "x", ImportSpec(format=format, images=str(tmp_path)))
+    noted = "note: format folder: 1 images in 1 folders" in capsys.readouterr().err
+    assert noted == (format == "auto")
