@@ -74,8 +74,8 @@ def attributes(rows: Sequence[Row]) -> tuple[Attribute, ...]:
 def multi_disease(rows: Iterable[Row]) -> tuple[ClassCount, ...]:
     """Count rows with attribute multi_disease="true" by their set of classes, most frequent first.
 
-    The set is read from the attribute "keywords", or else "labels", both separated by "; "; without them, only the row's
-    class is known.
+    The set is read from the attribute "keywords", or else "labels", both separated by "; "; without them, only the
+    row's class is known.
     """
     counts: Counter[str] = Counter()
     for row in rows:

@@ -52,7 +52,7 @@ def read_lines(lines: Sequence[Line], folder: Path, spec: ImportSpec, report: So
         )
     name = spec.filename_column
     refuse_lines([line for line in lines if not line.cells[name]], f"{name} is empty", "fill it in")
-    labels = read_labels(lines, spec)
+    labels = read_labels(lines, spec, report)
     sides = read_sides(lines, spec.split_column)
     paths = match_files(folder, lines, name, report)
     subjects = read_subjects(lines, paths, spec.subject_column, spec, report)

@@ -14,7 +14,7 @@ from genaug.client.importers.table import Rows
 from genaug.shared.errors import FailedPrecondition, InvalidArgument
 
 _MAX_CELLS = 3_000_000
-_MAX_BYTES = 500_000_000
+_MAX_BYTES = 200_000_000
 """Largest unpacked workbook: openpyxl holds its texts in memory."""
 
 

@@ -57,10 +57,13 @@ class Rule:
         return tuple((path.casefold() if self.spelling == _CASE else path).split("/"))
 
 
+# From the strictest to the loosest.
 _RULES = sorted(
     (
-        Rule(*ways)
-        for ways in product(("", _UNICODE, _CASE), ("", _NO_SUFFIX, _OTHER_SUFFIX), ("", _BACKSLASHES, _OTHER_FOLDER))
+        Rule(spelling, suffix, place)
+        for place, suffix, spelling in product(
+            ("", _BACKSLASHES, _OTHER_FOLDER), ("", _NO_SUFFIX, _OTHER_SUFFIX), ("", _UNICODE, _CASE)
+        )
     ),
     key=lambda rule: sum(map(bool, (rule.spelling, rule.suffix, rule.place))),
 )[1:]
@@ -214,29 +217,23 @@ def _first_rule(names: Sequence[str], index: _Index) -> tuple[Rule | None, dict[
 
 def _refuse(folder: Path, missing: Sequence[Line], column: str, tree: _Tree) -> None:
     """Raise InvalidArgument: how many files each rule would find, and names that none does."""
-    names = [line.cells[column] for line in missing]
+    names = list(dict.fromkeys(line.cells[column] for line in missing))
     hints = []
     outside = sum(tree.relative(name) is None for name in names)
     if outside:
-        hints.append(f"{outside} points outside the folder")
+        hints.append(f"{outside} of these names lead outside the folder")
     counts = {rule: sum(len(tree.index.candidates(name, rule)) == 1 for name in names) for rule in _SINGLE}
     tried = ", ".join(f"{rule} {count}" for rule, count in counts.items() if count)
     if tried:
-        hints.append(f"rules that would find some: {tried}, but none finds all")
-    several = {name: files for name in names if len(files := tree.index.candidates(name, _LOOSEST[1])) > 1}
+        hints.append(f"of {len(names)} names a rule would find: {tried}; none finds all")
+    loosest = {name: [tree.index.candidates(name, rule) for rule in _LOOSEST] for name in names}
+    several = {name: files[-1] for name, files in loosest.items() if len(files[-1]) > 1}
     if several:
         name, files = next(iter(several.items()))
-        hints.append(f"{len(several)} names fit several files, such as {name!r} {' and '.join(map(repr, files[:2]))}")
-    lost = list(
-        dict.fromkeys(name for name in names if not any(tree.index.candidates(name, rule) for rule in _LOOSEST))
-    )
+        hints.append(f"several files fit {len(several)} of them, such as {name!r} ({', '.join(map(repr, files[:2]))})")
+    lost = [name for name, files in loosest.items() if not any(files)]
     if lost:
-        hints.append(
-            f"{len(lost)} names are found by no rule (case, suffix, folder, backslashes, Unicode form): "
-            f"{', '.join(map(repr, lost[:_SHOWN]))}{', …' if len(lost) > _SHOWN else ''}"
-        )
-    refuse_lines(
-        missing,
-        f"{column} names no file in the folder {folder}",
-        "; ".join([*hints, "mend the names, or delete the rows"]),
-    )
+        shown = ", ".join(map(repr, lost[:_SHOWN])) + (", …" if len(lost) > _SHOWN else "")
+        hints.append(f"no rule (case, suffix, folder, backslashes, Unicode form) finds {len(lost)} of them: {shown}")
+    hints.append("mend the names, or delete the rows")
+    refuse_lines(missing, f"{column} names no file in the folder {folder}", "; ".join(hints))

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
+from genaug.client.importers import SourceReport
 from genaug.client.importers.table import Line, refuse_lines
 from genaug.schema.run import ImportSpec
 from genaug.shared.errors import InvalidArgument
@@ -15,18 +16,22 @@ MISSING = frozenset({"", "nan", "none", "null", "n/a", "#n/a", "na", "?", "-"})
 
 _SHOWN = 3
 _SEPARATOR = re.compile(r"[|;]")
+_QUOTED = re.compile(r"""(['"])(.*?)\1""")
+_PRINTED = re.compile(r"""\[\s*(['"].*['"])?\s*\]""")
 _YES, _NO = frozenset({"1", "1.0", "true", "yes"}), frozenset({"0", "0.0", "false", "no"})
 _SEVERAL = "allow several labels of an image with --multi-label"
 
 
-def read_labels(lines: Sequence[Line], spec: ImportSpec) -> list[tuple[str, ...]]:
+def read_labels(lines: Sequence[Line], spec: ImportSpec, report: SourceReport) -> list[tuple[str, ...]]:
     """Return the labels of each line, each once, in the order of the cell or the columns.
+
+    A column of lists as Python prints them, such as "['G']", is read as such, and noted.
 
     Raises:
         InvalidArgument: lines have no label, or several without `spec.multi_label`; or a cell of `spec.class_columns`
             is neither yes nor no.
     """
-    return _from_columns(lines, spec) if spec.class_columns else _from_cells(lines, spec)
+    return _from_columns(lines, spec) if spec.class_columns else _from_cells(lines, spec, report)
 
 
 def _from_columns(lines: Sequence[Line], spec: ImportSpec) -> list[tuple[str, ...]]:
@@ -46,10 +51,15 @@ def _from_columns(lines: Sequence[Line], spec: ImportSpec) -> list[tuple[str, ..
     return labels
 
 
-def _from_cells(lines: Sequence[Line], spec: ImportSpec) -> list[tuple[str, ...]]:
+def _from_cells(lines: Sequence[Line], spec: ImportSpec, report: SourceReport) -> list[tuple[str, ...]]:
     column = spec.class_column
     cells = [line.cells[column] for line in lines]
-    labels = [_split(cell) if spec.multi_label else (cell,) for cell in cells]
+    printed = all(_PRINTED.fullmatch(cell) for cell in cells)
+    if printed:
+        report.notes.append(f"{column} holds lists, such as {cells[0]}; their quoted parts are the labels")
+        labels = [tuple(dict.fromkeys(part for _, part in _QUOTED.findall(cell))) for cell in cells]
+    else:
+        labels = [_split(cell) if spec.multi_label else (cell,) for cell in cells]
     without = [
         line
         for line, named in zip(lines, labels, strict=True)
@@ -59,7 +69,7 @@ def _from_cells(lines: Sequence[Line], spec: ImportSpec) -> list[tuple[str, ...]
     refuse_lines(without, f"{column} names no class ({_shown(words)})", "name the class, or delete the rows")
     known = {label for named in labels for label in named}
     if not spec.multi_label:
-        lists = _lists(set(cells))
+        lists = {cell for cell, named in zip(cells, labels, strict=True) if len(named) > 1} | _lists(set(cells))
         several = [line for line in lines if line.cells[column] in lists]
         refuse_lines(several, f"{column} lists several labels ({_shown(sorted(lists))})", _SEVERAL)
     # Commas occur in names ("melanoma, in situ"): no list, unless all parts are labels of their own.

@@ -122,7 +122,7 @@ def _split(path: Path, text: str, columns: Sequence[str]) -> Rows:
 
     separator = max(separators, key=fit)
     reader = _reader(text, separator, strict=True)
-    width = 0
+    header: list[str] = []
     while True:
         number = skipped + reader.line_num + 1
         try:
@@ -132,10 +132,10 @@ def _split(path: Path, text: str, columns: Sequence[str]) -> Rows:
         if row is None:
             return
         last = skipped + reader.line_num
-        if last > number and width > 1 and _swallows(row, separator, width):
+        if last > number and _swallows(row, separator, header, columns):
             raise _no_table(path, _quotes(number, last, "the lines between look like rows"))
         if any(cells := [cell.strip() for cell in row]):
-            width = width or len(cells)
+            header = header or cells
             yield number, cells
 
 
@@ -144,9 +144,19 @@ def _reader(text: str, separator: str, *, strict: bool = False) -> Reader:
     return csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True, strict=strict)
 
 
-def _swallows(row: Sequence[str], separator: str, width: int) -> bool:
-    """Whether a cell of several lines holds lines with as many separators as a row has."""
-    return any(line.count(separator) >= width - 1 for cell in row for line in cell.splitlines()[1:])
+def _swallows(row: Sequence[str], separator: str, header: Sequence[str], columns: Sequence[str]) -> bool:
+    """Whether a cell of several lines holds a row: as many cells, the required ones filled, no blank in the first."""
+    places = [header.index(column) for column in columns if column in header]
+    for line in (line for cell in row for line in cell.splitlines()[1:]):
+        cells = [cell.strip(' "') for cell in line.split(separator)]
+        if (
+            len(cells) == len(header)
+            and places
+            and all(cells[place] for place in places)
+            and " " not in cells[places[0]]
+        ):
+            return True
+    return False
 
 
 def _quotes(first: int, last: int, detail: str) -> str:
