@@ -55,8 +55,12 @@ VersionArgument = Annotated[
 @command(app, "import")
 def import_(
     name: NameArgument,
-    format: Annotated[str, typer.Option("--format", help="digits, folder, csv or odir")],
-    images: Annotated[str, typer.Option(help="Folder of the images.")] = _DEFAULTS.images,
+    format: Annotated[
+        str, typer.Option("--format", help="digits, folder, csv, odir, imagefolder, parquet, webdataset, npz or auto")
+    ],
+    images: Annotated[
+        str, typer.Option(help="Folder of the images; npz, parquet, webdataset: or a file.")
+    ] = _DEFAULTS.images,
     csv: Annotated[str, typer.Option(help="Table of the images: CSV or Excel.")] = _DEFAULTS.csv,
     split: Annotated[str, typer.Option(help="Shares of training, validation and test.")] = ",".join(
         map(str, _DEFAULTS.split)
@@ -93,6 +97,9 @@ def import_(
     near_duplicates: Annotated[
         str, typer.Option(metavar="join|report|off", help="Near-identical images of different subjects.")
     ] = "join",
+    ignore_split: Annotated[
+        bool, typer.Option(help="Leave out the source's own split, such as folders train and test; one is made.")
+    ] = _DEFAULTS.ignore_split,
     dry_run: Annotated[bool, typer.Option(help="Check and describe, store nothing.")] = False,
     output: FormatOption = "table",
 ) -> None:
@@ -118,6 +125,7 @@ def import_(
         "no_subject": _choice(NoSubject, no_subject, option="--no-subject"),
         "on_conflict": _choice(OnConflict, on_conflict, option="--on-conflict"),
         "near_duplicates": _choice(NearDuplicates, near_duplicates, option="--near-duplicates"),
+        "ignore_split": ignore_split,
     }
     spec = parse(ImportSpec, options, reason="BAD_OPTION")
     with client() as server:
@@ -140,17 +148,19 @@ def import_spec(server: Client, name: str, spec: ImportSpec, *, dry_run: bool = 
         dry_run: Store nothing; the alarms are in the result's description, and are not printed.
     """
     source = open_source(spec)
+    for note in source.report.notes:
+        notice(f"note: {note}")
+    if passed_over := source.report.passed_over_text():
+        notice(passed_over)
     with _progress("reading") as on_progress:
         result = server.import_dataset(
             name,
             source.images,
-            spec=spec,
+            spec=source.spec,
             passed_over=source.report.passed_over,
             validate_only=dry_run,
             on_progress=on_progress,
         )
-    for note in source.report.notes:
-        notice("note", note)
     if not dry_run:
         _print_alarms(server, result.dataset.name)
     return result
@@ -162,10 +172,10 @@ def _print_alarms(server: Client, dataset: str) -> None:
         with _progress("reading") as on_progress:
             description, _ = server.describe_dataset(dataset, page=False, on_progress=on_progress)
     except GenaugError as error:
-        notice("note", f"{dataset} is imported, and could not be described: {error.message}")
+        notice(f"note: {dataset} is imported, and could not be described: {error.message}")
         return
     for alarm in description.alarms:
-        notice("alarm", alarm.sentence)
+        notice(f"alarm: {alarm.sentence}")
 
 
 @contextmanager

@@ -30,9 +30,9 @@ stdout = Console(highlight=False, width=None if sys.stdout.isatty() else 250)
 stderr = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else 250)
 
 
-def notice(kind: str, sentence: str) -> None:
-    """Print a line such as "alarm: …" on stderr."""
-    stderr.print(Text(printable(f"{kind}: {sentence}")), soft_wrap=True)
+def notice(line: str) -> None:
+    """Print a line such as "note: …" or "alarm: …" on stderr."""
+    stderr.print(Text(printable(line)), soft_wrap=True)
 
 
 def check_format(output: str) -> None:

@@ -100,10 +100,10 @@ def _import_first(server: Client, spec: run_pb2.RunSpec, *, base: Path, dry_run:
         _check_before_import(server, spec)
         result = import_spec(server, spec.dataset, source, dry_run=dry_run)
         for note in result.dataset.notes:
-            notice("note", note)
+            notice(f"note: {note}")
         if result.description is not None:
             for alarm in result.description.alarms:
-                notice("alarm", alarm.sentence)
+                notice(f"alarm: {alarm.sentence}")
             spec.ClearField("import")
             return result.dataset
     else:
