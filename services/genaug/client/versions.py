@@ -9,6 +9,7 @@ from genaug.shared.errors import FailedPrecondition, InvalidArgument
 from genaug.v1 import run_pb2
 
 _VERSION = re.compile("real|[0-9a-f]{32}")
+_RUN = re.compile(r"[a-z][a-z0-9-]{0,62}-[0-9a-f]{8}")
 
 
 def split_version(name: str, get_run: Callable[[str], run_pb2.Run]) -> tuple[str, str]:
@@ -29,7 +30,7 @@ def split_version(name: str, get_run: Callable[[str], run_pb2.Run]) -> tuple[str
     if not at or _VERSION.fullmatch(version):
         return dataset, version
     run_id, *rest = version.removeprefix("runs/").split("/")
-    if len(rest) > 2 or not run_id:
+    if len(rest) > 2 or not _RUN.fullmatch(run_id):
         raise InvalidArgument(
             f"{name!r}: after the @ comes real, 32 hex digits, or a run with its scenario such as RUN/synthetic-x1",
             reason="BAD_NAME",

@@ -54,6 +54,7 @@ def test_a_version_is_found_by_its_scenario(name: str, folds: int, version: str)
         (f"eyes@{RUN}/real/x", 3, "UNKNOWN_FOLD", "1 to 3"),
         (f"eyes@{RUN}/real/1/1", 1, "BAD_NAME", "RUN/synthetic-x1"),
         ("eyes@", 1, "BAD_NAME", "RUN/synthetic-x1"),
+        ("eyes@synthetic-x1", 1, "BAD_NAME", "RUN/synthetic-x1"),
     ],
 )
 def test_a_version_that_is_not_there_is_refused_with_what_is(name: str, folds: int, reason: str, text: str) -> None:
