@@ -158,7 +158,7 @@ class UploadDecoder:
         self._pending_bytes += len(content)
 
     def finish(self) -> Iterator[int]:
-        """Wait for all contents; yield the number of finished ones, those of deep images apart.
+        """Wait for all contents; yield the number of finished ones.
 
         Raises:
             InvalidArgument: a content has another digest than its row.
@@ -166,7 +166,7 @@ class UploadDecoder:
         """
         while self._pending:
             self._finish_one()
-            yield len(self.results)
+            yield len(self.results) + len(self._deep)
 
     def render(self, *, bits: int, window: Sequence[float]) -> Iterator[int]:
         """Find the window of the deep images, and render them by it; yield the number of rendered ones.

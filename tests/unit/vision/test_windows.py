@@ -46,6 +46,7 @@ def found(images: Sequence[Image], **options) -> tuple[Window, tuple[str, ...]]:
         ([ramp(0, 4000, np.float32).round(), ramp(0, 4000)], (0, 4095, "12 bits")),
         ([ramp(0, 1.5, np.float32)], (0, 1.5, "lowest to highest")),
         ([ramp(0.25, 512.5, np.float32)], (0.25, 512.5, "lowest to highest")),
+        ([ramp(0, 100_000, np.float32).round()], (0, 100_000, "lowest to highest")),
     ],
 )
 def test_the_rules(images: Sequence[Image], expected: tuple[float, float, str]) -> None:
@@ -57,7 +58,7 @@ def test_a_given_window_is_taken() -> None:
     window, notes = found([ramp(-1000, 3000, np.int32)], window=(-160, 240))
     assert (window.low, window.high, window.rule) == (-160, 240, "given")
     assert len(notes) == 1
-    assert "% of the values lie outside the window -160 to 240" in notes[0]
+    assert "% of the values, which are -1000 to 3000, lie outside the window -160 to 240 (given)" in notes[0]
     window, notes = found([ramp(0, 300)], bits=12, eight_bit_images=3)
     assert (window.low, window.high, window.rule) == (0, 4095, "given")
     assert "--window 0,300" in notes[0]
@@ -116,6 +117,15 @@ def test_dark_images_are_noted() -> None:
     assert "less than an eighth of the window 0 to 4095 (12 bits)" in note
     assert "--bits 8" in note
     assert found([ramp(0, 4095)])[1] == ()
+
+
+def test_little_contrast_is_noted() -> None:
+    """One value of a defect far below all others."""
+    image = ramp(-1000, 3000, np.int32)
+    image[0, 0] = -32768
+    (note,) = found([image])[1]
+    assert note.startswith("99.8 % of the values are -1000 to 3008, less than an eighth of the window -32768 to 3000")
+    assert "--window -1000,3008" in note
 
 
 def test_few_values_above_the_next_depth_are_noted_with_their_number() -> None:

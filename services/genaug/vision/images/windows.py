@@ -58,7 +58,7 @@ class _Range:
     low: float
     high: float
     top: float
-    """99.9th percentile; see `_percentile`."""
+    """99.9th percentile."""
     is_integer: bool
     is_whole: bool
 
@@ -99,10 +99,11 @@ def _lower_edge(index: int) -> float:
     return float(np.array([bits], np.uint32).view(np.float32)[0])
 
 
-def _percentile(histogram: NDArray[np.int64], share: float) -> float:
-    """Return the end of the bin up to which there are `share` of the values, which are below it."""
+def _used(histogram: NDArray[np.int64]) -> tuple[float, float]:
+    """Return 0.1st and 99.9th percentile, as the beginning and the end of their bins."""
     cumulative = histogram.cumsum()
-    return _lower_edge(int(np.searchsorted(cumulative, share * cumulative[-1])) + 1)
+    first, last = np.searchsorted(cumulative, np.array([0.001, 0.999]) * cumulative[-1])
+    return _lower_edge(int(first)), _lower_edge(int(last) + 1)
 
 
 class DatasetIntensities:
@@ -114,7 +115,7 @@ class DatasetIntensities:
 
     def add(self, image: Intensities) -> None:
         """Add an image."""
-        top = _percentile(image.histogram, 0.999)
+        _, top = _used(image.histogram)
         self._images.append(_Range(image.low, image.high, top, image.is_integer, image.is_whole))
         self._histogram += image.histogram
 
@@ -157,7 +158,8 @@ class DatasetIntensities:
         low, high = self._low, self._high
         integers = sum(image.is_integer for image in self._images)
         if integers and not all(image.is_integer or image.is_whole for image in self._images):
-            raise _mixed(f"{integers} images hold integers and {len(self) - integers} fractions, {_span(low, high)}")
+            fractions = sum(not image.is_whole for image in self._images)
+            raise _mixed(f"{integers} images hold integers and {fractions} fractions, {_span(low, high)}")
         if not integers and low >= 0 and high <= 1:
             chosen = Window(low=0, high=1, rule="0 to 1")
         elif not integers and low >= 0 and 255 * _DARK < high <= 255:
@@ -166,7 +168,7 @@ class DatasetIntensities:
             chosen = Window(low=-1, high=1, rule="-1 to 1")
         elif low >= 0 and all(image.is_whole for image in self._images) and (integers or high < _BINS):
             chosen = self._by_depth()
-        elif all(image.is_whole for image in self._images):
+        elif low < 0 and all(image.is_whole for image in self._images):
             chosen = Window(low=low, high=high, rule="signed: lowest to highest")
         else:
             chosen = Window(low=low, high=high, rule="lowest to highest")
@@ -214,23 +216,29 @@ class DatasetIntensities:
         return int(self._histogram[_bin(value) :].sum())
 
     def _notes(self, chosen: Window, eight_bit_images: int) -> Iterator[str]:
-        span, top = _span(chosen.low, chosen.high), _percentile(self._histogram, 0.999)
-        dark = chosen.low + (chosen.high - chosen.low) * _DARK
+        span, (bottom, top) = f"{_span(chosen.low, chosen.high)} ({chosen.rule})", _used(self._histogram)
+        eighth = (chosen.high - chosen.low) * _DARK
+        dark = chosen.low + eighth
         depths = [depth for depth in DEPTHS if 2**depth - 1 < chosen.high]
         if top < dark:
             fitting = (
                 next((depth for depth in depths if top <= 2**depth), None) if chosen.rule.endswith("bits") else None
             )
-            better = f"--bits {fitting}" if fitting else f"--window {chosen.low:.10g},{top:.3g}"
+            better = f"--bits {fitting}" if fitting else f"--window {chosen.low:.10g},{top:.4g}"
             yield (
-                f"99.9 % of the values are below {top:.4g}, less than an eighth of the window {span} "
-                f"({chosen.rule}): the images are dark; {better} would use it"
+                f"99.9 % of the values are below {top:.4g}, less than an eighth of the window {span}: the images are "
+                f"dark; {better} would use it"
+            )
+        elif top - bottom < eighth:
+            yield (
+                f"99.8 % of the values are {bottom:.4g} to {top:.4g}, less than an eighth of the window {span}: the "
+                f"images have little contrast; --window {bottom:.4g},{top:.4g} would use it"
             )
         elif sum(image.top < dark for image in self._images) >= _DARK_IMAGES * len(self):
             images = sum(image.top < dark for image in self._images)
             yield (
-                f"{images} of {len(self)} images use less than an eighth of the window {span} ({chosen.rule}): are "
-                "they of another depth than the others?"
+                f"{images} of {len(self)} images use less than an eighth of the window {span}: are they "
+                "of another depth than the others?"
             )
         if chosen.rule.endswith("bits"):
             for depth in depths:
@@ -244,8 +252,8 @@ class DatasetIntensities:
             outside = 1 - int(self._histogram[_bin(chosen.low) : _bin(chosen.high) + 1].sum()) / self._count
             if outside > _OUTSIDE:
                 yield (
-                    f"{outside:.0%} of the values lie outside the window {span}, which the images exceed with "
-                    f"{_span(self._low, self._high)}: they are black or white"
+                    f"{outside:.0%} of the values, which are {_span(self._low, self._high)}, lie outside the window "
+                    f"{span}: they are black or white"
                 )
             if eight_bit_images:
                 yield f"{eight_bit_images} images have 8 bits per value and are kept as they are"
