@@ -76,8 +76,9 @@ def _read_sheet(path: Path, sheet: Any) -> list[tuple[int, list[str]]]:
     """Return (row number, cells) of the rows that are not blank, all of one length."""
     rows: list[tuple[int, list[str]]] = []
     count = 0
+    # Without the size that the sheet states: it may be wrong, and cells outside of it would not be read.
+    sheet.reset_dimensions()
     for number, row in enumerate(sheet.iter_rows(), 1):
-        # The sheet's own word on its size is not trusted.
         count += max(len(row), 1)
         if count > _MAX_CELLS:
             raise _too_large(path, f"more than {_MAX_CELLS:,} cells in sheet {sheet.title!r}")

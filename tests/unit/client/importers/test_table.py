@@ -149,10 +149,27 @@ def test_the_sheet_with_the_columns_is_read(tmp_path) -> None:
     assert "line 2" in refused(workbook(tmp_path / "t.xlsx", [*table[:1], ["1.png", "a", "shifted"]])).message
 
 
+def edited(path: Path, old: bytes, new: bytes) -> Path:
+    """The workbook with its sheet changed."""
+    target = path.with_name("edited.xlsx")
+    with zipfile.ZipFile(path) as source, zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in source.namelist():
+            data = source.read(name)
+            archive.writestr(name, data.replace(old, new) if "sheet1" in name else data)
+    return target
+
+
+def test_a_sheet_that_states_another_size_is_read_whole(tmp_path) -> None:
+    path = workbook(tmp_path / "t.xlsx", [["file", "label"], ["1.png", "a"], ["2.png", "b"]])
+    for size in (b"A1:A1", b"A1:B2", b"A1:XFD1048576"):
+        assert len(read_table(edited(path, b"A1:B3", size), COLUMNS, SourceReport())) == 2
+
+
 def test_hostile_workbooks_are_refused(tmp_path, monkeypatch) -> None:
     path = workbook(tmp_path / "t.xlsx", [["file", "label"], ["1.png", "a"]])
-    monkeypatch.setattr(excel, "_MAX_CELLS", 3)
-    assert refused(path).reason == "TABLE_TOO_LARGE"
+    far = b'<row r="99999999"><c r="A99999999"><v>1</v></c></row></sheetData>'
+    monkeypatch.setattr(excel, "_MAX_CELLS", 100)
+    assert refused(edited(path, b"</sheetData>", far)).reason == "TABLE_TOO_LARGE"
     monkeypatch.setattr(excel, "_MAX_BYTES", 1000)
     assert "unpacked" in refused(path).message
     with zipfile.ZipFile(path, "w") as archive:
