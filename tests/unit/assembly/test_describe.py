@@ -15,10 +15,11 @@ from PIL import Image
 from genaug.assembly.datasets import REAL, rows_key
 from genaug.assembly.describe.contact_sheet import MOST_OF_CLASS, contact_sheets
 from genaug.assembly.describe.describe import describe_dataset, description_key
+from genaug.assembly.describe.facts import image_facts
 from genaug.assembly.describe.leakage_estimate import SPLITS, estimate_leakage
 from genaug.assembly.describe.numbers import NOT_SAID, attributes, images_per_subject, multi_disease
 from genaug.assembly.describe.page import render
-from genaug.assembly.describe.quality import Quality, quality, value_counts
+from genaug.assembly.describe.quality import Quality
 from genaug.schema.common import ClassCount, Progress
 from genaug.schema.datasets import Alarm, Dataset, DatasetDescription, Shortcut
 from genaug.schema.model import read
@@ -26,7 +27,6 @@ from genaug.shared.digests import sha256
 from genaug.shared.errors import FailedPrecondition, NotFound
 from genaug.shared.manifest import Row, read_rows
 from genaug.shared.seal_log import SealOpening
-from genaug.vision.images.pixels import with_channels
 
 EVIL = "<script>alert(1)</script>"
 
@@ -89,8 +89,7 @@ def test_sharper_is_sharper() -> None:
     flat = np.full((300, 400, 3), 128, np.uint8)
 
     def measured(pixels: NDArray[np.uint8]) -> Quality:
-        luma = with_channels(pixels, 1)[:, :, 0]
-        return quality(luma, value_counts(luma))
+        return image_facts(b"", pixels).quality
 
     assert measured(sharp).sharpness > 100 * max(measured(flat).sharpness, 1e-9)
     assert (measured(flat).width, measured(flat).height, measured(flat).contrast) == (400, 300, 0)

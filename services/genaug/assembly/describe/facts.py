@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, JpegImagePlugin
 
-from genaug.assembly.describe.quality import Luma, Quality, quality, value_counts
+from genaug.assembly.describe.quality import Luma, Quality, quality
 from genaug.shared.digests import canonical_json, sha256
-from genaug.vision.images.pixels import Pixels, with_channels
+from genaug.vision.images.pixels import Pixels
 
 BINS = 32
 """Bins of a histogram of luma."""
@@ -65,27 +65,27 @@ def image_facts(data: bytes, pixels: Pixels) -> ImageFacts:
         data: The encoded image.
         pixels: The same, decoded.
     """
-    luma = with_channels(pixels, 1)[:, :, 0]
-    counts = value_counts(luma)
+    image = Image.fromarray(pixels if pixels.shape[2] == 3 else pixels[:, :, 0])
+    grey = image.convert("L")
+    luma = np.asarray(grey)
+    # Pillow counts in place; numpy's bincount would first copy the pixels to eight bytes each.
+    counts = np.asarray(grey.histogram(), dtype=np.int64)
     format, encoder = _encoding(data)
     return ImageFacts(
         quality=quality(luma, counts),
         format=format,
         encoder=encoder,
         size_bytes=len(data),
-        mean_color=_mean_color(pixels, counts),
+        mean_color=_mean_color(image),
         border=_border(luma),
         histogram=(counts.reshape(BINS, -1).sum(axis=1) / luma.size).astype(np.float32),
     )
 
 
-def _mean_color(pixels: Pixels, luma_counts: NDArray[np.int64]) -> tuple[float, float, float]:
-    if pixels.shape[2] == 1:
-        counts = [luma_counts] * 3
-    else:
-        counts = list(np.asarray(Image.fromarray(pixels).histogram(), dtype=np.int64).reshape(3, 256))
-    size = pixels.shape[0] * pixels.shape[1]
-    red, green, blue = (float(channel @ np.arange(256)) / size for channel in counts)
+def _mean_color(image: Image.Image) -> tuple[float, float, float]:
+    counts = np.asarray(image.histogram(), dtype=np.int64).reshape(-1, 256)
+    means = [float(channel @ np.arange(256)) / (image.width * image.height) for channel in counts]
+    red, green, blue = means if len(means) == 3 else means * 3
     return red, green, blue
 
 

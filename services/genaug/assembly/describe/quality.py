@@ -6,7 +6,6 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from genaug.vision.images.pixels import Pixels, resize
 
@@ -50,17 +49,9 @@ def quality(luma: Luma, counts: NDArray[np.int64]) -> Quality:
     return Quality(float(width), float(height), mean, variance**0.5, _sharpness(luma))
 
 
-def value_counts(band: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Count the pixels of one channel by value, uint8 [height, width] -> int64 [256].
-
-    Pillow counts in place; numpy's bincount would first copy the pixels to eight bytes each.
-    """
-    return np.asarray(Image.fromarray(band).histogram(), dtype=np.int64)
-
-
 def _sharpness(luma: Luma) -> float:
     square: Pixels = resize(luma[:, :, None], SIDE)
-    scaled = square[:, :, 0].astype(np.float32)
+    scaled = square[:, :, 0].astype(np.int16)
     inner = scaled[1:-1, 1:-1]
     laplacian = scaled[:-2, 1:-1] + scaled[2:, 1:-1] + scaled[1:-1, :-2] + scaled[1:-1, 2:] - 4 * inner
     return float(laplacian.var(dtype=np.float64))
