@@ -95,4 +95,10 @@ def source_digest(spec: ImportSpec, rows: Iterable[SourceRow]) -> str:
         ]
         for row in listed
     )
-    return sha256(canonical_json([RECIPE, spec.split, spec.folds, spec.seed, entries]))
+    # Only where they are not the defaults: datasets that were imported before these options keep their digests.
+    options = {
+        name: getattr(spec, name)
+        for name in ("on_conflict", "near_duplicates")
+        if getattr(spec, name) != ImportSpec.model_fields[name].default
+    }
+    return sha256(canonical_json([RECIPE, spec.split, spec.folds, spec.seed, entries, *([options] if options else [])]))

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
-from genaug.assembly.duplicates import Thumbnail, thumbnail
+from genaug.assembly.fingerprints import Fingerprint, fingerprint
 from genaug.assembly.import_plan import SourceRow
 from genaug.shared.digests import ID_LENGTH, sha256
 from genaug.shared.errors import FailedPrecondition, InvalidArgument, NotFound
@@ -33,7 +33,7 @@ class DecodedImage:
     """Shorter side, pixels."""
     grey: bool
     """Whether all channels are equal."""
-    thumbnail: Thumbnail
+    fingerprint: Fingerprint
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ def _decode(store: Store, content_sha256: str, content: bytes) -> DecodeResult:
         return UnusableImage(error.reason, error.message)
     if is_constant(pixels):
         return UnusableImage("CONSTANT", f"all {pixels.shape[1]}×{pixels.shape[0]} pixels have one colour")
-    return DecodedImage(pixel_sha256(pixels), min(pixels.shape[:2]), _is_grey(pixels), thumbnail(pixels))
+    return DecodedImage(pixel_sha256(pixels), min(pixels.shape[:2]), _is_grey(pixels), fingerprint(pixels))
 
 
 def _is_grey(pixels: Pixels) -> bool:

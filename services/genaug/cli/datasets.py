@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -15,10 +15,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from genaug.cli.command import FormatOption, client, command, group, resource
 from genaug.cli.output import check_format, counts_text, make_table, show, show_list, stderr, titled
 from genaug.client import Client
-from genaug.client.importers import open_source
+from genaug.client.importers import SourceImage, open_source
 from genaug.schema.model import parse
 from genaug.schema.run import ImportSpec, NearDuplicates, NoSubject, OnConflict
-from genaug.shared.errors import InvalidArgument
+from genaug.shared.errors import GenaugError, InvalidArgument
 from genaug.v1 import common_pb2, dataset_pb2
 
 E = TypeVar("E", bound=StrEnum)
@@ -107,12 +107,23 @@ def import_spec(server: Client, name: str, spec: ImportSpec) -> dataset_pb2.Data
     """Import a source, with progress on stderr. The files are read by this process."""
     source = open_source(spec)
     with _progress("reading") as on_progress:
-        result = server.import_dataset(
-            name, source.images, spec=spec, passed_over=source.report.passed_over, on_progress=on_progress
-        )
+        try:
+            result = server.import_dataset(
+                name, source.images, spec=spec, passed_over=source.report.passed_over, on_progress=on_progress
+            )
+        except GenaugError as error:
+            _show_pairs(source.images, error.metadata.get("pairs", ""))
+            raise
     for note in source.report.notes:
         stderr.print(f"note: {note}", highlight=False)
     return result.dataset
+
+
+def _show_pairs(images: Sequence[SourceImage], pairs: str) -> None:
+    """Show the files of pairs of rows such as "3:17,5:40": the server knows, and may name, rows alone."""
+    for pair in filter(None, pairs.split(",")):
+        first, second = (f"{images[row].name} (row {row}, {images[row].split})" for row in map(int, pair.split(":")))
+        stderr.print(f"conflict: {first} and {second}", highlight=False, markup=False)
 
 
 @contextmanager
@@ -154,7 +165,7 @@ def _description_table(description: dataset_pb2.DatasetDescription) -> Renderabl
         f"({leakage.leaked_lowest:.0%} to {leakage.leaked_highest:.0%}); {leakage.subjects_on_two_sides:.0f} of "
         f"{sum(description.images_per_subject)} subjects on two sides\n"
         f"{several} images name several diseases; {description.duplicates} duplicates left out, "
-        f"{description.near_duplicates} near-identical pairs kept together"
+        f"{description.near_duplicates} near-identical pairs of different subjects"
     )
     return titled(description.dataset, make_table(columns, rows), below=below)
 
