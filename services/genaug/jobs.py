@@ -150,4 +150,4 @@ def _listen() -> threading.Event:
 
 
 def _cancelled() -> Cancelled:
-    return Cancelled("the Job was told to end", reason="CANCELLED")
+    return Cancelled("the Job was stopped", reason="CANCELLED")

@@ -55,7 +55,7 @@ def make_server(settings: Settings, services: list[str], *, more: Sequence[Regis
 
 
 def serve(settings: Settings, service: str) -> None:
-    """Serve one service, the gateway, or "all" services, until the process is told to end."""
+    """Serve one service, the gateway, or "all" services, until SIGTERM."""
     make_server(settings, list(SERVICES) if service == "all" else [service]).run()
 
 

@@ -36,7 +36,7 @@ def import_(
     name: NameArgument,
     format: Annotated[str, typer.Option("--format", help="digits, folder, csv or odir")],
     images: Annotated[str, typer.Option(help="Folder of the images.")] = _DEFAULTS.images,
-    csv: Annotated[str, typer.Option(help="Table of the images.")] = _DEFAULTS.csv,
+    csv: Annotated[str, typer.Option(help="Table of the images: CSV or Excel.")] = _DEFAULTS.csv,
     split: Annotated[str, typer.Option(help="Shares of training, validation and test.")] = ",".join(
         map(str, _DEFAULTS.split)
     ),
@@ -44,24 +44,24 @@ def import_(
     seed: Annotated[int, typer.Option(help="Seed of the split.")] = _DEFAULTS.seed,
     keep: Annotated[str, typer.Option(help="digits: images per class to keep, such as 0=40,1=300.")] = "",
     subject_regex: Annotated[
-        str, typer.Option(help="folder: first group is the subject, on the file's name.")
+        str, typer.Option(help="First group is the subject, in --subject-column (odir: ID) or else the file's name.")
     ] = _DEFAULTS.subject_regex,
     filename_column: Annotated[str, typer.Option(help="csv: column of the file's name.")] = _DEFAULTS.filename_column,
     class_column: Annotated[str, typer.Option(help="csv: column of the class.")] = _DEFAULTS.class_column,
     subject_column: Annotated[str, typer.Option(help="csv: column of the subject.")] = _DEFAULTS.subject_column,
     split_column: Annotated[
-        str, typer.Option(help="csv: column of your own split; checked, not trusted.")
+        str, typer.Option(help="csv, odir: column of your own split; checked, not trusted.")
     ] = _DEFAULTS.split_column,
     bits: Annotated[int, typer.Option(help="Bits per value of deep images; 0 finds them.")] = _DEFAULTS.bits,
     window: Annotated[
         str, typer.Option(metavar="LOW,HIGH", help="Values of deep images that map to black and white.")
     ] = "",
     multi_label: Annotated[
-        bool, typer.Option(help="An image may have several labels, in a cell, in rows or in --class-columns.")
+        bool, typer.Option(help="csv: several labels per image, in a cell (A|B), in rows or in --class-columns.")
     ] = _DEFAULTS.multi_label,
     class_columns: Annotated[str, typer.Option(metavar="A,B,…", help="csv: one column of 0 and 1 per class.")] = "",
     no_subject: Annotated[
-        str, typer.Option(metavar="refuse|own", help="Files in whose names --subject-regex finds none.")
+        str, typer.Option(metavar="refuse|own", help="Images without a subject: refused, or each its own.")
     ] = "refuse",
     on_conflict: Annotated[
         str,

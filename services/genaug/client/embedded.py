@@ -95,7 +95,7 @@ def fingerprints(settings: Settings) -> dict[str, str]:
 
 
 def _setting(variable: str) -> str:
-    """ "jobs.runs" of GENAUG_JOBS__RUNS."""
+    """Return the path of an environment variable: "jobs.runs" for GENAUG_JOBS__RUNS."""
     return variable.removeprefix("GENAUG_").lower().replace("__", ".")
 
 
@@ -113,7 +113,7 @@ def _code() -> str:
 def embedded(settings: Settings, *, notify: Notify | None = None) -> Iterator[str]:
     """Start the server over `settings.home` unless it is there, and yield its address.
 
-    A server with other code or settings is replaced while it has nothing to do; else it is used, and `notify` told.
+    A server with other code or settings is replaced if it is idle; otherwise it is used, and `notify` is called.
 
     Args:
         settings: The configuration.

@@ -300,6 +300,8 @@ class OnServer:
         self.thresholds: Mapping[str, float] = record.thresholds
 
     def predict(self, images: Iterator[bytes], *, is_active: IsActive = lambda: True) -> OrderedResults:
+        """Classify encoded images, in their order; see `ImageEncoder.predict`."""
+
         def submit(data: bytes) -> Future[ImageResult]:
             self._on_use(self._model)
             return self._server.submit(self._name, len(self.classes), data)

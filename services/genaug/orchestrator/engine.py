@@ -195,7 +195,7 @@ class Engine:
             DBOS.enqueue_workflow("runs", _workflow, kind, owner)
 
     def status(self, workflow_id: str) -> str:
-        """ "" (unknown), ENQUEUED, PENDING (at work), SUCCESS, ERROR or CANCELLED."""
+        """State: "" (unknown), ENQUEUED, PENDING (at work), SUCCESS, ERROR or CANCELLED."""
         status = DBOS.get_workflow_status(workflow_id)
         return status.status if status else ""
 

@@ -16,33 +16,6 @@ class MultiDisease(StrEnum):
     KEEP = "MULTI_DISEASE_KEEP"
 
 
-class Dataset(Model):
-    """A sealed image data set: its images, its split and its seal, made once at import."""
-
-    name: str = ""
-    digest: str = ""
-    format: str = ""
-    seed: int = 0
-    split: tuple[float, ...] = ()
-    folds: int = 0
-    training: tuple[ClassCount, ...] = ()
-    validation: tuple[ClassCount, ...] = ()
-    test: tuple[ClassCount, ...] = ()
-    subjects: int = 0
-    subjects_on_two_sides: int = 0
-    joined_groups: int = 0
-    dropped: tuple[DroppedImage, ...] = ()
-    near_duplicates: tuple[NearDuplicate, ...] = ()
-    create_time: str = ""
-    provenance: Provenance = Provenance()
-    median_side: int = 0
-    channels: int = 0
-    own_split: bool = False
-    window: Window | None = None
-    passed_over: tuple[PassedOver, ...] = ()
-    notes: tuple[str, ...] = ()
-
-
 class Window(Model):
     """The values that map to black and white, alike for every image of a dataset with more than 8 bits per value."""
 
@@ -73,6 +46,33 @@ class NearDuplicate(Model):
     image_id: str = ""
     other_image_id: str = ""
     correlation: float = 0.0
+
+
+class Dataset(Model):
+    """A sealed image data set: its images, its split and its seal, made once at import."""
+
+    name: str = ""
+    digest: str = ""
+    format: str = ""
+    seed: int = 0
+    split: tuple[float, ...] = ()
+    folds: int = 0
+    training: tuple[ClassCount, ...] = ()
+    validation: tuple[ClassCount, ...] = ()
+    test: tuple[ClassCount, ...] = ()
+    subjects: int = 0
+    subjects_on_two_sides: int = 0
+    joined_groups: int = 0
+    dropped: tuple[DroppedImage, ...] = ()
+    near_duplicates: tuple[NearDuplicate, ...] = ()
+    create_time: str = ""
+    provenance: Provenance = Provenance()
+    median_side: int = 0
+    channels: int = 0
+    own_split: bool = False
+    window: Window | None = None
+    passed_over: tuple[PassedOver, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 class View(Model):

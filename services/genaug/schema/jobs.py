@@ -32,7 +32,7 @@ class FinetuneInputs(Model):
 
     @property
     def result(self) -> str:
-        """ "generators/{digest}"."""
+        """Name of the result, "generators/{digest}"."""
         inputs = {
             "dataset_version": self.dataset_version,
             "classes": list(self.classes),
@@ -64,7 +64,7 @@ class TrainItem(Model):
 
     @property
     def result(self) -> str:
-        """ "classifiers/{digest}"."""
+        """Name of the result, "classifiers/{digest}"."""
         return f"classifiers/{digest_of(RECIPES['train'], self.json_value())}"
 
 
@@ -126,7 +126,7 @@ class EvaluateInputs(Model):
 
     @property
     def result(self) -> str:
-        """ "evaluations/{digest}"."""
+        """Name of the result, "evaluations/{digest}"."""
         return f"evaluations/{digest_of(RECIPES['evaluate'], self.json_value())}"
 
 

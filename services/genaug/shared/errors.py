@@ -1,18 +1,4 @@
-"""Error hierarchy of genaug, translated to gRPC in one place, `genaug.shared.server`.
-
-GenaugError
-├── InvalidArgument       the request is wrong in every state of the system
-├── NotFound              the named resource does not exist
-├── AlreadyExists         the resource exists with other content
-├── FailedPrecondition    right in itself, but not now; the message says what has to come first
-├── PermissionDenied      the identity lacks the right
-├── Unauthenticated       no or wrong credentials
-├── ResourceExhausted     a quota, queue or disk is full; try again later
-├── Unavailable           not reachable for now; try again
-├── Cancelled             stopped by the caller
-├── DeadlineExceeded      stopped by the clock
-└── Internal              a defect of genaug; the caller is given the request id alone
-"""
+"""Error hierarchy of genaug, translated to gRPC in one place, `genaug.shared.server`."""
 
 from __future__ import annotations
 
@@ -36,46 +22,68 @@ class GenaugError(Exception):
 
 
 class InvalidArgument(GenaugError):
+    """The request is wrong in every state of the system."""
+
     code = "INVALID_ARGUMENT"
 
 
 class NotFound(GenaugError):
+    """The named resource does not exist."""
+
     code = "NOT_FOUND"
 
 
 class AlreadyExists(GenaugError):
+    """The resource exists with other content."""
+
     code = "ALREADY_EXISTS"
 
 
 class FailedPrecondition(GenaugError):
+    """The request is right in itself, but not now; the message says what has to come first."""
+
     code = "FAILED_PRECONDITION"
 
 
 class PermissionDenied(GenaugError):
+    """The identity lacks the right."""
+
     code = "PERMISSION_DENIED"
 
 
 class Unauthenticated(GenaugError):
+    """The credentials are missing or wrong."""
+
     code = "UNAUTHENTICATED"
 
 
 class ResourceExhausted(GenaugError):
+    """A quota, queue or disk is full; try again later."""
+
     code = "RESOURCE_EXHAUSTED"
 
 
 class Unavailable(GenaugError):
+    """A service is not reachable for now; try again."""
+
     code = "UNAVAILABLE"
 
 
 class Cancelled(GenaugError):
+    """The caller stopped the call."""
+
     code = "CANCELLED"
 
 
 class DeadlineExceeded(GenaugError):
+    """The deadline stopped the call."""
+
     code = "DEADLINE_EXCEEDED"
 
 
 class Internal(GenaugError):
+    """A defect of genaug; the caller is given the request id alone."""
+
     code = "INTERNAL"
 
 

@@ -18,7 +18,8 @@ _INTERVAL = 0.5
 class ProgressCallback(Protocol):
     """Callback for progress: (done, total, unit, note). The note is about work not counted in that unit."""
 
-    def __call__(self, done: int, total: int, unit: str, note: str = "", /) -> None: ...
+    def __call__(self, done: int, total: int, unit: str, note: str = "", /) -> None:
+        """Report progress."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ class ProgressWriter:
         self._last = 0.0
 
     def __call__(self, done: int, total: int, unit: str, note: str = "", /) -> None:
+        """Write progress, unless it was written a moment ago."""
         now = time.monotonic()
         if now - self._last < _INTERVAL and done < total:
             return

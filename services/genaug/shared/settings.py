@@ -11,6 +11,7 @@ from typing import Any, Literal
 import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
+from typing_extensions import override
 
 from genaug.shared.errors import InvalidArgument
 
@@ -226,6 +227,7 @@ class Settings(BaseSettings):
     labeling: LabelingSettings = LabelingSettings()
 
     @classmethod
+    @override
     def settings_customise_sources(
         cls,
         settings_cls: type[BaseSettings],

@@ -60,10 +60,13 @@ def test_images_with_several_diseases_are_counted_by_what_they_name() -> None:
         row(1, "C", multi_disease="true", keywords="cataract; glaucoma"),
         row(2, "G", multi_disease="true"),
         row(3, "G", multi_disease="false"),
+        row(4, "edema", multi_disease="true", labels="edema; atelectasis"),
+        row(5, "edema", multi_disease="false", labels="edema"),
     ]
     assert multi_disease(rows) == (
         ClassCount(class_name="C + G", count=2),
         ClassCount(class_name="G + others", count=1),
+        ClassCount(class_name="atelectasis + edema", count=1),
     )
 
 

@@ -20,7 +20,7 @@ PERCENTILES = (5, 25, 50, 75, 95)
 _MOST_VALUES = 24
 _BAND = 10
 # Attributes with a section of their own.
-_APART = frozenset({"multi_disease", "primary_class", "keywords"})
+_APART = frozenset({"multi_disease", "primary_class", "keywords", "labels"})
 
 
 def tally(record: Dataset, pairs: Iterable[tuple[str, str]]) -> tuple[ClassTally, ...]:
@@ -74,12 +74,15 @@ def attributes(rows: Sequence[Row]) -> tuple[Attribute, ...]:
 def multi_disease(rows: Iterable[Row]) -> tuple[ClassCount, ...]:
     """Count rows with attribute multi_disease="true" by their set of classes, most frequent first.
 
-    The set is read from the attribute "keywords" where there is one; else only the row's class is known.
+    The set is read from the attribute "keywords", or else "labels", both separated by "; "; without them, only the
+    row's class is known.
     """
     counts: Counter[str] = Counter()
     for row in rows:
         if row.attributes.get("multi_disease") == "true":
-            classes = disease_classes([word for word in row.attributes.get("keywords", "").split("; ") if word])
+            words = row.attributes.get("keywords", "")
+            labels = row.attributes.get("labels", "")
+            classes = disease_classes(words.split("; ")) if words else labels.split("; ")
             counts[" + ".join(sorted(classes)) if len(classes) > 1 else f"{row.class_name} + others"] += 1
     return class_counts(dict(sorted(counts.items(), key=lambda item: (-item[1], item[0]))))
 

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from genaug.client.importers.names import check_names
 from genaug.schema.registry import Registry, load
 from genaug.schema.run import ImportSpec
 from genaug.shared.errors import InvalidArgument
@@ -61,6 +62,9 @@ class Importer:
     """Fields of `ImportSpec` that it reads."""
 
 
+# Fields that say which images belong together, in a table.
+_GROUPING = {"subject_column", "subject_regex", "no_subject", "split_column"}
+
 IMPORTERS: Registry[Importer] = Registry(
     "genaug.importers",
     "format",
@@ -69,9 +73,11 @@ IMPORTERS: Registry[Importer] = Registry(
         "folder": Importer("genaug.client.importers.folder:read", frozenset({"images", "subject_regex"})),
         "csv": Importer(
             "genaug.client.importers.csv:read",
-            frozenset({"images", "csv", "filename_column", "class_column", "subject_column", "split_column"}),
+            frozenset({"images", "csv", "filename_column", "class_column", "class_columns", "multi_label"} | _GROUPING),
         ),
-        "odir": Importer("genaug.client.importers.odir:read", frozenset({"images", "csv"})),
+        "odir": Importer(
+            "genaug.client.importers.odir:read", frozenset({"images", "csv"} | _GROUPING - {"subject_column"})
+        ),
     },
 )
 
@@ -84,12 +90,14 @@ def open_source(spec: ImportSpec) -> Source:
 
     Raises:
         InvalidArgument: the format is unknown, an option means nothing to it, or the source is incomplete: a folder,
-            table or column is missing, rows have no image, there are no images.
+            table or column is missing, rows have no image, there are no images, or names are ambiguous.
     """
     importer = IMPORTERS.get(spec.format, path="format")
     for name, declared in ImportSpec.model_fields.items():
         if getattr(spec, name) != declared.default and name not in importer.options | _COMMON:
             raise InvalidArgument(f"{name}: means nothing to format {spec.format}; leave it out", reason="BAD_OPTION")
     report = SourceReport()
-    images: Iterator[SourceImage] = load(importer.reader)(spec, report)
-    return Source(tuple(images), report)
+    read: Callable[[ImportSpec, SourceReport], Iterator[SourceImage]] = load(importer.reader)
+    images = tuple(read(spec, report))
+    check_names(images, report, options=importer.options)
+    return Source(images, report)

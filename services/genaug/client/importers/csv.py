@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from functools import partial
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from genaug.client.importers import SourceImage, SourceReport
-from genaug.client.importers.table import check_folder, find_images, read_table, refuse_lines
+from genaug.client.importers.file_names import match_files
+from genaug.client.importers.join import LABEL_ATTRIBUTES, LabeledRow, join_rows
+from genaug.client.importers.labels import check_columns, read_labels
+from genaug.client.importers.sides import read_sides
+from genaug.client.importers.subjects import read_subjects
+from genaug.client.importers.table import Line, check_folder, read_table, refuse_lines
 from genaug.schema.run import ImportSpec
 from genaug.shared.errors import InvalidArgument
-
-# Spellings of the sides of a split.
-SIDES = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
-    **dict.fromkeys(("test", "testing"), "test"),
-}
 
 
 def read(spec: ImportSpec, report: SourceReport) -> Iterator[SourceImage]:
@@ -25,29 +22,54 @@ def read(spec: ImportSpec, report: SourceReport) -> Iterator[SourceImage]:
     File names are paths below `spec.images`, by default below the table's own folder.
 
     Raises:
-        InvalidArgument: table, column, folder or images are missing; a cell of class, subject or split is empty or
-            unknown.
+        InvalidArgument: table, column, folder or images are missing; or a cell of class, subject or split is empty,
+            unknown or ambiguous.
     """
     if not spec.csv:
         raise InvalidArgument("csv: say which table", reason="NO_TABLE")
+    check_columns(spec)
     table = Path(spec.csv).expanduser()
-    columns = [spec.filename_column, spec.class_column, spec.subject_column, spec.split_column]
-    columns = [column for column in columns if column]
-    lines = read_table(table, columns)
-    for column in columns:
-        refuse_lines([line for line in lines if not line.cells[column]], f"{column} is empty")
-    if spec.split_column:
-        unknown = [line for line in lines if line.cells[spec.split_column].lower() not in SIDES]
-        refuse_lines(unknown, f"{spec.split_column} is none of train, validation, test")
-    folder = check_folder(spec.images or str(table.parent))
-    paths = find_images(folder, lines, spec.filename_column)
-    for line, path in zip(lines, paths, strict=True):
-        cells = line.cells
-        yield SourceImage(
-            cells[spec.filename_column],
-            cells[spec.class_column],
-            cells[spec.subject_column] if spec.subject_column else "",
-            SIDES[cells[spec.split_column].lower()] if spec.split_column else "",
-            {key: value for key, value in cells.items() if key not in columns and value},
-            partial(Path.read_bytes, path),
+    lines = read_table(table, _columns(spec), report)
+    yield from read_lines(lines, check_folder(spec.images or str(table.parent)), spec, report)
+
+
+def read_lines(lines: Sequence[Line], folder: Path, spec: ImportSpec, report: SourceReport) -> Iterator[SourceImage]:
+    """Yield the images of a table's lines; errors as `read`.
+
+    Args:
+        lines: Rows with the columns that `spec` names.
+        folder: The folder that their file names are relative to.
+        spec: Columns and options.
+        report: Receives the notes.
+    """
+    columns = _columns(spec)
+    taken = set(LABEL_ATTRIBUTES).intersection(lines[0].cells).difference(columns) if spec.multi_label else set()
+    if taken:
+        raise InvalidArgument(
+            f"csv: with multi_label, {', '.join(sorted(taken))} is an attribute of its own; rename the column",
+            reason="BAD_TABLE",
         )
+    name = spec.filename_column
+    refuse_lines([line for line in lines if not line.cells[name]], f"{name} is empty", "fill it in")
+    labels = read_labels(lines, spec, report)
+    sides = read_sides(lines, spec.split_column)
+    paths = match_files(folder, lines, name, report)
+    subjects = read_subjects(lines, paths, spec.subject_column, spec, report)
+    rows = [
+        LabeledRow(
+            line=line,
+            path=path,
+            name=line.cells[name],
+            labels=named,
+            subject=subject,
+            split=side,
+            attributes={key: value for key, value in line.cells.items() if key not in columns and value},
+        )
+        for line, path, named, subject, side in zip(lines, paths, labels, subjects, sides, strict=True)
+    ]
+    yield from join_rows(rows, report, multi_label=spec.multi_label)
+
+
+def _columns(spec: ImportSpec) -> list[str]:
+    classes = spec.class_columns or (spec.class_column,)
+    return [column for column in (spec.filename_column, *classes, spec.subject_column, spec.split_column) if column]

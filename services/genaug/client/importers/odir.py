@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 from genaug.client.importers import SourceImage, SourceReport
+from genaug.client.importers.file_names import match_files
+from genaug.client.importers.join import LabeledRow, join_rows
 from genaug.client.importers.keywords import NORMAL, disease_classes, split_keywords
-from genaug.client.importers.table import Line, check_folder, find_images, read_table, refuse_lines
+from genaug.client.importers.sides import read_sides
+from genaug.client.importers.subjects import read_subjects
+from genaug.client.importers.table import Line, check_folder, read_table, refuse_lines
 from genaug.schema.run import ImportSpec
 from genaug.shared.errors import InvalidArgument
 
@@ -35,24 +38,30 @@ def read(spec: ImportSpec, report: SourceReport) -> Iterator[SourceImage]:
 
     Raises:
         InvalidArgument: table, column, folder or images are missing; a label is not one letter of N D G C A H M O, a
-            file name does not say which eye, or an ID is empty.
+            file name does not say which eye, an ID is empty, or a side is unknown.
     """
     if not spec.csv:
         raise InvalidArgument("csv: say where full_df.csv is", reason="NO_TABLE")
-    lines = read_table(Path(spec.csv).expanduser(), _COLUMNS)
-    refuse_lines([line for line in lines if not line.cells["ID"]], "ID is empty")
+    columns = [*_COLUMNS, *filter(None, [spec.split_column])]
+    lines = read_table(Path(spec.csv).expanduser(), columns, report)
     refuse_lines([line for line in lines if not _label(line)], f"labels is not one letter of {CLASSES}")
     refuse_lines([line for line in lines if not _laterality(line)], "filename does not say left or right")
-    paths = find_images(check_folder(spec.images), lines, "filename")
-    for line, path in zip(lines, paths, strict=True):
-        yield SourceImage(
-            line.cells["filename"],
-            _label(line),
-            line.cells["ID"],
-            "",
-            _attributes(line),
-            partial(Path.read_bytes, path),
+    sides = read_sides(lines, spec.split_column)
+    paths = match_files(check_folder(spec.images), lines, "filename", report)
+    subjects = read_subjects(lines, paths, "ID", spec, report)
+    rows = [
+        LabeledRow(
+            line=line,
+            path=path,
+            name=line.cells["filename"],
+            labels=(_label(line),),
+            subject=subject,
+            split=side,
+            attributes=_attributes(line),
         )
+        for line, path, subject, side in zip(lines, paths, subjects, sides, strict=True)
+    ]
+    yield from join_rows(rows, report)
 
 
 def _label(line: Line) -> str:

@@ -58,7 +58,7 @@ class BatchRequest:
 
     @property
     def name(self) -> str:
-        """ "batches/{digest}", independent of the classes' order."""
+        """Name of the batch, "batches/{digest}"; the order of the classes changes nothing."""
         inputs = {
             "generator": self.generator,
             "counts": dict(self.counts),

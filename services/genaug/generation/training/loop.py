@@ -214,7 +214,7 @@ class Training:
                 if self._processes.any(cancelled is not None):
                     if self._processes.first:
                         self.save(checkpoint)
-                    raise cancelled or Cancelled("another process was told to end", reason="CANCELLED")
+                    raise cancelled or Cancelled("another process ended", reason="CANCELLED")
         self._load_weights(self._average)
 
     def save(self, checkpoint: Checkpoint) -> None:

@@ -1,4 +1,4 @@
-"""Where Jobs run: one port, one implementation per place."""
+"""Runners of Jobs: one interface, one implementation per platform."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ class JobRunner(Protocol):
         on_progress: ProgressCallback,
         finished: Callable[[], bool],
     ) -> None:
-        """Run the Job of `request`, or join it where it is at work already, and return when it has succeeded.
+        """Run the Job of `request`, or wait for it if it runs already; return when it has succeeded.
 
         Args:
-            request: What to do; it is in the store.
-            shards: Processes that share its items.
-            is_active: Polled; the Job is stopped when it turns False. An exception from it leaves the Job to a later
-                call, where the platform lets it live on.
-            on_progress: Told how far it is.
-            finished: Whether the store holds the results; asked of a Job that succeeded some time ago.
+            request: The Job's request, which is in the store.
+            shards: Number of processes that share its items.
+            is_active: Polled; the Job is stopped when it returns False. If it raises, the Job goes on where the
+                platform can keep it, for a later call.
+            on_progress: Called with the progress of all shards.
+            finished: Returns whether the store holds the results; called for a Job that succeeded earlier.
 
         Raises:
             GenaugError: the Job's own error, after its last attempt.
@@ -43,7 +43,7 @@ class JobRunner(Protocol):
 
 
 def forward_progress(store: Store, request: JobRequest, shards: int, on_progress: ProgressCallback) -> bool:
-    """Pass on how far the shards say they are, summed; whether any has said so."""
+    """Forward the summed progress of the shards; return whether any shard has reported some."""
     try:
         found = [read_progress(store, request.progress_key(shard)) for shard in range(shards)]
     except Unavailable as error:

@@ -19,9 +19,10 @@ import kubernetes
 from kubernetes.client.exceptions import ApiException
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
+from typing_extensions import override
 from urllib3.exceptions import HTTPError
 
-from genaug.orchestrator.runners import forward_progress, recorded_error
+from genaug.orchestrator.runners import JobRunner, forward_progress, recorded_error
 from genaug.schema.jobs import JobRequest
 from genaug.shared.errors import Cancelled, FailedPrecondition, GenaugError, Internal, Unavailable
 from genaug.shared.progress import ProgressCallback
@@ -98,7 +99,7 @@ class _Job(_Answer):
     status: _JobStatus = _JobStatus()
 
 
-class KubernetesRunner:
+class KubernetesRunner(JobRunner):
     """Runs Jobs in the namespace that we are in ourselves, or outside a cluster in the kubeconfig's."""
 
     def __init__(self, settings: JobSettings, store: Store) -> None:
@@ -114,6 +115,7 @@ class KubernetesRunner:
         self._batch = kubernetes.client.BatchV1Api()
         self._core = kubernetes.client.CoreV1Api()
 
+    @override
     def run(
         self,
         request: JobRequest,
@@ -163,13 +165,13 @@ class KubernetesRunner:
             job = self._patiently(lambda: self._find(name), is_active)
             if job is None:
                 raise Unavailable(f"the Job {name} was deleted; it is started again", reason="JOB_GONE")
-            told = forward_progress(self._store, request, shards, on_progress)
+            reported = forward_progress(self._store, request, shards, on_progress)
             outcome = _outcome(job)
             if outcome == "Complete":
                 return
             if outcome == "Failed":
                 raise recorded_error(self._store, request, shards) or self._died(name, request)
-            if not told and not job.status.ready and time.monotonic() - explained > _EXPLAIN:
+            if not reported and not job.status.ready and time.monotonic() - explained > _EXPLAIN:
                 explained = time.monotonic()
                 on_progress(0, 0, "", self._patiently(lambda: self._waits_for(name), is_active))
             time.sleep(_POLL)
@@ -342,7 +344,7 @@ def job_from(
 
 
 def _outcome(job: _Job) -> str:
-    """ "Complete", "Failed", or "" while it runs."""
+    """Condition: "Complete", "Failed", or "" while it runs."""
     for condition in job.status.conditions:
         if condition.type in ("Complete", "Failed") and condition.status == "True":
             return condition.type

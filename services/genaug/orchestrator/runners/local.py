@@ -13,7 +13,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from genaug.orchestrator.runners import forward_progress, recorded_error
+from typing_extensions import override
+
+from genaug.orchestrator.runners import JobRunner, forward_progress, recorded_error
 from genaug.schema.jobs import BAD_INPUT, JobRequest
 from genaug.shared.errors import Cancelled, GenaugError, Internal
 from genaug.shared.progress import ProgressCallback
@@ -61,7 +63,7 @@ def _taken(lock: Path) -> bool:
         return False
 
 
-class LocalRunner:
+class LocalRunner(JobRunner):
     """Runs `genaug job …` as subprocesses. Each holds a lock, by which a later orchestrator finds it again."""
 
     def __init__(self, settings: Settings, store: Store) -> None:
@@ -72,6 +74,7 @@ class LocalRunner:
         for folder in (self._locks, self._logs):
             folder.mkdir(parents=True, exist_ok=True)
 
+    @override
     def run(
         self,
         request: JobRequest,
@@ -154,9 +157,9 @@ class LocalRunner:
             raise
 
     def _error(self, request: JobRequest, codes: Sequence[int]) -> GenaugError:
-        told = recorded_error(self._store, request, len(codes))
-        if told is not None:
-            return told
+        error = recorded_error(self._store, request, len(codes))
+        if error is not None:
+            return error
         worst = next(code for code in codes if code)
         return Internal(
             f"the {request.step} Job ended with status {worst} and no word; its log is "

@@ -11,6 +11,7 @@ from itertools import islice
 from typing import Protocol
 
 import numpy as np
+from typing_extensions import override
 
 from genaug.shared.errors import Cancelled, NotFound, ResourceExhausted
 from genaug.shared.store import Store
@@ -89,7 +90,7 @@ class CachedEncoder:
         return results
 
 
-class LocalEncoder:
+class LocalEncoder(ImageEncoder):
     """A classifier behind the dynamic batcher of this process: an `ImageEncoder`.
 
     Args:
@@ -104,9 +105,11 @@ class LocalEncoder:
         self._window = window
 
     @property
+    @override
     def cached(self) -> CachedEncoder:
         return CachedEncoder(self._server.classifier(self._model))
 
+    @override
     def predict(self, images: Iterator[bytes], *, is_active: IsActive = lambda: True) -> OrderedResults:
         return OrderedResults(
             images, lambda data: self._server.submit(self._model, data), window=self._window, is_active=is_active

@@ -8,6 +8,7 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from genaug.schema.classifiers import BACKBONES
 from genaug.schema.registry import load
@@ -154,6 +155,7 @@ class SmallCnn(Backbone):
             side, width = -(-side // 2), wider
         self.network = nn.Sequential(*layers, nn.Flatten(), nn.Linear(width * side * side, self.FEATURES), nn.ReLU())
 
+    @override
     def maps(self, images: Tensor) -> Tensor:
         return cast(Tensor, self.network(images))[:, :, None, None]
 
@@ -178,6 +180,7 @@ class EfficientNetLite0(Backbone):
         self.network = EfficientNet.from_name("efficientnet-lite0", image_size=image_size)
         self.to(memory_format=torch.channels_last)
 
+    @override
     def maps(self, images: Tensor) -> Tensor:
         extract = cast(Callable[[Tensor], Tensor], self.network.extract_features)
         return extract(images.contiguous(memory_format=torch.channels_last))
@@ -225,7 +228,7 @@ _ENDS = {"conv_stem": "0.0", "bn1": "0.1", "conv_head": "18.0", "bn2": "18.1"}
 
 
 def mobilenet_v2_of_timm(name: str) -> str | None:
-    """torchvision's name of a tensor in timm's mobilenetv2_100."""
+    """Torchvision's name of a tensor in timm's mobilenetv2_100."""
     part, _, rest = name.partition(".")
     if part in _ENDS:
         return f"{_FEATURES}{_ENDS[part]}.{rest}"

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from typing_extensions import override
 
 from genaug.schema.classifiers import ClassifierSpec, Head, Tuning
 from genaug.schema.common import Precision
@@ -170,13 +171,16 @@ class FineTuned(Network):
         """Pixels with channels first: uint8 [n, channels, image_size, image_size]."""
         return np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
 
+    @override
     def set_precision(self, precision: Precision) -> None:
         super().set_precision(precision)
         self.backbone = in_precision(self.backbone, precision, self.ranges)
 
+    @override
     def float_backbone(self) -> Backbone:
         return self.backbone
 
+    @override
     def extract_features(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         result = np.empty((len(pixels), self.features), np.float32)
         with torch.inference_mode():
@@ -184,15 +188,19 @@ class FineTuned(Network):
                 result[start : start + count] = self.embed(batch)[:count].cpu().numpy()
         return result
 
+    @override
     def penultimate(self, features: Tensor) -> Tensor:
         return features
 
+    @override
     def logits(self, features: Tensor) -> Tensor:
         return cast(Tensor, self.head(features))
 
+    @override
     def embed(self, inputs: Tensor) -> Tensor:
         return cast(Tensor, self.backbone(inputs)).mean((2, 3))
 
+    @override
     def forward(self, inputs: Tensor) -> Tensor:
         return cast(Tensor, self.head(self.drop(self.backbone(inputs)).mean((2, 3))))
 
@@ -218,10 +226,12 @@ class Frozen(Network):
         self.register_buffer("feature_std", torch.ones(kind.features * self._places))
 
     @property
+    @override
     def weights(self) -> Weights:
         return self._weights
 
     @property
+    @override
     def input_key(self) -> str:
         return f"{self.feature_space}/{self.weights_sha256}"
 
@@ -245,12 +255,15 @@ class Frozen(Network):
                 result[start : start + count] = means[:count].cpu().numpy()
         return result
 
+    @override
     def extract_features(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         return self.preprocess(pixels)
 
+    @override
     def penultimate(self, features: Tensor) -> Tensor:
         return self.embed(features)
 
+    @override
     def logits(self, features: Tensor) -> Tensor:
         return self.forward(features)
 
@@ -262,6 +275,7 @@ class Frozen(Network):
             self._shared = key, [self._build(self.precision)]
         return self._shared[1][0]
 
+    @override
     def float_backbone(self) -> Backbone:
         return self._build(Precision.FLOAT32)
 
@@ -276,16 +290,19 @@ class Frozen(Network):
             _backbones[key] = backbone
         return backbone
 
+    @override
     def fit_inputs(self, inputs: Tensor) -> None:
         std, mean = torch.std_mean(inputs, dim=0, correction=0)
         self.feature_mean.copy_(mean)
         # A feature that never varied carries no information; do not blow up its noise.
         self.feature_std.copy_(std.clamp(min=1e-3))
 
+    @override
     def embed(self, inputs: Tensor) -> Tensor:
         features = self._standardized(inputs)
         return features.unflatten(1, (self.features, self._places)).mean(2) if self._places > 1 else features
 
+    @override
     def forward(self, inputs: Tensor) -> Tensor:
         return cast(Tensor, self.head(self.drop(self._standardized(inputs))))
 
