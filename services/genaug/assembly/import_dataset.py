@@ -7,7 +7,6 @@ from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-import numpy as np
 import pyarrow as pa
 
 from genaug.assembly.datasets import (
@@ -23,12 +22,12 @@ from genaug.assembly.datasets import (
     source_key,
     write_version,
 )
-from genaug.assembly.deduplicate import UniqueRow, check_own_split, deduplicate
-from genaug.assembly.duplicates import NearPair, near_pairs
+from genaug.assembly.deduplicate import UniqueRow, deduplicate, settle_own_split
+from genaug.assembly.duplicates import joined_note, near_pairs
 from genaug.assembly.import_plan import RECIPE, SourceRow, progress, source_digest
 from genaug.assembly.pseudonyms import Pseudonyms
 from genaug.assembly.record import SourceClaim, claim, complete_record, near_duplicate
-from genaug.assembly.seal import join, seal
+from genaug.assembly.seal import check_classes, join, seal
 from genaug.assembly.upload_decoder import (
     STAGED,
     DecodedImage,
@@ -37,10 +36,10 @@ from genaug.assembly.upload_decoder import (
     read_content,
 )
 from genaug.schema.common import Progress, provenance
-from genaug.schema.datasets import Dataset, PassedOver
-from genaug.schema.run import ImportSpec
-from genaug.shared.errors import AlreadyExists
-from genaug.shared.manifest import Row, encode, to_table
+from genaug.schema.datasets import Dataset, DroppedImage, NearDuplicate, PassedOver
+from genaug.schema.run import ImportSpec, NearDuplicates
+from genaug.shared.errors import AlreadyExists, FailedPrecondition
+from genaug.shared.manifest import Row, Split, encode, to_table
 from genaug.shared.store import Store
 
 Upload = tuple[SourceRow, bytes]
@@ -104,8 +103,8 @@ def import_dataset(
     record = sealed.record.model_copy(update={"provenance": made})
     # The record is written last, so that a dataset with a record is complete.
     store.put_new_json(dataset_key(dataset), record.json_value())
-    # The contents that were sent, and the images that deep ones were rendered to.
-    _remove_staged([*(row.content_sha256 for row in rows), *(row.content_sha256 for row in sealed.manifest)], store)
+    rendered = (image.rendered_sha256 for image in decoder.results.values() if isinstance(image, DecodedImage))
+    _remove_staged([*(row.content_sha256 for row in rows), *filter(None, rendered)], store)
     yield get_dataset(store, dataset)
 
 
@@ -155,29 +154,26 @@ def seal_import(
         InvalidArgument: no image is usable, or the user's own split leaks.
         FailedPrecondition: there are too few subjects.
     """
-    unique, dropped = deduplicate(rows, decoder.results)
+    unique, dropped = deduplicate(rows, decoder.results, on_conflict=spec.on_conflict)
     decoded = {key: image for key, image in decoder.results.items() if isinstance(image, DecodedImage)}
-    manifest, pairs = _seal(dataset, spec, rows, unique, decoded, pseudonyms)
-    images = [decoded[entry.row.content_sha256] for entry in unique]
+    sealed = _seal(dataset, spec, rows, unique, decoded, pseudonyms)
+    images = [decoded[entry.row.content_sha256] for entry in sealed.unique]
     record = Dataset(
         name=f"datasets/{dataset}",
         format=spec.format,
         seed=spec.seed,
         split=spec.split,
         folds=spec.folds,
-        dropped=tuple(dropped),
-        near_duplicates=tuple(
-            near_duplicate(manifest[pair.first].image_id, manifest[pair.second].image_id, pair.correlation)
-            for pair in pairs
-        ),
+        dropped=tuple(sorted([*dropped, *sealed.dropped], key=lambda image: image.row)),
+        near_duplicates=tuple(sealed.near_duplicates),
         channels=1 if all(image.grey for image in images) else 3,
         own_split=any(row.split for row in rows),
         window=decoder.window,
         passed_over=tuple(passed_over),
-        notes=decoder.notes,
+        notes=(*decoder.notes, *sealed.notes),
     )
-    record = complete_record(record, manifest, sides=[image.side for image in images])
-    return SealedImport(record, manifest, unique, images)
+    record = complete_record(record, sealed.manifest, sides=[image.side for image in images])
+    return SealedImport(record, sealed.manifest, sealed.unique, images)
 
 
 def _check_same(store: Store, dataset: str, source: str) -> None:
@@ -191,6 +187,18 @@ def _check_same(store: Store, dataset: str, source: str) -> None:
         )
 
 
+@dataclass(frozen=True)
+class _Sealed:
+    """Rows with their places, and remarks for the record."""
+
+    manifest: list[Row]
+    unique: list[UniqueRow]
+    """The source's rows of the manifest, in its order."""
+    near_duplicates: list[NearDuplicate]
+    dropped: list[DroppedImage]
+    notes: list[str]
+
+
 def _seal(
     dataset: str,
     spec: ImportSpec,
@@ -198,21 +206,34 @@ def _seal(
     unique: Sequence[UniqueRow],
     decoded: Mapping[str, DecodedImage],
     pseudonyms: Pseudonyms,
-) -> tuple[list[Row], list[NearPair]]:
-    """Return manifest rows of the unique rows, in their order, and the near-identical pairs, by indices into them."""
-    sources = [entry.row for entry in unique]
-    thumbnails = np.stack([decoded[row.content_sha256].thumbnail for row in sources])
-    pairs = near_pairs(thumbnails, [row.subject for row in sources])
-    groups = join(
-        {entry.row.image_id: entry.subjects for entry in unique},
-        [(sources[pair.first].image_id, sources[pair.second].image_id) for pair in pairs],
-    )
-    own = None
+) -> _Sealed:
+    """Join subjects that share a photograph, settle the user's own split or make one, and write manifest rows."""
+    near: list[NearDuplicate] = []
+    if spec.near_duplicates != NearDuplicates.OFF:
+        found = near_pairs(
+            [decoded[entry.row.content_sha256].fingerprint for entry in unique], [entry.row.subject for entry in unique]
+        )
+        ids = [entry.row.image_id for entry in unique]
+        near = [near_duplicate(ids[pair.first], ids[pair.second], pair.correlation) for pair in found]
+    joined = near if spec.near_duplicates == NearDuplicates.JOIN else []
+    pairs = [(pair.image_id, pair.other_image_id) for pair in joined]
+    groups = join({entry.row.image_id: entry.subjects for entry in unique}, pairs)
+    note = joined_note(pairs, groups)
+    own: dict[str, Split] | None = None
+    dropped: list[DroppedImage] = []
+    kept = list(unique)
     if any(row.split for row in rows):
-        check_own_split(rows, groups)
-        own = {row.image_id: row.split for row in sources if row.split}
+        kept, dropped = settle_own_split(rows, unique, groups, pairs, spec.on_conflict)
+        own = {entry.row.image_id: entry.row.split for entry in kept if entry.row.split}
+    sources = [entry.row for entry in kept]
     classes = {row.image_id: row.class_name for row in sources}
-    places = seal(classes, groups, shares=spec.split, folds=spec.folds, seed=spec.seed, own=own)
+    groups = {image: groups[image] for image in classes}
+    try:
+        places = seal(classes, groups, shares=spec.split, folds=spec.folds, seed=spec.seed, own=own)
+        check_classes(classes, places)
+    except FailedPrecondition as error:
+        # The subjects that are missing may be those that were joined.
+        raise FailedPrecondition(f"{error.message}. {note}" if note else error.message, reason=error.reason) from None
     manifest = []
     for row in sources:
         place = places[row.image_id]
@@ -233,7 +254,8 @@ def _seal(
                 attributes=dict(row.attributes or {}),
             )
         )
-    return manifest, pairs
+    near = [pair for pair in near if pair.image_id in places and pair.other_image_id in places]
+    return _Sealed(manifest, kept, near, dropped, [note] if note else [])
 
 
 def _write(

@@ -16,7 +16,7 @@ from genaug.shared.manifest import Split
 RECIPE = "import/1"
 
 # Options that decide the sealed dataset and are not in the digests of the first imports.
-_LATER = ("bits", "window")
+_LATER = ("bits", "window", "on_conflict", "near_duplicates")
 
 _SHA256 = re.compile("[0-9a-f]{64}")
 _MAX_TEXT = 2000

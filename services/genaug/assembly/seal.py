@@ -20,6 +20,7 @@ SIDES: tuple[Split, ...] = get_args(Split)
 
 # Every group holds it, so that sides are balanced, and filled, over all classes too. No class has an empty name.
 _ALL = ""
+_MAX_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,36 @@ def seal(
     }
     fold = allot(within, [1 / folds] * folds, seed=seed_of("fold", seed))
     return {image: Place(sides[group], fold[group], group) for image, group in groups.items()}
+
+
+def check_classes(classes: Mapping[str, str], places: Mapping[str, Place]) -> None:
+    """Check that every class has training, validation and test images.
+
+    Args:
+        classes: Class of each image id.
+        places: Place of each image id.
+
+    Raises:
+        FailedPrecondition: a class lacks images on a side, with the sides and the number of its subjects.
+    """
+    sides: dict[str, set[str]] = defaultdict(set)
+    groups: dict[str, set[str]] = defaultdict(set)
+    for image, name in classes.items():
+        sides[name].add(places[image].split)
+        groups[name].add(places[image].group_id)
+    short = [
+        f"class {name} has {len(groups[name])} subjects and no {' or '.join(s for s in SIDES if s not in sides[name])} "
+        "images"
+        for name in sorted(sides)
+        if len(sides[name]) < len(SIDES)
+    ]
+    if short:
+        more = f" and {len(short) - _MAX_NAMED} more classes" if len(short) > _MAX_NAMED else ""
+        raise FailedPrecondition(
+            f"{'; '.join(short[:_MAX_NAMED])}{more}: every class needs one subject on each side; import more of "
+            "them, or merge or leave out the class",
+            reason="TOO_FEW_SUBJECTS",
+        )
 
 
 def allot(groups: Mapping[str, Mapping[str, int]], shares: Sequence[float], *, seed: int) -> dict[str, int]:

@@ -9,7 +9,6 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-import numpy as np
 import pyarrow as pa
 
 from genaug.assembly.datasets import (
@@ -24,7 +23,8 @@ from genaug.assembly.datasets import (
     write_version,
 )
 from genaug.assembly.deduplicate import MAX_DROPPED
-from genaug.assembly.duplicates import Thumbnail, near_pairs, thumbnail
+from genaug.assembly.duplicates import near_pairs
+from genaug.assembly.fingerprints import Fingerprint, fingerprint
 from genaug.assembly.import_plan import progress
 from genaug.assembly.pseudonyms import Pseudonyms
 from genaug.assembly.record import claim, complete_record, near_duplicate
@@ -78,11 +78,11 @@ class Member:
 
 @dataclass(frozen=True)
 class ImageSummary:
-    """Size and thumbnail of an image."""
+    """Size and fingerprint of an image."""
 
     side: int
     """Shorter side, pixels."""
-    thumbnail: Thumbnail
+    fingerprint: Fingerprint
 
 
 def unite_datasets(dataset: str, parents: Sequence[str], store: Store) -> Iterator[Progress | Dataset]:
@@ -203,8 +203,7 @@ def _why_dropped(member: Member, side: str, *, contradict: bool) -> str:
 def _near(members: Sequence[Member], summaries: Mapping[str, ImageSummary]) -> list[NearDuplicate]:
     """Near-identical images of different datasets; pairs within a dataset are in one group already."""
     ids = [member.row.image_id for member in members]
-    thumbnails = np.stack([summaries[image].thumbnail for image in ids])
-    pairs = near_pairs(thumbnails, [member.dataset for member in members])
+    pairs = near_pairs([summaries[image].fingerprint for image in ids], [member.dataset for member in members])
     return [near_duplicate(ids[p.first], ids[p.second], p.correlation) for p in pairs if ids[p.first] != ids[p.second]]
 
 
@@ -309,7 +308,7 @@ def _summarize(members: Sequence[Member], store: Store) -> Generator[Progress, N
 
 
 def _summary(store: Store, uri: str) -> ImageSummary:
-    return with_pixels(store.get(uri), lambda pixels: ImageSummary(min(pixels.shape[:2]), thumbnail(pixels)))
+    return with_pixels(store.get(uri), lambda pixels: ImageSummary(min(pixels.shape[:2]), fingerprint(pixels)))
 
 
 def _rows(dataset: str, united: Sequence[Member], pseudonyms: Pseudonyms) -> list[Row]:

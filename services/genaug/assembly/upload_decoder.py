@@ -13,7 +13,7 @@ import numpy as np
 
 from genaug.assembly.datasets import SEALED_IMAGES, original_key
 from genaug.assembly.describe.facts import ImageFacts, image_facts
-from genaug.assembly.duplicates import Thumbnail, thumbnail
+from genaug.assembly.fingerprints import Fingerprint, fingerprint
 from genaug.assembly.import_plan import SourceRow
 from genaug.schema.datasets import Window
 from genaug.shared.container_limits import cpu_count
@@ -42,7 +42,7 @@ class DecodedImage:
     """Shorter side, pixels."""
     grey: bool
     """Whether all channels are equal."""
-    thumbnail: Thumbnail
+    fingerprint: Fingerprint
     rendered_sha256: str = ""
     """sha256 of the 8-bit PNG that a deep image was rendered to; empty for other images."""
     high_byte: int = -1
@@ -234,7 +234,7 @@ class UploadDecoder:
             pixel_sha256=pixel_sha256(pixels),
             side=min(pixels.shape[:2]),
             grey=_is_grey(pixels),
-            thumbnail=thumbnail(pixels),
+            fingerprint=fingerprint(pixels),
             high_byte=int(pixels.max()) if reads_high_bytes else -1,
             facts=image_facts(data, pixels) if self._scratch else None,
         )

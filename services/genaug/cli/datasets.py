@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -28,7 +28,7 @@ from genaug.cli.output import (
     titled,
 )
 from genaug.client import Client, ImportResult
-from genaug.client.importers import open_source
+from genaug.client.importers import SourceImage, open_source
 from genaug.schema.model import parse
 from genaug.schema.run import ImportSpec, NearDuplicates, NoSubject, OnConflict
 from genaug.shared.errors import GenaugError, InvalidArgument
@@ -153,14 +153,18 @@ def import_spec(server: Client, name: str, spec: ImportSpec, *, dry_run: bool = 
     if passed_over := source.report.passed_over_text():
         notice(passed_over)
     with _progress("reading") as on_progress:
-        result = server.import_dataset(
-            name,
-            source.images,
-            spec=source.spec,
-            passed_over=source.report.passed_over,
-            validate_only=dry_run,
-            on_progress=on_progress,
-        )
+        try:
+            result = server.import_dataset(
+                name,
+                source.images,
+                spec=source.spec,
+                passed_over=source.report.passed_over,
+                validate_only=dry_run,
+                on_progress=on_progress,
+            )
+        except GenaugError as error:
+            _show_pairs(source.images, error.metadata.get("pairs", ""))
+            raise
     if not dry_run:
         _print_alarms(server, result.dataset.name)
     return result
@@ -176,6 +180,13 @@ def _print_alarms(server: Client, dataset: str) -> None:
         return
     for alarm in description.alarms:
         notice(f"alarm: {alarm.sentence}")
+
+
+def _show_pairs(images: Sequence[SourceImage], pairs: str) -> None:
+    """Show the files of pairs of rows such as "3:17,5:40": the server knows, and may name, rows alone."""
+    for pair in filter(None, pairs.split(",")):
+        first, second = (f"{images[row].name} (row {row}, {images[row].split})" for row in map(int, pair.split(":")))
+        notice(f"conflict: {first} and {second}")
 
 
 @contextmanager
@@ -234,7 +245,7 @@ def _description_table(
     several = sum(entry.count for entry in description.multi_disease)
     below = (
         f"{several} images name several diseases; {description.duplicates} duplicates left out, "
-        f"{description.near_duplicates} near-identical pairs kept together"
+        f"{description.near_duplicates} near-identical pairs of different subjects"
     )
     if description.HasField("leakage_estimate"):
         leakage = description.leakage_estimate

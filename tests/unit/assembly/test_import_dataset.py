@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import random
 from collections import Counter
@@ -19,7 +20,7 @@ from genaug.schema.common import counts_of
 from genaug.schema.datasets import DatasetVersion, MultiDisease, View
 from genaug.schema.model import read
 from genaug.schema.requests import AssembleRequest
-from genaug.schema.run import ImportSpec, Reduction, Scenario
+from genaug.schema.run import ImportSpec, NearDuplicates, OnConflict, Reduction, Scenario
 from genaug.shared.digests import sha256
 from genaug.shared.errors import AlreadyExists, FailedPrecondition, InvalidArgument, PermissionDenied
 from genaug.shared.manifest import read_rows, rows_digest
@@ -205,6 +206,61 @@ def test_a_users_split_that_leaks_is_refused(stores, sent, photograph, encode, r
     with pytest.raises(InvalidArgument) as caught:
         run_import(stores("assembly"), [*rows, sent(50, "a", "p0", "test")])
     assert caught.value.reason == "SUBJECT_ON_TWO_SIDES"
+    assert list(stores("assembly").list("datasets/")) == []
+
+
+def test_a_published_split_is_kept_and_conflicts_are_left_out(stores, sent, photograph, encode, run_import) -> None:
+    sides = ["train"] * 12 + ["validation"] * 4 + ["test"] * 4
+    rows = [sent(n, "ab"[n % 2], f"p{n // 2}", sides[n]) for n in range(20)]
+    mirrored = sent(encode(photograph(16)[:, ::-1]), "a", "q", "train")
+    again = (dataclasses.replace(rows[18][0], split="train", subject=""), rows[18][1])
+    more = [sent(50, "b", "p6", "train"), mirrored, again]
+    dataset = run_import(stores("assembly"), [*more, *rows], on_conflict=OnConflict.DROP_TRAINING)
+    assert [(image.row, image.reason) for image in dataset.dropped] == [
+        (0, "CONFLICT"),
+        (1, "CONFLICT"),
+        (2, "CONFLICT"),
+    ]
+    assert {row.image_id: row.split for row in all_rows(stores("assembly"))} == {r.image_id: r.split for r, _ in rows}
+    assert dataset.near_duplicates == ()
+
+
+def test_near_duplicates_are_joined_or_listed_or_not_looked_for(stores, sent, photograph, encode, run_import) -> None:
+    rows = [sent(n, "ab"[n % 2], f"p{n // 2}") for n in range(40)]
+    copies = [sent(encode(photograph(n)[::-1].copy()), "a", f"q{n}") for n in (0, 8, 16)]
+    counts, sources = {}, set()
+    for policy in NearDuplicates:
+        dataset = run_import(stores("assembly"), [*rows, *copies], dataset=policy.name.lower(), near_duplicates=policy)
+        counts[policy.name] = len(dataset.near_duplicates), dataset.joined_groups
+        sources.add(str(stores("assembly").get_json(f"restricted/sources/{policy.name.lower()}.json")))
+    assert counts == {"JOIN": (3, 3), "REPORT": (3, 0), "OFF": (0, 0)}
+    assert len(sources) == 3
+
+
+def test_look_alike_images_are_said_and_named_where_they_leave_too_few_subjects(
+    stores, sent, photograph, encode, run_import
+) -> None:
+    rows = [sent(n, "ab"[n % 2], f"p{n // 2}") for n in range(40)]
+    crowd = [sent(encode(photograph(99), compress_level=n % 9 + 1) + bytes(n), "a", f"q{n}") for n in range(12)]
+    (note,) = run_import(stores("assembly"), [*rows, *crowd]).notes
+    assert "12 of 52 images" in note
+    assert "--near-duplicates report" in note
+    assert run_import(stores("assembly"), rows, dataset="e").notes == ()
+    with pytest.raises(FailedPrecondition, match="12 of 12 images are near-identical") as caught:
+        run_import(stores("assembly"), crowd, dataset="f")
+    assert caught.value.reason == "TOO_FEW_SUBJECTS"
+
+
+def test_a_class_without_a_side_is_refused(stores, sent, run_import) -> None:
+    rows = [sent(n, "abc"[n % 3], f"p{n}") for n in range(30)]
+    rare = [sent(90 + n, "rare", f"r{n // 2}") for n in range(4)]
+    with pytest.raises(FailedPrecondition, match="class rare has 2 subjects") as caught:
+        run_import(stores("assembly"), [*rows, *rare])
+    assert caught.value.reason == "TOO_FEW_SUBJECTS"
+    sides = ["train", "validation", "test", "train"]
+    own = [sent(n, "ab"[n >= 12], f"p{n}", sides[n % 4] if n < 12 else sides[n % 2]) for n in range(24)]
+    with pytest.raises(FailedPrecondition, match="class b has 12 subjects and no test images"):
+        run_import(stores("assembly"), own)
     assert list(stores("assembly").list("datasets/")) == []
 
 
