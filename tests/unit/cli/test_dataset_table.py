@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+
 from rich.console import Console
 
 from genaug.cli.datasets import _dataset_table, _description_table
@@ -9,7 +11,7 @@ from genaug.v1.dataset_pb2 import Dataset, DatasetDescription, Window
 
 
 def printed(table: object) -> str:
-    console = Console(width=200, record=True, quiet=True)
+    console = Console(width=200, file=io.StringIO(), record=True)
     console.print(table)
     return console.export_text()
 
