@@ -11,7 +11,7 @@ from genaug.v1.dataset_pb2 import Dataset, DatasetDescription, Window
 
 
 def printed(table: object) -> str:
-    console = Console(width=200, file=io.StringIO(), record=True)
+    console = Console(width=200, record=True, file=io.StringIO())
     console.print(table)
     return console.export_text()
 
