@@ -34,5 +34,5 @@ def test_a_guess_is_noted(tmp_path, capsys, format: str) -> None:
     (tmp_path / "a/1.png").write_bytes(b"x")
     server = SimpleNamespace(import_dataset=lambda *_, **__: SimpleNamespace(dataset="made"))
     import_spec(server, "x", ImportSpec(format=format, images=str(tmp_path)))
-    noted = "note: format folder: 1 images in 1 folders" in capsys.readouterr().err
+    noted = "note: format folder: 1 images in 1 folder" in capsys.readouterr().err
     assert noted == (format == "auto")
