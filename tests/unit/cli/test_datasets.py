@@ -11,7 +11,7 @@ from genaug.schema.run import ImportSpec
 
 
 def test_notes_and_files_that_are_passed_over_are_said_first(tmp_path, capsys) -> None:
-    for name in ("a/1.png", "a/2.psd", "a/3.psd", "a/4.txt"):
+    for name in ("a/1.png", "a/2.psd", "a/3.psd", "a/4.txt", "b/1.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"x")
     sent = {}
@@ -24,15 +24,16 @@ def test_notes_and_files_that_are_passed_over_are_said_first(tmp_path, capsys) -
     server = SimpleNamespace(import_dataset=import_dataset)
     assert import_spec(server, "x", ImportSpec(format="auto", images=str(tmp_path))) == "made"
     # The server records the format that was found.
-    assert (sent["spec"].format, sent["images"]) == ("folder", ["a/1.png"])
+    assert (sent["spec"].format, sent["images"]) == ("folder", ["a/1.png", "b/1.png"])
     assert sent["passed_over"] == {".psd: no image": 2, ".txt: no image": 1}
 
 
 @pytest.mark.parametrize("format", ["folder", "auto"])
 def test_a_guess_is_noted(tmp_path, capsys, format: str) -> None:
-    (tmp_path / "a").mkdir()
-    (tmp_path / "a/1.png").write_bytes(b"x")
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "1.png").write_bytes(b"x")
     server = SimpleNamespace(import_dataset=lambda *_, **__: SimpleNamespace(dataset="made"))
     import_spec(server, "x", ImportSpec(format=format, images=str(tmp_path)))
-    noted = "note: format folder: 1 images in 1 folder" in capsys.readouterr().err
+    noted = "note: format folder: 2 images in 2 folders" in capsys.readouterr().err
     assert noted == (format == "auto")

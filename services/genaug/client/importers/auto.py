@@ -66,7 +66,8 @@ def guess(spec: ImportSpec, report: SourceReport) -> ImportSpec:
     if not candidates:
         counts = Counter(path.suffix.lower() or "without suffix" for path in paths)
         listed = ", ".join(f"{count} {suffix}" for suffix, count in counts.most_common(_SHOWN)) or "no files"
-        hint = "; images need a folder per class, or a table (--csv)" if images else ""
+        below = f", such as those of {root / images[0].parts[0]}" if images and len(images[0].parts) > 2 else ""
+        hint = f"; images need a folder per class{below}, or a table (--csv)" if images else ""
         raise InvalidArgument(f"format: {root} looks like no format: it holds {listed}{hint}", reason="NO_FORMAT")
     chosen = candidates[0]
     return _choose(spec.replace(csv=str(root / chosen.table)) if chosen.table else spec, report, chosen)
@@ -114,12 +115,9 @@ def _candidates(paths: Sequence[Path], images: Sequence[Path]) -> list[_Candidat
         if path.suffix.lower() in _TABLES
     ]
     folders = {path.parts[0] for path in images if len(path.parts) > 1}
-    # A table tells the classes of images in one place; beside several folders, it may be about something else.
-    if folders and (len(folders) > 1 or not tables):
-        archives.append(
-            _Candidate("folder", f"{count} in {len(folders)} {'folder' if len(folders) == 1 else 'folders'}")
-        )
-    return [*archives, *tables]
+    # A table tells the classes of images in one folder; beside several folders, it may be about something else.
+    by_folder = [_Candidate("folder", f"{count} in {len(folders)} folders")] if len(folders) > 1 else []
+    return [*archives, *by_folder, *tables]
 
 
 def _head(path: Path) -> str:
