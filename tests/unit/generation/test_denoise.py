@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import StableDiffusionImg2ImgPipeline, StableDiffusionPipeline
+from obstore.store import MemoryStore
 from tests.conftest import Stores
 from tests.tiny_base import write_tiny_base
 from tests.unit.generation.conftest import CLASSES, loader, put_adapter
@@ -20,11 +21,25 @@ from genaug.generation.generators.stable_diffusion.generator import StableDiffus
 from genaug.generation.sampling.draw import draw
 from genaug.generation.sampling.receipts import ImageRequest
 from genaug.schema.sampling import SCHEDULERS, Profile, Sampler
+from genaug.shared.store import Store
 from genaug.vision.images.pixels import Pixels
 
 REQUESTS = [ImageRequest("lies", 3, 0), ImageRequest("stands", 3, 1)]
 CAPTIONS = [f"a photograph of class {request.class_name}" for request in REQUESTS]
 STOCHASTIC = ("DDPMScheduler", "EulerAncestralDiscreteScheduler")
+
+
+@pytest.fixture(scope="module")
+def stores() -> Stores:
+    """One store for all tests here: the base is imported and loaded once."""
+    backend = MemoryStore()
+    return lambda role: Store(backend, role, url="memory://")
+
+
+@pytest.fixture(scope="module")
+def generator(stores: Stores, base: Path) -> StableDiffusion:
+    """A generator that draws with the base's own weights."""
+    return base_generator(stores, base)
 
 
 def base_generator(stores: Stores, base: Path, **changes: Any) -> StableDiffusion:
@@ -57,8 +72,9 @@ def assert_alike(images: list[Pixels], expected: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("scheduler", sorted(set(SCHEDULERS) - set(STOCHASTIC)))
-def test_images_equal_those_of_diffusers_pipeline(stores: Stores, base: Path, scheduler: str) -> None:
-    generator = base_generator(stores, base)
+def test_images_equal_those_of_diffusers_pipeline(
+    stores: Stores, base: Path, generator: StableDiffusion, scheduler: str
+) -> None:
     sampler = Sampler(steps=7, guidance_scale=7.5, scheduler=scheduler, negative_prompt="a fundus eye")
     expected = reference_pipeline(stores, base, scheduler)(
         CAPTIONS, negative_prompt=["a fundus eye"] * 2, num_inference_steps=7, guidance_scale=7.5,
@@ -118,8 +134,8 @@ def test_turbo_guides_the_first_half_alone(stores: Stores, base: Path) -> None:
 
 
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
-def test_an_image_does_not_depend_on_the_others_of_its_cohort(stores: Stores, base: Path, scheduler: str) -> None:
-    generator, sampler = base_generator(stores, base), Sampler(steps=3, guidance_scale=3.0, scheduler=scheduler)
+def test_an_image_does_not_depend_on_the_others_of_its_cohort(generator: StableDiffusion, scheduler: str) -> None:
+    sampler = Sampler(steps=3, guidance_scale=3.0, scheduler=scheduler)
     requests = [ImageRequest(CLASSES[index % 2], 0, index) for index in range(generator.bucket)]
     together = draw_pixels(generator, sampler, requests)
     assert np.array_equal(draw_pixels(generator, sampler, [requests[5]])[0], together[5])
