@@ -22,7 +22,7 @@ def describe_dataset(name: str, *, page: bool, on_progress) -> tuple[dataset_pb2
 
 
 def test_notes_and_files_that_are_passed_over_are_said_first(tmp_path, capsys) -> None:
-    for name in ("a/1.png", "a/2.psd", "a/3.psd", "a/4.txt"):
+    for name in ("a/1.png", "a/2.psd", "a/3.psd", "a/4.txt", "b/1.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"x")
     sent = {}
@@ -36,17 +36,18 @@ def test_notes_and_files_that_are_passed_over_are_said_first(tmp_path, capsys) -
     assert import_spec(server, "x", ImportSpec(format="auto", images=str(tmp_path))) == MADE
     assert capsys.readouterr().err == "alarm: width alone tells [the class]\n"
     # The server records the format that was found.
-    assert (sent["spec"].format, sent["images"]) == ("folder", ["a/1.png"])
+    assert (sent["spec"].format, sent["images"]) == ("folder", ["a/1.png", "b/1.png"])
     assert sent["passed_over"] == {".psd: no image": 2, ".txt: no image": 1}
 
 
 @pytest.mark.parametrize("format", ["folder", "auto"])
 def test_a_guess_is_noted(tmp_path, capsys, format: str) -> None:
-    (tmp_path / "a").mkdir()
-    (tmp_path / "a/1.png").write_bytes(b"x")
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "1.png").write_bytes(b"x")
     server = SimpleNamespace(import_dataset=lambda *_, **__: MADE, describe_dataset=describe_dataset)
     import_spec(server, "x", ImportSpec(format=format, images=str(tmp_path)))
-    noted = "note: format folder: 1 images in 1 folders" in capsys.readouterr().err
+    noted = "note: format folder: 2 images in 2 folders" in capsys.readouterr().err
     assert noted == (format == "auto")
 
 

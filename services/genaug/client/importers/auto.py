@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path, PurePath
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 from genaug.client.importers import SourceReport
-from genaug.client.importers.files import SUFFIXES
+from genaug.client.importers.files import SUFFIXES, has_image
 from genaug.client.importers.imagefolder import METADATA
 from genaug.client.importers.walk import find_files
 from genaug.schema.run import ImportSpec
@@ -17,6 +19,20 @@ _BY_SUFFIX = {".npz": "npz", ".parquet": "parquet", ".tar": "webdataset"}
 _TABLES = (".csv", ".tsv", ".xlsx")
 _ODIR = "Left-Diagnostic Keywords"
 _HEAD_BYTES = 4096
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A format that a source may have."""
+
+    format: str
+    reason: str
+    table: str = ""
+    """The table to read, below the folder; only of format "csv"."""
+
+    def __str__(self) -> str:
+        return f"--format {self.format}{f' --csv {self.table}' if self.table else ''} ({self.reason})"
 
 
 def guess(spec: ImportSpec, report: SourceReport) -> ImportSpec:
@@ -28,36 +44,40 @@ def guess(spec: ImportSpec, report: SourceReport) -> ImportSpec:
     if spec.csv:
         is_odir = _ODIR in _head(Path(spec.csv).expanduser())
         reason = f"the table has the columns of ODIR-5K ({_ODIR})" if is_odir else "a table is given"
-        return _choose(spec, report, "odir" if is_odir else "csv", reason)
+        return _choose(spec, report, _Candidate("odir" if is_odir else "csv", reason))
     if not spec.images:
         raise InvalidArgument("images: auto needs a folder or a file, or a table (csv)", reason="NO_FOLDER")
     root = Path(spec.images).expanduser()
     if root.is_file():
-        return _guess_file(spec, root, report)
+        return _choose(spec, report, _of_file(root))
     if not root.is_dir():
         raise InvalidArgument(f"images: there is no {root}", reason="NO_SUCH_FILE")
     # The reader reports on the files once more.
     paths = [path.relative_to(root) for path in find_files(root, SourceReport())]
-    candidates = _candidates(paths)
-    if len(candidates) != 1:
-        listed = "; or ".join(f"--format {format}: {reason}" for format, reason in candidates.items())
+    images = [path for path in paths if path.suffix.lower() in SUFFIXES]
+    # Others are opened only where there are none, as in exports from archives of radiology, without suffixes.
+    images = images or [path for path in paths if path.suffix.lower() not in _BY_SUFFIX and has_image(root / path)]
+    candidates = _candidates(paths, images)
+    if len(candidates) > 1:
         raise InvalidArgument(
-            f"format: {root} looks like {f'several formats; say which: {listed}' if listed else 'no format: it holds'}"
-            f"{'' if listed else ' ' + (_counts(paths) or 'no files')}",
-            reason="AMBIGUOUS_FORMAT" if listed else "NO_FORMAT",
+            f"format: {root} looks like several formats; choose {', or '.join(map(str, candidates[:_SHOWN]))}",
+            reason="AMBIGUOUS_FORMAT",
         )
-    format, reason = next(iter(candidates.items()))
-    if format == "csv":
-        tables = [path for path in paths if path.suffix.lower() in _TABLES]
-        spec = spec.replace(csv=str(root / tables[0]))
-    return _choose(spec, report, format, reason)
+    if not candidates:
+        counts = Counter(path.suffix.lower() or "without suffix" for path in paths)
+        listed = ", ".join(f"{count} {suffix}" for suffix, count in counts.most_common(_SHOWN)) or "no files"
+        below = f", such as those of {root / images[0].parts[0]}" if images and len(images[0].parts) > 2 else ""
+        hint = f"; images need a folder per class{below}, or a table (--csv)" if images else ""
+        raise InvalidArgument(f"format: {root} looks like no format: it holds {listed}{hint}", reason="NO_FORMAT")
+    chosen = candidates[0]
+    return _choose(spec.replace(csv=str(root / chosen.table)) if chosen.table else spec, report, chosen)
 
 
-def _guess_file(spec: ImportSpec, path: Path, report: SourceReport) -> ImportSpec:
-    format = _BY_SUFFIX.get(path.suffix.lower())
-    if format:
-        return _choose(spec, report, format, f"{path.name} is a {path.suffix.lower()} file")
-    if path.suffix.lower() in _TABLES:
+def _of_file(path: Path) -> _Candidate:
+    suffix = path.suffix.lower()
+    if suffix in _BY_SUFFIX:
+        return _Candidate(_BY_SUFFIX[suffix], f"{path.name} is a {suffix} file")
+    if suffix in _TABLES:
         raise InvalidArgument(
             f"images: {path} is a table; give it with --csv, and the images' folder with --images", reason="NO_FORMAT"
         )
@@ -67,50 +87,42 @@ def _guess_file(spec: ImportSpec, path: Path, report: SourceReport) -> ImportSpe
     )
 
 
-def _choose(spec: ImportSpec, report: SourceReport, format: str, reason: str) -> ImportSpec:
-    report.notes.append(f"format {format}: {reason}")
-    return spec.replace(format=format)
+def _choose(spec: ImportSpec, report: SourceReport, candidate: _Candidate) -> ImportSpec:
+    report.notes.append(f"format {candidate.format}: {candidate.reason}")
+    return spec.replace(format=candidate.format)
 
 
-def _candidates(paths: list[Path]) -> dict[str, str]:
-    """Return the formats that a folder with these files may have, and why."""
+def _candidates(paths: Sequence[Path], images: Sequence[Path]) -> list[_Candidate]:
+    """Return the formats that a folder with these files, some of them images, may have."""
     suffixes = Counter(path.suffix.lower() for path in paths)
-    candidates = {
-        format: f"{suffixes[suffix]} {suffix} files" for suffix, format in _BY_SUFFIX.items() if suffixes[suffix]
-    }
-    images = [path for path in paths if path.suffix.lower() in SUFFIXES - {".npy"}]
-    arrays = [path for path in paths if path.suffix.lower() == ".npy"]
+    archives = [
+        _Candidate(format, f"{suffixes[suffix]} {suffix} files")
+        for suffix, format in _BY_SUFFIX.items()
+        if suffixes[suffix]
+    ]
+    if not images:
+        return archives
+    count = f"{len(images)} images"
+    flat = [path for path in images if len(path.parts) == 1]
+    if flat and all(path.suffix.lower() == ".npy" for path in images):
+        return [*archives, _Candidate("npz", f"{len(images)} .npy files")]
     metadata = [path for path in paths if path.name.lower() in METADATA]
-    tables = [path for path in paths if path.suffix.lower() in _TABLES and path not in metadata]
-    folders = {path.parts[0] for path in images or arrays if len(path.parts) > 1}
-    flat = sum(len(path.parts) == 1 for path in images)
-    if images and metadata:
-        candidates["imagefolder"] = f"{len(images)} images and {metadata[0].as_posix()}"
-    elif images and tables and (flat or len(folders) == 1):
-        # Images that no folder sorts into classes.
-        if len(tables) == 1:
-            candidates["csv"] = f"{len(images)} images and the table {tables[0].as_posix()}"
-        else:
-            names = ", ".join(table.as_posix() for table in tables[:3])
-            candidates["csv"] = f"{len(images)} images and {len(tables)} tables ({names}); name one with --csv"
-            candidates["folder"] = f"{len(images)} images"
-    elif folders:
-        candidates["folder"] = f"{len(images or arrays)} images in {len(folders)} folders"
-        if tables:
-            candidates["csv"] = f"the table {tables[0].as_posix()}, with --csv"
-    elif arrays:
-        candidates["npz"] = f"{len(arrays)} .npy files"
-    return candidates
+    if metadata:
+        return [*archives, _Candidate("imagefolder", f"{count} and {metadata[0].as_posix()}")]
+    tables = [
+        _Candidate("csv", f"{count} and the table {path.as_posix()}", path.as_posix())
+        for path in paths
+        if path.suffix.lower() in _TABLES
+    ]
+    folders = {path.parts[0] for path in images if len(path.parts) > 1}
+    # A table tells the classes of images in one folder; beside several folders, it may be about something else.
+    by_folder = [_Candidate("folder", f"{count} in {len(folders)} folders")] if len(folders) > 1 else []
+    return [*archives, *by_folder, *tables]
 
 
-def _counts(paths: list[Path]) -> str:
-    counts = Counter(path.suffix.lower() or "without suffix" for path in paths)
-    return ", ".join(f"{count} {suffix}" for suffix, count in counts.most_common(5))
-
-
-def _head(path: PurePath) -> str:
+def _head(path: Path) -> str:
     try:
-        with open(path, "rb") as file:
+        with path.open("rb") as file:
             return file.read(_HEAD_BYTES).decode("utf-8", "replace")
     except OSError:
         # The reader says what is wrong with it.

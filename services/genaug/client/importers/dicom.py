@@ -88,7 +88,10 @@ def dicom_to_tiff(file: IO[bytes]) -> bytes:
     dataset, syntax = _parse(file)
     if problem := _header(dataset, syntax).problem:
         raise ValueError(problem)
-    values = pydicom.pixels.pixel_array(dataset)
+    with warnings.catch_warnings():
+        # Of damaged or odd pixels: the import counts those that cannot be decoded.
+        warnings.simplefilter("ignore")
+        values = pydicom.pixels.pixel_array(dataset)
     if dataset.PhotometricInterpretation == "PALETTE COLOR":
         values = pydicom.pixels.apply_color_lut(values, dataset)[:, :, :3]
         # Palettes of 16 bits span all of them.

@@ -243,12 +243,26 @@ def _open(path: Path) -> IO[bytes]:
     return path.open("rb")
 
 
+def has_image(path: Path) -> bool:
+    """Whether the first bytes of a file are those of an image that is read."""
+    try:
+        with path.open("rb") as file:
+            return bool(_sniff(file.read(_HEAD)))
+    except OSError:
+        return False
+
+
 def _shown_suffix(name: str) -> str:
-    suffix = PurePath(name).suffix.lower()
-    if not suffix:
+    suffixes = [suffix.lower() for suffix in PurePath(name).suffixes[-2:]]
+    if not suffixes:
         return "without suffix"
-    known = suffix in _NAMED or suffix in _SENT or suffix in _CONVERTED or suffix in mimetypes.types_map
-    return suffix if known else "other suffix"
+    if not _may_be_named(suffixes[-1]):
+        return "other suffix"
+    return "".join(suffixes) if suffixes[-1] == ".gz" and _may_be_named(suffixes[0]) else suffixes[-1]
+
+
+def _may_be_named(suffix: str) -> bool:
+    return suffix in _NAMED or suffix in SUFFIXES or suffix in mimetypes.types_map
 
 
 def _sniff(head: bytes) -> str:

@@ -8,13 +8,15 @@ from pathlib import Path
 from genaug.client.importers import SourceImage, SourceReport
 from genaug.client.importers.files import ImageFile, find_images, note_patient_ids
 from genaug.client.importers.sides import SIDES
-from genaug.client.importers.splits import check_sides
+from genaug.client.importers.splits import check_sides, side_in_name
 from genaug.client.importers.subjects import match_subjects
 from genaug.client.importers.table import check_folder
 from genaug.schema.run import ImportSpec
 from genaug.shared.errors import InvalidArgument
 
 _SHOWN = 3
+# Names of folders for images that nobody has labelled; FiftyOne's is the first.
+_UNLABELED = frozenset({"_unlabeled", "unlabeled", "unlabelled"})
 
 
 def read(spec: ImportSpec, report: SourceReport) -> Iterator[SourceImage]:
@@ -39,6 +41,8 @@ def read(spec: ImportSpec, report: SourceReport) -> Iterator[SourceImage]:
         )
     paths = [path.relative_to(root) for path, _ in images]
     classes, sides = class_folders(paths, root)
+    if len(set(classes)) == 1:
+        report.notes.append(f"there is one class, {classes[0]}; if its folders are the classes, give it as images")
     sides = check_sides(sides, spec, report)
     subjects = find_subjects(images, spec, report)
     for path, (_, file), class_name, side, subject in zip(paths, images, classes, sides, subjects, strict=True):
@@ -55,16 +59,8 @@ def class_folders(paths: Sequence[Path], root: Path) -> tuple[list[str], list[st
     Raises:
         InvalidArgument: the folders are not one per class, or one per side with one per class in each.
     """
-    tops = {path.parts[0] for path in paths if len(path.parts) > 1}
-    split = sorted(top for top in tops if top.lower() in SIDES)
-    others = sorted(tops - set(split))
-    if split and others:
-        raise InvalidArgument(
-            f"images: {_listed(split)} in {root} are sides of a split, {_listed(others)} are not; have folders of "
-            "sides alone, with a folder per class in each, or folders of classes alone",
-            reason="MIXED_FOLDERS",
-        )
-    depth = 1 if split else 0
+    sides = _sides({path.parts[0] for path in paths if len(path.parts) > 1}, root)
+    split, depth = sorted(sides), 1 if sides else 0
     misplaced = [path for path in paths if len(path.parts) < depth + 2]
     if misplaced:
         where = _listed(sorted({str(path.parent) for path in misplaced})) if split else f"{root} itself"
@@ -75,7 +71,30 @@ def class_folders(paths: Sequence[Path], root: Path) -> tuple[list[str], list[st
         )
     if not split:
         _refuse_sides_below(paths, root)
-    return [path.parts[depth] for path in paths], [SIDES[path.parts[0].lower()] if split else "" for path in paths]
+    classes = [path.parts[depth] for path in paths]
+    if unlabeled := sorted({name for name in classes if name.lower() in _UNLABELED}):
+        raise InvalidArgument(
+            f"images: those in {_listed(unlabeled)} have no class; move the folder away, or rename it if it is one",
+            reason="NO_CLASS",
+        )
+    return classes, [sides.get(path.parts[0], "") for path in paths]
+
+
+def _sides(tops: set[str], root: Path) -> dict[str, str]:
+    """Return the side of each first-level folder; none if these are not sides of a split.
+
+    Folders such as train2017 and test_images are sides too, if all others are, and not one side alone.
+    """
+    sides = {top: side_in_name(top) for top in tops}
+    exact = sorted(top for top in tops if top.lower() in SIDES)
+    others = sorted(top for top, side in sides.items() if not side)
+    if exact and others:
+        raise InvalidArgument(
+            f"images: {_listed(exact)} in {root} are sides of a split, {_listed(others)} are not; have folders of "
+            "sides alone, with a folder per class in each, or folders of classes alone",
+            reason="MIXED_FOLDERS",
+        )
+    return sides if exact or (not others and len(set(sides.values())) > 1) else {}
 
 
 def find_subjects(images: Sequence[tuple[Path, ImageFile]], spec: ImportSpec, report: SourceReport) -> list[str]:

@@ -31,13 +31,16 @@ def refuse_rows(rows: Sequence[str], problem: str, hint: str) -> None:
         )
 
 
-def check_labels(names: Sequence[str], labels: Sequence[Sequence[str]], *, multi_label: bool) -> None:
+def check_labels(
+    names: Sequence[str], labels: Sequence[Sequence[str]], *, multi_label: bool, hint: str = "leave them out"
+) -> None:
     """Check that each image has a label, and without `multi_label` no second one.
 
     Args:
         names: Name of each image, for the error.
         labels: Labels of each image.
         multi_label: Whether there may be several.
+        hint: What to do with images that have none.
 
     Raises:
         InvalidArgument: images have no label, or several.
@@ -45,7 +48,7 @@ def check_labels(names: Sequence[str], labels: Sequence[Sequence[str]], *, multi
     without = [
         name for name, of in zip(names, labels, strict=True) if not of or any(label.lower() in MISSING for label in of)
     ]
-    refuse_rows(without, "images have no label", "leave them out")
+    refuse_rows(without, "images have no label", hint)
     if not multi_label:
         several = [name for name, of in zip(names, labels, strict=True) if len(of) > 1]
         refuse_rows(several, "images have several labels", "allow several labels of an image with --multi-label")

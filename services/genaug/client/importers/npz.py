@@ -157,7 +157,12 @@ def _part(side: str, images: str, labels: str, arrays: dict[str, Open], spec: Im
             f"images: the array {images} has {shape[0]} images, {labels} has {len(values)} labels", reason="BAD_ARRAY"
         )
     named = _to_labels(labels, values)
-    check_labels([f"{labels}[{number}]" for number in range(len(named))], named, multi_label=spec.multi_label)
+    check_labels(
+        [f"{labels}[{number}]" for number in range(len(named))],
+        named,
+        multi_label=spec.multi_label,
+        hint="leave them out, or add a column for them: numpy.c_[labels, ~labels.any(1)]",
+    )
     return _Part(side, images, arrays[images], shape, dtype, named)
 
 

@@ -34,6 +34,8 @@ from genaug.shared.errors import InvalidArgument
 # A sample's label and properties are read when archives are indexed.
 _TEXTS = ("cls", "json", "txt")
 _MAX_TEXT_BYTES = 1_000_000
+# Of so few images, each may be of a class of its own.
+_FEW = 10
 
 
 @dataclass
@@ -101,14 +103,34 @@ def read(spec: ImportSpec, report: SourceReport) -> Iterator[SourceImage]:
     refuse_rows(several, "samples have several images", "keep one of them in each")
     describe(((f"x.{next(iter(sample.images))}", sample.image) for sample in samples), spec, report)
     labels = [sample.labels(spec.class_column) for sample in samples]
-    check_labels([sample.name for sample in samples], labels, multi_label=spec.multi_label)
-    counts = Counter(sample.label_source(spec.class_column) for sample in samples)
-    report.notes.append(f"classes are those of {', '.join(f'{n} .{source}' for source, n in counts.items())} files")
+    check_labels(
+        [sample.name for sample in samples],
+        labels,
+        multi_label=spec.multi_label,
+        hint="add KEY.cls to each, or leave them out; an archive of class folders is read unpacked (--format folder)",
+    )
+    _check_sources(samples, labels, spec, report)
     sides = check_sides([_side(sample.archive, root) for sample in samples], spec, report)
     subjects = _subjects(samples, spec, report)
     for sample, of, side, subject in zip(samples, labels, sides, subjects, strict=True):
         attributes = attributes_of(sample.record, spec) | (label_attributes(of) if spec.multi_label else {})
         yield SourceImage(sample.name, of[0], subject, side, attributes, sample.image.read)
+
+
+def _check_sources(
+    samples: Sequence[_Sample], labels: Sequence[Sequence[str]], spec: ImportSpec, report: SourceReport
+) -> None:
+    """Note where the labels are; refuse captions, which are in .txt files too."""
+    sources = [sample.label_source(spec.class_column) for sample in samples]
+    texts = [tuple(of) for of, source in zip(labels, sources, strict=True) if source == "txt"]
+    if len(texts) > _FEW and len(set(texts)) > len(texts) / 2:
+        raise InvalidArgument(
+            f"images: the .txt files hold {len(set(texts))} different texts for {len(texts)} images, captions and no "
+            "classes; add KEY.cls to each sample",
+            reason="NO_CLASS",
+        )
+    counts = ", ".join(f"{count} .{source}" for source, count in Counter(sources).items())
+    report.notes.append(f"classes are those of {counts} files")
 
 
 def _subjects(samples: Sequence[_Sample], spec: ImportSpec, report: SourceReport) -> list[str]:

@@ -26,9 +26,11 @@ def make(root: Path, kind: str) -> dict[str, str]:
     """Make a source; return the options that name it."""
     if kind == "folder":
         put(root / "a/1.png", encoded(1))
+        put(root / "b/2.png", encoded(2))
         put(root / "notes.txt", b"text")
     elif kind == "dicom":
-        put_dicom(root / "a/1.dcm", np.eye(8, dtype="u1"))
+        put_dicom(root / "a/IM0001", np.eye(8, dtype="u1"))
+        put_dicom(root / "b/IM0001", np.ones((8, 8), "u1"))
     elif kind == "csv":
         put(root / "img/1.png", encoded(1))
         put(root / "table.csv", b"filename,label\n1.png,a\n")
@@ -69,7 +71,7 @@ def test_each_source_is_known_by_its_files(tmp_path, kind: str, format: str) -> 
     source = open_source(ImportSpec(format="auto", **make(tmp_path, kind)))
     assert source.spec.format == format
     assert source.report.notes[0].startswith(f"format {format}: ")
-    assert len(source.images) == 1
+    assert len(source.images) == (2 if format == "folder" else 1)
 
 
 @pytest.mark.parametrize("name", ["x.npz", "x.tar", "data/x.parquet"])
@@ -84,15 +86,29 @@ def test_several_formats_are_refused_with_the_candidates(tmp_path) -> None:
     make(tmp_path, "npz")
     error = refused(images=str(tmp_path))
     assert error.reason == "AMBIGUOUS_FORMAT"
-    assert "--format npz: 1 .npz files; or --format folder: 1 images in 1 folders" in error.message
+    assert "choose --format npz (1 .npz files), or --format folder (2 images in 2 folders)" in error.message
 
 
 def test_a_table_beside_class_folders_is_ambiguous(tmp_path) -> None:
     make(tmp_path, "folder")
-    put(tmp_path / "b/2.png", encoded(2))
     put(tmp_path / "labels.csv", b"x")
     error = refused(images=str(tmp_path))
-    assert "--format csv: the table labels.csv, with --csv" in error.message
+    assert "--format folder (2 images in 2 folders), or --format csv --csv labels.csv" in error.message
+
+
+def test_several_tables_beside_images_are_ambiguous(tmp_path) -> None:
+    make(tmp_path, "flat")
+    put(tmp_path / "more.csv", b"filename,label\n1.png,b\n")
+    error = refused(images=str(tmp_path))
+    assert "--csv more.csv (1 images and the table more.csv), or --format csv --csv table.csv" in error.message
+
+
+def test_images_in_no_folder_need_a_table(tmp_path) -> None:
+    put(tmp_path / "1.png", encoded(1))
+    assert "it holds 1 .png; images need a folder per class, or a table" in refused(images=str(tmp_path)).message
+    put(tmp_path / "x/data/a/1.png", encoded(1))
+    put(tmp_path / "x/data/b/2.png", encoded(2))
+    assert f"such as those of {tmp_path / 'x/data'}, or a table" in refused(images=str(tmp_path / "x")).message
 
 
 def test_sources_of_no_format_are_refused(tmp_path) -> None:

@@ -71,6 +71,29 @@ def test_sides_below_other_folders_are_no_classes(tmp_path) -> None:
     assert "put the sides first (test/chest_xray)" in refused(tmp_path).message
 
 
+def test_sides_may_have_more_in_their_names(tmp_path) -> None:
+    fill(tmp_path, "train2017/a/1.png", "val2017/a/2.png", "test_images/a/3.png")
+    assert [image.split for image in opened("folder", tmp_path).images] == ["test", "train", "validation"]
+    # Without others, the word is part of a class's name.
+    fill(tmp_path / "x", "stress test/1.png", "test strip/2.png")
+    assert {image.split for image in opened("folder", tmp_path / "x").images} == {""}
+    fill(tmp_path / "y", "train2017/1.png", "val2017/2.png")
+    assert refused(tmp_path / "y").reason == "NO_CLASS"
+
+
+def test_images_that_nobody_labelled_are_no_class(tmp_path) -> None:
+    fill(tmp_path, "a/1.png", "_unlabeled/2.png")
+    assert "those in _unlabeled have no class" in refused(tmp_path).message
+
+
+def test_a_single_class_is_noted(tmp_path) -> None:
+    fill(tmp_path, "data/a/1.png", "data/b/2.png")
+    assert (
+        "there is one class, data; if its folders are the classes, give it as images"
+        in opened("folder", tmp_path).report.notes
+    )
+
+
 def test_a_class_may_have_a_folder_of_a_side_s_name(tmp_path) -> None:
     fill(tmp_path, "a/test/1.png", "b/2.png")
     assert [image.class_name for image in opened("folder", tmp_path).images] == ["a", "b"]

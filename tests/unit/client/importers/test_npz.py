@@ -81,7 +81,8 @@ def test_several_labels_need_to_be_allowed(tmp_path) -> None:
     )
     assert (second.class_name, second.attributes["multi_disease"]) == ("0", "false")
     path = save(tmp_path / "x.npz", images=np.zeros((2, 8, 8), "u1"), labels=np.array([[0, 0], [1, 0]]))
-    assert "1 images have no label (labels[0])" in refused(path, multi_label=True).message
+    assert "1 images have no label (labels[0])" in (message := refused(path, multi_label=True).message)
+    assert "add a column for them" in message
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,20 @@ def test_subjects_are_in_json_names_or_headers(tmp_path) -> None:
     assert "images have no nobody" in refused(tmp_path, subject_column="nobody").message
 
 
+def test_captions_are_no_classes(tmp_path) -> None:
+    texts = [b"a cat on a mat", b"a dog"] * 6
+    for unique in (False, True):
+        members = {}
+        for number, text in enumerate(texts):
+            members[f"{number}.png"] = encoded(number)
+            members[f"{number}.txt"] = text + (b" %d" % number if unique else b"")
+        put_tar(tmp_path / "x.tar", members)
+        if unique:
+            assert "12 different texts for 12 images" in refused(tmp_path).message
+        else:
+            assert len(opened("webdataset", tmp_path).images) == 12
+
+
 def test_several_labels(tmp_path) -> None:
     put_tar(tmp_path / "x.tar", {"1.png": encoded(1), "1.json": b'{"label": ["a", "b"]}'})
     assert "--multi-label" in refused(tmp_path).message
