@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
 from genaug.schema.common import Progress
+from genaug.schema.datasets import PassedOver
 from genaug.schema.run import ImportSpec
 from genaug.shared.digests import ID_LENGTH, canonical_json, sha256
 from genaug.shared.errors import InvalidArgument
@@ -22,6 +23,9 @@ _SHA256 = re.compile("[0-9a-f]{64}")
 _MAX_TEXT = 2000
 _MAX_CLASS = 100
 _MAX_ATTRIBUTES = 64
+# They are in the record, of which lists answer many in one message.
+_MAX_PASSED_OVER = 1000
+_MAX_REASON = 200
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,27 @@ def check_row(row: SourceRow, *, number: int) -> SourceRow:
             reason="ROW_TOO_LARGE",
         )
     return row
+
+
+def check_passed_over(entries: Sequence[PassedOver]) -> Sequence[PassedOver]:
+    """Return the `entries`, if they fit into the record of a dataset.
+
+    Raises:
+        InvalidArgument: there are too many, a reason is too long or unprintable, or a count is negative.
+    """
+    if len(entries) > _MAX_PASSED_OVER:
+        raise InvalidArgument(
+            f"passed_over: {len(entries)} entries, more than {_MAX_PASSED_OVER}; count files by reason",
+            reason="BAD_PASSED_OVER",
+        )
+    for number, entry in enumerate(entries):
+        if not 0 < len(entry.reason) <= _MAX_REASON or not entry.reason.isprintable() or entry.count < 0:
+            raise InvalidArgument(
+                f"passed_over[{number}]: needs a reason of 1 to {_MAX_REASON} printable characters and a count of at "
+                "least 0",
+                reason="BAD_PASSED_OVER",
+            )
+    return entries
 
 
 def source_digest(spec: ImportSpec, rows: Iterable[SourceRow]) -> str:

@@ -15,7 +15,7 @@ from genaug.assembly.describe.page import render
 from genaug.assembly.export import export_images
 from genaug.assembly.garbage import collect_garbage
 from genaug.assembly.import_dataset import Upload, import_dataset
-from genaug.assembly.import_plan import SourceRow, check_row, check_sha256
+from genaug.assembly.import_plan import SourceRow, check_passed_over, check_row, check_sha256
 from genaug.assembly.trace import trace_images
 from genaug.assembly.unite import unite_datasets
 from genaug.assembly.upload_decoder import missing_contents
@@ -69,7 +69,9 @@ class AssemblyServicer(assembly_service_pb2_grpc.AssemblyServiceServicer):
             raise InvalidArgument("the first message of an import is its header", reason="NO_HEADER")
         header = first.header
         dataset, spec = dataset_id(header.name), from_proto(ImportSpec, header)
-        passed_over = [from_proto(PassedOver, entry) for entry in header.passed_over]
+        passed_over = check_passed_over(
+            [PassedOver(reason=entry.reason, count=entry.count) for entry in header.passed_over]
+        )
         perform = validate_import if header.validate_only else import_dataset
         for event in perform(dataset, spec, _to_batches(requests), self._store, passed_over=passed_over):
             if isinstance(event, Progress):

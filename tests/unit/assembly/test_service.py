@@ -249,3 +249,22 @@ def test_a_version_is_described_without_the_sealed_rows(stub, rows) -> None:
     assert [(entry.class_name, entry.test) for entry in described.description.classes] == [("b", 0)]
     assert not described.description.HasField("leakage_estimate")
     assert b"Classes" in page.page.data
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        [dataset_pb2.PassedOver(reason="x", count=1)] * 1001,
+        [dataset_pb2.PassedOver(reason="x" * 201, count=1)],
+        [dataset_pb2.PassedOver(reason="\x1b[31m", count=1)],
+        [dataset_pb2.PassedOver(reason="x", count=-1)],
+        [dataset_pb2.PassedOver(count=1)],
+    ],
+    ids=["many", "long", "unprintable", "negative", "empty"],
+)
+def test_files_passed_over_fit_into_the_record(stub, rows, entries) -> None:
+    # Without limits one record could exceed the size of a message, and no list of datasets would be answered.
+    with pytest.raises(grpc.RpcError) as caught:
+        imported(stub, requests(rows, passed_over=entries))
+    assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert "passed_over" in caught.value.details()
