@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from genaug.client.importers import SourceImage, SourceReport
 from genaug.client.importers.escape import readable
@@ -30,6 +30,9 @@ from genaug.client.importers.labeled import (
 from genaug.client.importers.splits import check_sides, side_in_path
 from genaug.schema.run import ImportSpec
 from genaug.shared.errors import InvalidArgument
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 # A sample's label and properties are read when archives are indexed.
 _TEXTS = ("cls", "json", "txt")
@@ -149,20 +152,27 @@ def _index(archive: Path, report: SourceReport) -> list[_Sample]:
     """Return the samples of an archive, in its order."""
     size = archive.stat().st_size
     samples: dict[str, _Sample] = {}
+    last = -1
     try:
         with tarfile.open(archive, "r:") as tar:
             for member in tar:
+                if member.size < 0 or member.offset <= last:
+                    # It leads back to an earlier member, again and again.
+                    raise tarfile.TarError("a member of negative size")
+                last = member.offset
+                if member.isreg() and not member.issparse() and member.offset_data + member.size > size:
+                    raise tarfile.TarError("it ends within a member; is it copied as a whole?")
                 name = PurePosixPath(member.name)
                 base, _, suffix = name.name.partition(".")
                 if member.isdir() or not base:
                     continue
-                if not member.isreg() or member.issparse() or member.offset_data + member.size > size:
+                if not member.isreg() or member.issparse():
                     report.passed_over["in archives, links and other special files"] += 1
                     continue
                 key, suffix = str(name.with_name(base)), suffix.lower()
                 sample = samples.setdefault(key, _Sample(archive, key))
                 _add(sample, suffix, partial(_slice, archive, member.offset_data, member.size), member.size, report)
-    except (tarfile.TarError, EOFError) as error:
+    except (tarfile.TarError, EOFError, ValueError) as error:
         raise InvalidArgument(
             f"images: {archive} is no tar archive, or damaged ({error})", reason="BAD_ARCHIVE"
         ) from None
@@ -179,7 +189,7 @@ def _add(sample: _Sample, suffix: str, open_file: partial[IO[bytes]], size: int,
                 reason="BAD_ARCHIVE",
             )
         with open_file() as file:
-            sample.texts[suffix] = file.read().decode("utf-8", "replace").strip()
+            sample.texts[suffix] = file.read().decode("utf-8", "backslashreplace").strip()
         return
     image = identify(f"x.{suffix}", open_file, size=size)
     if image.problem:
@@ -188,7 +198,37 @@ def _add(sample: _Sample, suffix: str, open_file: partial[IO[bytes]], size: int,
         sample.images[suffix] = image
 
 
+class _Slice(io.RawIOBase):
+    """A part of a file, as a file: a member may be larger than memory, and only its beginning is looked at."""
+
+    def __init__(self, path: Path, offset: int, size: int) -> None:
+        # pydicom asks every BufferedReader for it.
+        self.name = str(path)
+        self._file = path.open("rb", buffering=0)
+        self._offset, self._size, self._place = offset, size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self._size}[whence]
+        self._place = max(0, start + offset)
+        return self._place
+
+    def readinto(self, buffer: Buffer) -> int:
+        view = memoryview(buffer)[: max(0, self._size - self._place)]
+        self._file.seek(self._offset + self._place)
+        count = self._file.readinto(view) or 0
+        self._place += count
+        return count
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
 def _slice(archive: Path, offset: int, size: int) -> IO[bytes]:
-    with archive.open("rb") as file:
-        file.seek(offset)
-        return io.BytesIO(file.read(size))
+    return io.BufferedReader(_Slice(archive, offset, size))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+import tracemalloc
 
 import pytest
 from tests.unit.client.importers.made_files import encoded, opened, pixels, put, put_dicom, put_tar
@@ -143,3 +144,51 @@ def test_hostile_members_touch_no_file(tmp_path) -> None:
     data = bytearray((tmp_path / "x.tar").read_bytes())
     put(tmp_path / "short.tar", bytes(data[: 512 + 100]))
     refused(tmp_path / "short.tar")
+
+
+def header(name: str, size: int, kind: bytes) -> bytes:
+    """Return the header of a member, of a size that tarfile does not write."""
+    entry = tarfile.TarInfo(name)
+    entry.type = kind
+    data = bytearray(entry.tobuf(tarfile.USTAR_FORMAT))
+    data[124:136] = b"\xff" + size.to_bytes(11, "big", signed=True) if size < 0 else b"%011o\0" % size
+    data[148:156] = b" " * 8
+    data[148:156] = b"%06o\0 " % sum(data)
+    return bytes(data)
+
+
+@pytest.mark.parametrize("kind", [tarfile.REGTYPE, tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_SPARSE])
+def test_a_member_of_negative_size_leads_nowhere(tmp_path, kind) -> None:
+    put(tmp_path / "x.tar", header("a.cls", 1, tarfile.REGTYPE) + b"0".ljust(512) + header("b.png", -512, kind))
+    assert "negative" in refused(tmp_path / "x.tar").message
+
+
+def test_an_archive_that_ends_within_a_member_is_refused(tmp_path) -> None:
+    put_tar(tmp_path / "x.tar", {"1.cls": b"0", "1.png": encoded(1), "2.cls": b"1", "2.png": encoded(2)})
+    data = (tmp_path / "x.tar").read_bytes()
+    put(tmp_path / "x.tar", data[: data.index(b"2.png") + 512 + 10])
+    assert "ends within a member" in refused(tmp_path / "x.tar").message
+
+
+def test_labels_that_are_no_utf8_stay_different(tmp_path) -> None:
+    put_tar(
+        tmp_path / "x.tar",
+        {"1.cls": "Gr\xfcn".encode("latin-1"), "1.png": b"1", "2.cls": "Gr\xe4n".encode("latin-1"), "2.png": b"2"},
+    )
+    assert [image.class_name for image in opened("webdataset", tmp_path / "x.tar").images] == ["Gr\\xfcn", "Gr\\xe4n"]
+
+
+def test_large_members_that_are_no_images_are_not_read(tmp_path) -> None:
+    size = 1 << 26
+    put(
+        tmp_path / "x.tar",
+        header("1.cls", 1, tarfile.REGTYPE) + b"0".ljust(512) + header("1.png", 5, tarfile.REGTYPE)
+        + b"image".ljust(512) + header("1.mp4", size, tarfile.REGTYPE),
+    )  # fmt: skip
+    with (tmp_path / "x.tar").open("r+b") as file:
+        file.truncate(file.seek(0, io.SEEK_END) + size + 1024)
+    tracemalloc.start()
+    (image,) = opened("webdataset", tmp_path / "x.tar").images
+    assert tracemalloc.get_traced_memory()[1] < size / 4
+    tracemalloc.stop()
+    assert image.read() == b"image"
