@@ -69,6 +69,9 @@ def read_npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[An
     if read is None:
         raise ValueError(f"version {version} of the format")
     shape, fortran, dtype = read(file)
+    if any(length < 0 for length in shape):
+        # NumPy takes them, and would read to the end of the file.
+        raise ValueError(f"shape {shape}")
     return shape, fortran, dtype
 
 

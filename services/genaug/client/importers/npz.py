@@ -186,9 +186,15 @@ def _to_labels(name: str, values: NDArray[Any]) -> list[tuple[str, ...]]:
     import numpy as np
 
     if values.ndim == 1 and values.dtype.kind in "US":
-        words = values.tolist()
+        try:
+            words = values.tolist()
+        except Exception as error:
+            # Code points beyond Unicode, in a damaged array.
+            raise _damaged(name, error) from None
         return [(word.decode("utf-8", "backslashreplace") if isinstance(word, bytes) else word,) for word in words]
-    whole = values.dtype.kind in "iub" or (values.dtype.kind == "f" and bool((values == np.round(values)).all()))
+    whole = values.dtype.kind in "iub" or (
+        values.dtype.kind == "f" and bool((np.isfinite(values) & (values == np.round(values))).all())
+    )
     if values.ndim == 1 and whole:
         return [(str(int(value)),) for value in values.tolist()]
     if values.ndim == 2 and whole and bool(np.isin(values, (0, 1)).all()):

@@ -150,3 +150,20 @@ def test_a_stream_is_begun_anew_only_beyond_its_window() -> None:
     with pytest.raises(IndexError):
         streams.item("b", 10)
     assert streams.item("b", 1) == b"b1"
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "data"),
+    [
+        # NumPy takes a negative length, and would read to the end, whatever is there.
+        ("(-1,)", "|u1", bytes(3)),
+        ("(3,)", "<f4", np.full(3, np.inf, "<f4").tobytes()),
+        ("(3,)", "<U1", np.full(3, 0x7FFFFFFF, "<u4").tobytes()),
+    ],
+)
+def test_labels_of_damaged_arrays_are_refused(tmp_path, shape, dtype, data) -> None:
+    header = f"{{'descr': '{dtype}', 'fortran_order': False, 'shape': {shape}, }}".encode().ljust(117) + b"\n"
+    save(tmp_path / "x.npz", images=np.stack([pixels(number) for number in range(3)]))
+    with zipfile.ZipFile(tmp_path / "x.npz", "a") as archive:
+        archive.writestr("labels.npy", b"\x93NUMPY\1\0" + len(header).to_bytes(2, "little") + header + data)
+    assert refused(tmp_path / "x.npz").reason == "BAD_ARRAY"
