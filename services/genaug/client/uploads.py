@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from typing import Protocol
 
-from genaug.shared.errors import FailedPrecondition, InvalidArgument
+from genaug.shared.errors import FailedPrecondition, GenaugError, InvalidArgument
 from genaug.v1.assembly_service_pb2 import ImportDatasetRequest
 
 # Bytes of files in one message, unless one image alone has more.
 _BATCH_BYTES = 2_000_000
 _BATCH_FILES = 500
-# The largest image that an import takes.
-_LARGEST_BYTES = 60_000_000
+LARGEST_BYTES = 60_000_000
+"""Bytes of the largest image that an import takes."""
 
 
 class ImportImage(Protocol):
@@ -92,14 +93,21 @@ def _read(image: ImportImage, row: int) -> bytes:
     """Read the content of an image. Errors give its row, not its name, which may hold a patient id."""
     try:
         content = image.read()
-    except OSError as error:
+    except GenaugError:
+        raise
+    except Exception as error:
+        # Libraries raise almost anything for a file that changed or is damaged; gRPC would swallow it. Their texts may
+        # hold the file's name.
+        number = error.errno if isinstance(error, OSError) else None
         raise FailedPrecondition(
-            f"image {row} of the source (from 0) cannot be read ({error.strerror}); the import goes on where it was",
+            f"image {row} of the source (from 0) cannot be read "
+            f"({os.strerror(number) if number else f'{type(error).__name__}: damaged, or changed meanwhile'}); the "
+            "import goes on where it was",
             reason="UNREADABLE_SOURCE",
         ) from None
-    if len(content) > _LARGEST_BYTES:
+    if len(content) > LARGEST_BYTES:
         raise InvalidArgument(
-            f"image {row} of the source (from 0) has {len(content)} bytes, more than {_LARGEST_BYTES}; scale it down",
+            f"image {row} of the source (from 0) has more than {LARGEST_BYTES} bytes; scale it down",
             reason="TOO_LARGE",
         )
     return content

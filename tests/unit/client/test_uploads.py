@@ -71,7 +71,18 @@ def test_an_image_that_cannot_be_read_is_named_by_its_row_alone() -> None:
 
 
 def test_an_image_that_fits_no_message_is_named_by_its_row_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(uploads, "_LARGEST_BYTES", 1000)
+    monkeypatch.setattr(uploads, "LARGEST_BYTES", 1000)
     with pytest.raises(InvalidArgument, match="image 2 of the source") as caught:
         sent([image(0), image(1), image(2, 1001)])
     assert "patient" not in str(caught.value)
+
+
+@pytest.mark.parametrize("error", [ValueError("patient-7.png"), IndexError(3), OSError("patient-7.png")])
+def test_a_library_s_error_is_told_without_the_file_s_name(error) -> None:
+    def read() -> bytes:
+        raise error
+
+    with pytest.raises(FailedPrecondition, match="image 0") as caught:
+        sent([Image("patient-7.png", read)])
+    assert caught.value.reason == "UNREADABLE_SOURCE"
+    assert "patient" not in caught.value.message

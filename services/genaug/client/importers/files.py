@@ -20,6 +20,7 @@ from genaug.client.importers import SourceReport
 from genaug.client.importers.arrays import npy_problem, npy_to_tiff
 from genaug.client.importers.dicom import DicomHeader, dicom_to_tiff, read_header, remark
 from genaug.client.importers.walk import find_files
+from genaug.client.uploads import LARGEST_BYTES
 from genaug.schema.run import ImportSpec
 from genaug.shared.errors import FailedPrecondition, InvalidArgument
 
@@ -91,7 +92,13 @@ class ImageFile:
             OSError: the file cannot be read.
         """
         with self.open() as file:
-            data = file.read()
+            if self.kind == "image":
+                data = file.read(LARGEST_BYTES + 1)
+                if len(data) > LARGEST_BYTES:
+                    # An import refuses it, however long it is: the rest need not be read.
+                    return data
+            else:
+                data = file.read()
         return _encode(data, self.kind)
 
 
@@ -200,6 +207,9 @@ def find_archives(location: str, suffix: str, report: SourceReport) -> list[Path
     root = Path(location).expanduser()
     if not root.exists():
         raise InvalidArgument(f"images: there is no {root}", reason="NO_SUCH_FILE")
+    if not root.is_dir() and not root.is_file():
+        # A pipe would be waited for.
+        raise InvalidArgument(f"images: {root} is no file, but a pipe or a device", reason="NO_SUCH_FILE")
     files = find_files(root, report) if root.is_dir() else [root]
     compressed = [file.name for file in files if file.name.lower().endswith(_COMPRESSED)]
     if compressed and suffix == ".tar":

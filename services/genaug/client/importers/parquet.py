@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -96,13 +97,16 @@ def _rows(path: Path, root: Path, spec: ImportSpec) -> Iterator[_Row]:
         with _pyarrow_parquet().ParquetFile(path) as file:
             columns = _columns(file.schema_arrow, path, spec)
             table = file.read(columns=[*columns.others, *filter(None, [columns.path])])
+            records = _records(table)
     except GenaugError:
         raise
     except Exception as error:
         # pyarrow raises errors of its own, OSError and ValueError.
-        raise InvalidArgument(f"images: {path} is no parquet file ({error})", reason="BAD_ARCHIVE") from None
+        raise InvalidArgument(
+            f"images: {path} is no parquet file that can be read ({error})", reason="BAD_ARCHIVE"
+        ) from None
     side = side_in_path(path.relative_to(root).parts if root.is_dir() else [path.name])
-    for number, row in enumerate(table.to_pylist()):
+    for number, row in enumerate(records):
         yield _Row(
             file=path,
             number=number,
@@ -115,9 +119,30 @@ def _rows(path: Path, root: Path, spec: ImportSpec) -> Iterator[_Row]:
         )
 
 
+def _records(table: Any) -> list[dict[str, Any]]:
+    """Return the rows of a table.
+
+    Raises:
+        ValueError: a column holds values that Python has no type for, such as times with nanoseconds.
+    """
+    columns = {}
+    for name in table.column_names:
+        try:
+            columns[name] = table.column(name).to_pylist()
+        except Exception as error:
+            # pyarrow raises almost anything: text that is no UTF-8, unknown time zones, dates beyond 9999.
+            raise ValueError(f"column {name!r}: {error}") from None
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
 def _columns(schema: Any, path: Path, spec: ImportSpec) -> _Columns:
     import pyarrow as pa
 
+    if double := sorted(name for name, count in Counter(schema.names).items() if count > 1):
+        raise InvalidArgument(
+            f"images: {path} has several columns {', '.join(map(repr, double))}; rename or delete all but one",
+            reason="BAD_TABLE",
+        )
     features = _features(schema)
 
     def is_bytes(kind: Any) -> bool:

@@ -14,6 +14,7 @@ from tests.unit.client.importers.made_files import encoded, opened, pixels, put,
 from genaug.client.importers.arrays import to_tiff
 from genaug.client.importers.escape import readable
 from genaug.client.importers.files import encoded as to_server
+from genaug.client.uploads import LARGEST_BYTES
 from genaug.shared.errors import FailedPrecondition
 from genaug.v1.assembly_service_pb2 import ImportDatasetRequest
 from genaug.vision.images.pixels import decode
@@ -159,3 +160,10 @@ def test_names_that_are_no_utf8_are_escaped_and_sent(tmp_path) -> None:
     ImportDatasetRequest.File(source_name=image.name, class_name=image.class_name)
     assert readable("\ud800 half of a pair") == "\\ud800 half of a pair"
     assert readable("grün") == "grün"
+
+
+def test_no_more_of_a_file_is_read_than_an_import_takes(tmp_path) -> None:
+    with put(tmp_path / "a/1.png", encoded(1)).open("r+b") as file:
+        file.truncate(3 * LARGEST_BYTES)
+    (image,) = opened("folder", tmp_path).images
+    assert len(image.read()) == LARGEST_BYTES + 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -126,3 +127,30 @@ def test_files_that_are_none_are_refused(tmp_path) -> None:
     put(tmp_path / "x.parquet", b"no table")
     assert refused(tmp_path).reason == "BAD_ARCHIVE"
     assert refused(tmp_path / "none").reason == "NO_SUCH_FILE"
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pa.array([1], pa.timestamp("s", "Mars/Olympus")),
+        pa.StringArray.from_buffers(1, pa.py_buffer(b"\0\0\0\0\1\0\0\0"), pa.py_buffer(b"\xff")),
+    ],
+)
+def test_a_column_that_python_cannot_hold_is_named(tmp_path, values) -> None:
+    path = write(tmp_path / "x.parquet", {"image": column(1), "label": ["a"], "odd": values})
+    error = refused(path)
+    assert error.reason == "BAD_ARCHIVE"
+    assert "'odd'" in error.message
+
+
+def test_two_columns_of_one_name_are_refused(tmp_path) -> None:
+    table = pa.Table.from_arrays([column(1), pa.array(["a"]), pa.array(["b"])], ["image", "label", "label"])
+    pq.write_table(table, tmp_path / "x.parquet")
+    assert "several columns 'label'" in refused(tmp_path / "x.parquet").message
+
+
+@pytest.mark.parametrize("format", ["parquet", "webdataset"])
+def test_a_pipe_is_not_waited_for(tmp_path, format) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InvalidArgument, match="pipe"):
+        opened(format, tmp_path / "pipe")
