@@ -43,8 +43,6 @@ _HEADER = [
 ]
 # Its content is compressed as a whole: a small file could take any amount of memory.
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
-# Where the transfer syntax is named.
-_META_BYTES = 65536
 
 
 @dataclass(frozen=True)
@@ -135,17 +133,32 @@ class _Deflated(ValueError):
 def _parse(file: IO[bytes], **options: Any) -> tuple[Any, str]:
     """Read a file with options of `pydicom.dcmread`; return the data set and the UID of its transfer syntax."""
     pydicom = _pydicom()
-    if _DEFLATED in file.read(_META_BYTES):
-        raise _Deflated("deflated transfer syntax; write it uncompressed")
-    file.seek(0)
     with warnings.catch_warnings():
         # Values that break the standard's rules are common, and matter to none of the tags that are used.
         warnings.simplefilter("ignore")
+        if _is_deflated(file):
+            raise _Deflated("deflated transfer syntax; write it uncompressed")
+        file.seek(0)
         dataset = pydicom.dcmread(file, force=True, **options)
     if "TransferSyntaxUID" not in dataset.file_meta:
         # Files of before the standard's file format, without a preamble.
         dataset.file_meta.TransferSyntaxUID = pydicom.uid.ImplicitVRLittleEndian
     return dataset, str(dataset.file_meta.TransferSyntaxUID)
+
+
+def _is_deflated(file: Any) -> bool:
+    """Whether the file meta information, however long, names the deflated syntax: `dcmread` would inflate all of it."""
+    from pydicom import filereader
+
+    # Implicit value representations break the standard, and pydicom reads them all the same.
+    for implicit in (False, True):
+        file.seek(0)
+        filereader.read_preamble(file, force=True)
+        meta = filereader.read_dataset(file, implicit, True, stop_when=lambda tag, vr, length: tag >> 16 != 2)
+        element = meta.get_item("TransferSyntaxUID")
+        if element is not None:
+            return _DEFLATED in (element.value or b"")
+    return False
 
 
 def _header(dataset: Any, syntax: str) -> DicomHeader:

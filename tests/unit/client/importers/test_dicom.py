@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zlib
 
 import numpy as np
 import pydicom
@@ -168,3 +169,19 @@ def test_the_window_of_inverted_files_is_inverted(tmp_path) -> None:
 def test_names_in_the_pixels_are_warned_of(tmp_path) -> None:
     put_dicom(tmp_path / "a/1.dcm", DEEP, bits=12, BurnedInAnnotation="YES")
     assert any("BurnedInAnnotation" in note for note in opened("folder", tmp_path).report.notes)
+
+
+def test_a_deflated_file_is_not_inflated_wherever_it_says_so(tmp_path) -> None:
+    path = put_dicom(tmp_path / "a/1.dcm", DEEP, bits=12)
+    data = path.read_bytes()
+    uid = b"1.2.840.10008.1.2.1.99"
+    body = data[data.index(b"\x08\x00\x16\x00") :]
+    squeezed = zlib.compressobj(9, zlib.DEFLATED, -15)
+    # Private information before the syntax: the standard's order is no law to readers.
+    meta = b"\2\0\2\1OB\0\0" + (70_000).to_bytes(4, "little") + bytes(70_000)
+    meta += b"\2\0\x10\0UI" + len(uid).to_bytes(2, "little") + uid
+    put(path, bytes(128) + b"DICM" + meta + squeezed.compress(body) + squeezed.flush())
+    put_dicom(tmp_path / "a/2.dcm", DEEP, bits=12)
+    source = opened("folder", tmp_path)
+    assert [image.name for image in source.images] == ["a/2.dcm"]
+    assert source.report.passed_over == {".dcm: deflated transfer syntax; write it uncompressed": 1}
