@@ -15,7 +15,7 @@ from genaug.client.importers.files import SUFFIXES, pass_over
 from genaug.client.importers.labeled import text_of
 from genaug.client.importers.sides import SIDES
 from genaug.client.importers.splits import check_sides
-from genaug.client.importers.table import Line, check_folder, read_table
+from genaug.client.importers.table import Line, check_folder, read_table, refuse_lines
 from genaug.client.importers.walk import find_files
 from genaug.schema.run import ImportSpec
 from genaug.shared.errors import InvalidArgument
@@ -71,7 +71,7 @@ def _refuse_two(tables: Sequence[Path]) -> None:
 
 def _read_table(table: Path, root: Path, spec: ImportSpec, report: SourceReport) -> Iterator[SourceImage]:
     """Yield the images of a metadata file, under their names below `root`."""
-    lines = read_table(table, [_FILE_NAME], report) if table.suffix.lower() == ".csv" else _read_jsonl(table)
+    lines = read_table(table, [_FILE_NAME], report) if table.suffix.lower() == ".csv" else _read_jsonl(table, spec)
     place = PurePosixPath(table.parent.relative_to(root))
     columns = lines[0].cells
     if spec.class_column not in columns and not spec.class_columns:
@@ -100,25 +100,33 @@ def _no_column(table: Path, column: str, columns: Iterable[str]) -> InvalidArgum
     )
 
 
-def _read_jsonl(table: Path) -> list[Line]:
+def _read_jsonl(table: Path, spec: ImportSpec) -> list[Line]:
     """Read an object of plain values per line; a list of labels becomes a cell that separates them by "|"."""
     records: list[tuple[int, dict[str, object]]] = []
-    with table.open(encoding="utf-8-sig", errors="replace") as file:
-        for number, text in enumerate(file, 1):
-            if not text.strip():
+    with table.open("rb") as file:
+        for number, data in enumerate(file, 1):
+            if not data.strip():
                 continue
             try:
-                record = json.loads(text)
+                # Not replaced: two names could become one.
+                record = json.loads(data.decode("utf-8-sig" if number == 1 else "utf-8"))
             except (ValueError, RecursionError):
                 record = None
             if not isinstance(record, dict) or not text_of(record.get(_FILE_NAME)):
                 raise InvalidArgument(
-                    f"images: {table} line {number} is no JSON object with {_FILE_NAME}", reason="BAD_TABLE"
+                    f"images: {table} line {number} is no JSON object with {_FILE_NAME}, in UTF-8", reason="BAD_TABLE"
                 )
             records.append((number, record))
     if not records:
         raise InvalidArgument(f"images: {table} has no rows", reason="NO_IMAGES")
     columns = dict.fromkeys(name for _, record in records for name in record)
+    if not spec.multi_label:
+        lists = [(number, record.get(spec.class_column)) for number, record in records]
+        refuse_lines(
+            [Line(number, {}) for number, value in lists if isinstance(value, list) and len(value) > 1],
+            f"{spec.class_column} lists several labels",
+            "allow several labels of an image with --multi-label",
+        )
     return [Line(number, {name: _cell(record.get(name)) for name in columns}) for number, record in records]
 
 

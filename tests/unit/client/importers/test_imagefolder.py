@@ -95,3 +95,17 @@ def test_two_metadata_files_are_refused(tmp_path) -> None:
     put(tmp_path / "metadata.jsonl", b"{}")
     put(tmp_path / "metadata.csv", b"file_name\n")
     assert refused(tmp_path).reason == "SEVERAL_TABLES"
+
+
+def test_a_list_of_labels_is_no_class(tmp_path) -> None:
+    put(tmp_path / "1.png", encoded(1))
+    put(tmp_path / "metadata.jsonl", lines({"file_name": "1.png", "label": ["a", "b"]}))
+    assert "--multi-label" in refused(tmp_path).message
+    (image,) = opened("imagefolder", tmp_path, multi_label=True).images
+    assert image.attributes["labels"] == "a; b"
+
+
+def test_metadata_that_is_no_utf8_is_refused(tmp_path) -> None:
+    put(tmp_path / "1.png", encoded(1))
+    put(tmp_path / "metadata.jsonl", b'{"file_name": "1.png", "label": "Gr\xfcn"}')
+    assert "line 1" in refused(tmp_path).message
