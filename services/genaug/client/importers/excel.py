@@ -16,6 +16,9 @@ from genaug.shared.errors import FailedPrecondition, InvalidArgument
 _MAX_CELLS = 3_000_000
 _MAX_BYTES = 200_000_000
 """Largest unpacked workbook: openpyxl holds its texts in memory."""
+# Cells compress to a tenth, at most to a fiftieth. Empty elements by the million do better, and each takes 100 bytes of
+# memory.
+_LARGE_PART, _MAX_RATIO = 10_000_000, 200
 
 
 def read_workbook(path: Path, columns: Sequence[str], report: SourceReport) -> Rows:
@@ -36,9 +39,12 @@ def read_workbook(path: Path, columns: Sequence[str], report: SourceReport) -> R
         ) from None
     try:
         with zipfile.ZipFile(path) as archive:
-            size = sum(part.file_size for part in archive.infolist())
+            parts = archive.infolist()
+        size = sum(part.file_size for part in parts)
         if size > _MAX_BYTES:
             raise _too_large(path, f"{size >> 20} MiB unpacked")
+        if any(part.file_size > max(_LARGE_PART, _MAX_RATIO * part.compress_size) for part in parts):
+            raise _too_large(path, f"a part that unpacks to more than {_MAX_RATIO} times its size")
         book = openpyxl.load_workbook(path, read_only=True, data_only=True)
         try:
             tables = {sheet.title: _read_sheet(path, sheet) for sheet in book.worksheets}

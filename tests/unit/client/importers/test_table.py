@@ -182,3 +182,12 @@ def test_without_openpyxl_the_extra_is_named(tmp_path, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "openpyxl", None)
     with pytest.raises(FailedPrecondition, match=r"genaug\[excel\]"):
         read_table(path, COLUMNS, SourceReport())
+
+
+def test_a_workbook_that_unpacks_to_many_times_its_size_is_refused(tmp_path) -> None:
+    path = tmp_path / "table.xlsx"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("xl/styles.xml", b"<x>" + b"<x/>" * 3_000_000 + b"</x>")
+    with pytest.raises(InvalidArgument) as caught:
+        read_table(path, ["filename"], SourceReport())
+    assert caught.value.reason == "TABLE_TOO_LARGE"
