@@ -53,7 +53,7 @@ _EXAMPLES = 3
 _LOW = 8
 _BLOCK = 1 << 22
 _CHUNK = 2048
-_PAIRS = 32
+_PAIRS = 64
 _IMAGES = 256
 
 
