@@ -201,6 +201,28 @@ def test_a_dataset_is_described(home: Home, run: dict, tmp_path: Path) -> None:
     assert "a split by image would show" in home.run("dataset", "describe", "digits").stdout
 
 
+def test_a_scenarios_version_is_addressed_by_its_run(home: Home, run: dict, tmp_path: Path) -> None:
+    name = f"digits@{run['name']}/synthetic-x1"
+    (version,) = home.json("dataset", "versions", name)
+    assert version["synthetic"]
+    home.run("dataset", "manifest", name, "-o", tmp_path / "rows.parquet")
+    rows = pq.read_table(tmp_path / "rows.parquet").to_pylist()
+    assert sum(row["source"] == "synthetic" for row in rows) == sum(count["count"] for count in version["synthetic"])
+    assert home.json("dataset", "describe", name)["dataset"] == version["name"]
+    home.run("dataset", "export", name, "-o", tmp_path / "export")
+    assert (tmp_path / "export" / "train").is_dir()
+    refused = home.run("dataset", "describe", f"digits@{run['name']}/nothing", code=1).stderr
+    assert "has the scenarios real, real-balanced, synthetic-x1, " in refused
+
+
+def test_an_image_is_traced_to_its_file(home: Home, run: dict, tmp_path: Path) -> None:
+    home.run("dataset", "manifest", "digits", "-o", tmp_path / "rows.parquet")
+    row = pq.read_table(tmp_path / "rows.parquet").to_pylist()[0]
+    (origin,) = home.json("dataset", "trace", "digits", row["content_sha256"])
+    assert origin["source_name"].startswith("digits-")
+    assert origin["image_id"] == row["image_id"]
+
+
 def test_a_selection_is_written_as_a_table(home: Home, run: dict, tmp_path: Path) -> None:
     (selection,) = home.json("selection", "list")
     path = tmp_path / "selected.csv"
@@ -259,8 +281,12 @@ def test_a_run_file_is_checked_before_its_dataset_is_imported(home: Home, run: d
     path = tmp_path / "run.yaml"
     path.write_text("name: x\ndataset: later\nimport: {format: digits}\nevaluation: {seeds: 1}\n")
     assert "evaluation.seeds: 1 is not within" in home.run("run", "create", "-f", path, code=1).stderr
-    found = home.run("run", "create", "-f", path, "--set", "evaluation.seeds=2", "--dry-run", code=1)
-    assert "datasets/later is not imported yet" in found.stderr
+    completed = home.run("run", "create", "-f", path, "--set", "evaluation.seeds=2", "--dry-run").stdout
+    assert "- '9'" in completed, "the classes that the dataset would have"
+    found = home.run(
+        "run", "create", "-f", path, "--set", "evaluation.seeds=2", "--set", "classes=[x,'1']", "--dry-run", code=1
+    )
+    assert "'x' is not in datasets/later" in found.stderr
     assert "later" not in [d["name"].split("/")[1] for d in home.json("dataset", "list")]
 
 

@@ -77,6 +77,12 @@ def test_the_front_is_light(module: str, tmp_path: Path) -> None:
     assert not modules(IMPORT, module, tmp_path) & set(HEAVY)
 
 
+def test_an_import_loads_readers_of_other_formats_only_for_them(tmp_path: Path) -> None:
+    for module in ("genaug.cli.datasets", "genaug.client.importers.folder"):
+        loaded = modules(IMPORT, module, tmp_path)
+        assert not loaded & {"numpy", "PIL", "pyarrow", "pydicom", "pillow_heif", "openpyxl"}
+
+
 @pytest.mark.parametrize("service", ["orchestrator", "assembly", "generation", "labeling", "selection"])
 def test_a_service_loads_torch_with_its_first_model_alone(service: str, tmp_path: Path) -> None:
     assert not modules(SERVE, service, tmp_path) & set(HEAVY)

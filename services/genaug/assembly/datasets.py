@@ -17,6 +17,10 @@ from genaug.shared.store import Store
 REAL = "real"
 """Version of all training and validation rows of a dataset."""
 SEALED_IMAGES = "sealed/images"
+ORIGINALS = "sources"
+"""Prefix of deep images (more than 8 bits per value) as they were sent; those of test rows are below "sealed/"."""
+IMPORTED = ("images/", f"{SEALED_IMAGES}/", f"{ORIGINALS}/", f"sealed/{ORIGINALS}/")
+"""Prefixes of imported images."""
 
 
 def dataset_key(dataset: str) -> str:
@@ -47,6 +51,11 @@ def origins_key(dataset: str) -> str:
 def source_key(dataset: str) -> str:
     """Store key of the source's digest."""
     return f"restricted/sources/{dataset}.json"
+
+
+def original_key(image_id: str, *, sealed: bool) -> str:
+    """Store key of a deep image as it was sent, beside the 8-bit one that its row names."""
+    return f"{'sealed/' if sealed else ''}{ORIGINALS}/{image_id[:2]}/{image_id}"
 
 
 def read_or_none(store: Store, key: str, kind: type[M]) -> M | None:
@@ -177,8 +186,17 @@ def manifests(store: Store) -> Iterator[str]:
 
 
 def named_images(store: Store, keys: Iterable[str]) -> set[str]:
-    """Keys of all images in these manifests."""
-    return {row.uri for key in keys for row in read_rows(store, key)}
+    """Keys of all images in these manifests, and of the originals of deep ones."""
+    rows = [row for key in keys for row in read_rows(store, key)]
+    return {row.uri for row in rows} | {key for row in rows if (key := original_of(row))}
+
+
+def original_of(row: Row) -> str | None:
+    """Store key of the deep image that a row's 8-bit one was rendered from; None for other images."""
+    # A real image is named by the content that was sent.
+    if row.source != "real" or row.content_sha256.startswith(row.image_id):
+        return None
+    return original_key(row.image_id, sealed=row.split == "test")
 
 
 def delete_dataset(store: Store, dataset: str) -> None:
@@ -197,7 +215,7 @@ def delete_dataset(store: Store, dataset: str) -> None:
     own = [key for key in manifests(store) if key.startswith(folder) or key == sealed_rows_key(dataset)]
     others = [key for key in manifests(store) if key not in own]
     for key in named_images(store, own) - named_images(store, others):
-        if key.startswith(("images/", f"{SEALED_IMAGES}/")):
+        if key.startswith(IMPORTED):
             store.delete(key)
     for key in [*keys, *apart]:
         store.delete(key)

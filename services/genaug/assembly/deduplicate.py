@@ -77,7 +77,8 @@ def deduplicate(
 
 
 def _dropped(rows: Sequence[SourceRow], number: int, reason: str, detail: str) -> DroppedImage:
-    return DroppedImage(image_id=rows[number].image_id, reason=reason, detail=detail, row=number)
+    row = rows[number]
+    return DroppedImage(image_id=row.image_id, reason=reason, detail=detail, row=number, class_name=row.class_name)
 
 
 @dataclass(frozen=True)

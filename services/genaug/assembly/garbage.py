@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from genaug.assembly.datasets import SEALED_IMAGES, manifests, named_images
+from genaug.assembly.datasets import IMPORTED, manifests, named_images
 from genaug.shared.store import Store
 
 GRACE = timedelta(hours=1)
 """Objects younger than this stay: an import or a generation under way may be about to name them."""
 
-_PREFIXES = ("uploads/", "draws/", "images/", f"{SEALED_IMAGES}/")
+_PREFIXES = ("uploads/", "draws/", *IMPORTED)
 _MADE_MANIFESTS = ("batches/", "labels/")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -14,6 +14,7 @@ from genaug.assembly.datasets import (
     SEALED_IMAGES,
     dataset_key,
     get_dataset,
+    original_of,
     origins_key,
     read_or_none,
     rows_key,
@@ -27,9 +28,15 @@ from genaug.assembly.import_plan import RECIPE, SourceRow, progress, source_dige
 from genaug.assembly.pseudonyms import Pseudonyms
 from genaug.assembly.record import SourceClaim, claim, complete_record, near_duplicate
 from genaug.assembly.seal import check_classes, join, seal
-from genaug.assembly.upload_decoder import STAGED, DecodedImage, UploadDecoder, content_key, read_content
+from genaug.assembly.upload_decoder import (
+    STAGED,
+    DecodedImage,
+    UploadDecoder,
+    content_key,
+    read_content,
+)
 from genaug.schema.common import Progress, provenance
-from genaug.schema.datasets import Dataset, DroppedImage, NearDuplicate
+from genaug.schema.datasets import Dataset, DroppedImage, NearDuplicate, PassedOver
 from genaug.schema.run import ImportSpec, NearDuplicates
 from genaug.shared.errors import AlreadyExists, FailedPrecondition
 from genaug.shared.manifest import Row, Split, encode, to_table
@@ -42,8 +49,27 @@ _WRITERS = 8
 _STEP = 200
 
 
+@dataclass(frozen=True)
+class SealedImport:
+    """An import in memory, before anything of it is written."""
+
+    record: Dataset
+    """Record of the dataset, without provenance."""
+    manifest: list[Row]
+    """All rows, sealed ones included."""
+    unique: list[UniqueRow]
+    """The source's rows of the manifest, in the same order."""
+    images: list[DecodedImage]
+    """Images of the manifest, in the same order."""
+
+
 def import_dataset(
-    dataset: str, spec: ImportSpec, batches: Iterable[Sequence[Upload]], store: Store
+    dataset: str,
+    spec: ImportSpec,
+    batches: Iterable[Sequence[Upload]],
+    store: Store,
+    *,
+    passed_over: Sequence[PassedOver] = (),
 ) -> Iterator[Progress | Dataset]:
     """Import the uploads; yield progress and, last, the dataset.
 
@@ -52,6 +78,7 @@ def import_dataset(
         spec: Format and split; the fields that the client's importer reads mean nothing here.
         batches: Rows with their contents.
         store: The store, as "assembly".
+        passed_over: Files that the client's importer did not read, for the record.
 
     Raises:
         AlreadyExists: a dataset of this name has other content or options.
@@ -61,31 +88,76 @@ def import_dataset(
     """
     start = time.monotonic()
     exists = store.exists(dataset_key(dataset))
-    rows: list[SourceRow] = []
     with UploadDecoder(store) as decoder:
-        for batch in batches:
-            for row, content in batch:
-                rows.append(row)
-                # An existing dataset is compared by its source digest, without decoding.
-                if not exists:
-                    decoder.submit(row, content)
-            yield progress("receiving", len(rows), 0)
-        source = source_digest(spec, rows)
-        if exists:
-            _check_same(store, dataset, source)
-            yield get_dataset(store, dataset)
-            return
-        contents = len({row.content_sha256 for row in rows})
-        for done in decoder.finish():
-            if done % _STEP == 0:
-                yield progress("decoding", done, contents)
+        # An existing dataset is compared by its source digest, without decoding.
+        rows = yield from receive(spec, batches, None if exists else decoder)
+    source = source_digest(spec, rows)
+    if exists:
+        _check_same(store, dataset, source)
+        yield get_dataset(store, dataset)
+        return
     yield progress("grouping", 0, len(rows))
+    sealed = seal_import(dataset, spec, rows, decoder, Pseudonyms(store), passed_over=passed_over)
+    yield from _write(dataset, source, sealed.manifest, sealed.unique, store)
+    made = provenance(RECIPE, seconds=time.monotonic() - start)
+    record = sealed.record.model_copy(update={"provenance": made})
+    # The record is written last, so that a dataset with a record is complete.
+    store.put_new_json(dataset_key(dataset), record.json_value())
+    rendered = (image.rendered_sha256 for image in decoder.results.values() if isinstance(image, DecodedImage))
+    _remove_staged([*(row.content_sha256 for row in rows), *filter(None, rendered)], store)
+    yield get_dataset(store, dataset)
+
+
+def receive(
+    spec: ImportSpec, batches: Iterable[Sequence[Upload]], decoder: UploadDecoder | None
+) -> Generator[Progress, None, list[SourceRow]]:
+    """Receive the uploads, and decode them if there is a decoder; yield progress, and return the rows."""
+    rows: list[SourceRow] = []
+    for batch in batches:
+        for row, content in batch:
+            rows.append(row)
+            if decoder:
+                decoder.submit(row, content)
+        yield progress("receiving", len(rows), 0)
+    if decoder is None:
+        return rows
+    contents = len({row.content_sha256 for row in rows})
+    for done in decoder.finish():
+        if done % _STEP == 0:
+            yield progress("decoding", done, contents)
+    for done in decoder.render(bits=spec.bits, window=spec.window):
+        if done % _STEP == 0:
+            yield progress("rendering", done, contents)
+    return rows
+
+
+def seal_import(
+    dataset: str,
+    spec: ImportSpec,
+    rows: Sequence[SourceRow],
+    decoder: UploadDecoder,
+    pseudonyms: Pseudonyms,
+    *,
+    passed_over: Sequence[PassedOver] = (),
+) -> SealedImport:
+    """Deduplicate, group and split the rows. Nothing is written.
+
+    Args:
+        dataset: Id of the dataset.
+        spec: Format and split.
+        rows: All rows of the source.
+        decoder: Has decoded the contents of all rows.
+        pseudonyms: Pseudonyms of the subjects.
+        passed_over: Files that the client's importer did not read, for the record.
+
+    Raises:
+        InvalidArgument: no image is usable, or the user's own split leaks.
+        FailedPrecondition: there are too few subjects.
+    """
     unique, dropped = deduplicate(rows, decoder.results, on_conflict=spec.on_conflict)
     decoded = {key: image for key, image in decoder.results.items() if isinstance(image, DecodedImage)}
-    sealed = _seal(dataset, spec, rows, unique, decoded, Pseudonyms(store))
-    manifest = sealed.manifest
-    yield from _write(dataset, source, manifest, sealed.unique, store)
-    images = [decoded[row.content_sha256] for row in manifest]
+    sealed = _seal(dataset, spec, rows, unique, decoded, pseudonyms)
+    images = [decoded[entry.row.content_sha256] for entry in sealed.unique]
     record = Dataset(
         name=f"datasets/{dataset}",
         format=spec.format,
@@ -96,14 +168,12 @@ def import_dataset(
         near_duplicates=tuple(sealed.near_duplicates),
         channels=1 if all(image.grey for image in images) else 3,
         own_split=any(row.split for row in rows),
-        notes=tuple(sealed.notes),
-        provenance=provenance(RECIPE, seconds=time.monotonic() - start),
+        window=decoder.window,
+        passed_over=tuple(passed_over),
+        notes=(*decoder.notes, *sealed.notes),
     )
-    record = complete_record(record, manifest, sides=[image.side for image in images])
-    # The record is written last, so that a dataset with a record is complete.
-    store.put_new_json(dataset_key(dataset), record.json_value())
-    _remove_staged(rows, store)
-    yield get_dataset(store, dataset)
+    record = complete_record(record, sealed.manifest, sides=[image.side for image in images])
+    return SealedImport(record, sealed.manifest, sealed.unique, images)
 
 
 def _check_same(store: Store, dataset: str, source: str) -> None:
@@ -168,12 +238,14 @@ def _seal(
     for row in sources:
         place = places[row.image_id]
         home = SEALED_IMAGES if place.split == "test" else "images"
+        image = decoded[row.content_sha256]
+        content = image.rendered_sha256 or row.content_sha256
         manifest.append(
             Row(
                 image_id=row.image_id,
-                uri=content_key(home, row.content_sha256),
-                content_sha256=row.content_sha256,
-                pixel_sha256=decoded[row.content_sha256].pixel_sha256,
+                uri=content_key(home, content),
+                content_sha256=content,
+                pixel_sha256=image.pixel_sha256,
                 class_name=row.class_name,
                 split=place.split,
                 fold=place.fold,
@@ -197,15 +269,18 @@ def _write(
     store.put_new(sealed_rows_key(dataset), encode(to_table(sealed)))
     store.put_new(rows_key(dataset, REAL), encode(to_table(open_rows)))
     with ThreadPoolExecutor(_WRITERS, thread_name_prefix="import") as pool:
-        for done, _ in enumerate(pool.map(lambda row: _copy_content(row, store), manifest), start=1):
+        for done, _ in enumerate(pool.map(lambda row, entry: _copy(row, entry.row, store), manifest, unique), 1):
             if done % _STEP == 0:
                 yield progress("sealing", done, len(manifest))
     write_version(store, dataset, REAL, open_rows, shortfall={})
 
 
-def _copy_content(row: Row, store: Store) -> None:
-    if not store.exists(row.uri):
-        store.put_new(row.uri, read_content(store, row.content_sha256))
+def _copy(row: Row, source: SourceRow, store: Store) -> None:
+    """Write a row's image, and the deep one that it was rendered from."""
+    places = [(row.uri, row.content_sha256), (original_of(row), source.content_sha256)]
+    for key, content in places:
+        if key and not store.exists(key):
+            store.put_new(key, read_content(store, content))
 
 
 def _origins(unique: Sequence[UniqueRow]) -> bytes:
@@ -221,7 +296,7 @@ def _origins(unique: Sequence[UniqueRow]) -> bytes:
     return encode(table)
 
 
-def _remove_staged(rows: Sequence[SourceRow], store: Store) -> None:
-    keys = {content_key(STAGED, row.content_sha256) for row in rows}
+def _remove_staged(contents: Iterable[str], store: Store) -> None:
+    keys = {content_key(STAGED, content) for content in contents}
     with ThreadPoolExecutor(_WRITERS, thread_name_prefix="import") as pool:
         list(pool.map(store.delete, keys))

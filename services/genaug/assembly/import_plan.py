@@ -15,6 +15,9 @@ from genaug.shared.manifest import Split
 
 RECIPE = "import/1"
 
+# Options that decide the sealed dataset and are not in the digests of the first imports.
+_LATER = ("bits", "window", "on_conflict", "near_duplicates")
+
 _SHA256 = re.compile("[0-9a-f]{64}")
 _MAX_TEXT = 2000
 _MAX_CLASS = 100
@@ -95,10 +98,8 @@ def source_digest(spec: ImportSpec, rows: Iterable[SourceRow]) -> str:
         ]
         for row in listed
     )
-    # Only where they are not the defaults: datasets that were imported before these options keep their digests.
-    options = {
-        name: getattr(spec, name)
-        for name in ("on_conflict", "near_duplicates")
-        if getattr(spec, name) != ImportSpec.model_fields[name].default
+    # Options of later releases count where they are not the default: imports without them keep their digests.
+    later = {
+        name: getattr(spec, name) for name in _LATER if getattr(spec, name) != ImportSpec.model_fields[name].default
     }
-    return sha256(canonical_json([RECIPE, spec.split, spec.folds, spec.seed, entries, *([options] if options else [])]))
+    return sha256(canonical_json([RECIPE, spec.split, spec.folds, spec.seed, entries, *([later] if later else [])]))

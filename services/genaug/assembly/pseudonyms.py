@@ -14,9 +14,16 @@ _ID_LENGTH = 32
 
 
 class Pseudonyms:
-    """HMAC-SHA256 of subjects under the installation's own key, which is made at first use."""
+    """HMAC-SHA256 of subjects under the installation's own key, which is made at first use.
 
-    def __init__(self, store: Store) -> None:
+    Args:
+        store: The store of the key; None for a key that is kept nowhere, for results that are not stored.
+    """
+
+    def __init__(self, store: Store | None) -> None:
+        if store is None:
+            self._key = secrets.token_bytes(_KEY_BYTES)
+            return
         if not store.exists(KEY):
             # Of several processes that make a key at once, one succeeds; all read its key below.
             store.put_new(KEY, secrets.token_bytes(_KEY_BYTES))

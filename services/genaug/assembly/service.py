@@ -9,20 +9,24 @@ from google.protobuf import empty_pb2
 
 from genaug.assembly import datasets
 from genaug.assembly.assemble import assemble
+from genaug.assembly.describe.contact_sheet import contact_sheets
 from genaug.assembly.describe.describe import describe_dataset
 from genaug.assembly.describe.page import render
 from genaug.assembly.export import export_images
 from genaug.assembly.garbage import collect_garbage
 from genaug.assembly.import_dataset import Upload, import_dataset
 from genaug.assembly.import_plan import SourceRow, check_row, check_sha256
+from genaug.assembly.trace import trace_images
 from genaug.assembly.unite import unite_datasets
 from genaug.assembly.upload_decoder import missing_contents
+from genaug.assembly.validate_import import validate_import
 from genaug.schema.common import Progress
-from genaug.schema.datasets import Dataset, DatasetVersion
+from genaug.schema.datasets import Dataset, DatasetVersion, PassedOver
 from genaug.schema.requests import AssembleRequest
 from genaug.schema.run import ImportSpec
 from genaug.schema.wire import from_proto, to_proto
 from genaug.shared.errors import Cancelled, InvalidArgument
+from genaug.shared.manifest import read_rows
 from genaug.shared.names import dataset_id, version_ids
 from genaug.shared.server import frames, page
 from genaug.shared.settings import Settings
@@ -63,12 +67,17 @@ class AssemblyServicer(assembly_service_pb2_grpc.AssemblyServiceServicer):
         first = next(requests, None)
         if first is None or first.WhichOneof("part") != "header":
             raise InvalidArgument("the first message of an import is its header", reason="NO_HEADER")
-        dataset, spec = dataset_id(first.header.name), from_proto(ImportSpec, first.header)
-        for event in import_dataset(dataset, spec, _to_batches(requests), self._store):
+        header = first.header
+        dataset, spec = dataset_id(header.name), from_proto(ImportSpec, header)
+        passed_over = [from_proto(PassedOver, entry) for entry in header.passed_over]
+        perform = validate_import if header.validate_only else import_dataset
+        for event in perform(dataset, spec, _to_batches(requests), self._store, passed_over=passed_over):
             if isinstance(event, Progress):
                 yield pb.ImportDatasetResponse(progress=_to_progress(event))
-            else:
+            elif isinstance(event, Dataset):
                 yield pb.ImportDatasetResponse(dataset=_to_dataset(event))
+            else:
+                yield pb.ImportDatasetResponse(description=to_proto(dataset_pb2.DatasetDescription, event))
 
     def GetDataset(self, request: pb.GetDatasetRequest, context: grpc.ServicerContext) -> dataset_pb2.Dataset:
         return _to_dataset(datasets.get_dataset(self._store, dataset_id(request.name)))
@@ -121,21 +130,34 @@ class AssemblyServicer(assembly_service_pb2_grpc.AssemblyServiceServicer):
     def DescribeDataset(
         self, request: pb.DescribeDatasetRequest, context: grpc.ServicerContext
     ) -> Iterator[pb.DescribeDatasetResponse]:
-        dataset = dataset_id(request.name)
-        for event in describe_dataset(self._store, dataset):
+        dataset, version = _dataset_or_version(request.name)
+        for event in describe_dataset(self._store, dataset, version):
             if isinstance(event, Progress):
                 yield pb.DescribeDatasetResponse(progress=_to_progress(event))
                 continue
             yield pb.DescribeDatasetResponse(description=to_proto(dataset_pb2.DatasetDescription, event))
-            for part in frames(render(event, datasets.get_dataset(self._store, dataset)).encode()):
+            if request.skip_page:
+                continue
+            sheets = contact_sheets(self._store, read_rows(self._store, datasets.rows_key(dataset, version)))
+            page = render(event, datasets.get_dataset(self._store, dataset), sheets)
+            for part in frames(page.encode()):
                 yield pb.DescribeDatasetResponse(page=common_pb2.FileFrame(data=part))
+
+    def TraceImages(self, request: pb.TraceImagesRequest, context: grpc.ServicerContext) -> pb.TraceImagesResponse:
+        origins = trace_images(self._store, dataset_id(request.name), request.images)
+        return pb.TraceImagesResponse(
+            origins=[
+                pb.TraceImagesResponse.Origin(
+                    image_id=origin.image_id, row=origin.row, source_name=origin.source_name, subject=origin.subject
+                )
+                for origin in origins
+            ]
+        )
 
     def ExportManifest(
         self, request: pb.ExportManifestRequest, context: grpc.ServicerContext
     ) -> Iterator[pb.ExportManifestResponse]:
-        dataset, version = (
-            version_ids(request.name) if "/versions/" in request.name else (dataset_id(request.name), datasets.REAL)
-        )
+        dataset, version = _dataset_or_version(request.name)
         data = datasets.export_manifest(self._store, dataset, version, include_sealed=request.include_sealed)
         for part in frames(data):
             yield pb.ExportManifestResponse(frame=common_pb2.FileFrame(data=part))
@@ -164,6 +186,11 @@ def register(server: grpc.Server, settings: Settings) -> AssemblyServicer:
     servicer = AssemblyServicer(settings)
     assembly_service_pb2_grpc.add_AssemblyServiceServicer_to_server(servicer, server)
     return servicer
+
+
+def _dataset_or_version(name: str) -> tuple[str, str]:
+    """Return the ids (dataset, version) in the name of either; "real" for a dataset."""
+    return version_ids(name) if "/versions/" in name else (dataset_id(name), datasets.REAL)
 
 
 def _received(requests: Iterator[pb.ImportDatasetRequest]) -> Iterator[pb.ImportDatasetRequest]:

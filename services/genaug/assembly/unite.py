@@ -38,7 +38,7 @@ from genaug.shared.manifest import Row, encode, read_rows, read_table, to_table
 from genaug.shared.names import check_id
 from genaug.shared.seal_log import record_opening
 from genaug.shared.store import Store
-from genaug.vision.images.pixels import decode
+from genaug.vision.images.pixels import with_pixels
 
 RECIPE = "unite/1"
 
@@ -136,6 +136,7 @@ def unite_datasets(dataset: str, parents: Sequence[str], store: Store) -> Iterat
         dropped=tuple(dropped),
         near_duplicates=tuple(pair for pair in near if {pair.image_id, pair.other_image_id} <= ids),
         channels=records[parents[0]].channels,
+        window=next((record.window for record in records.values() if record.window), None),
         own_split=True,
         parents=origin,
         provenance=provenance(RECIPE, seconds=time.monotonic() - start),
@@ -177,7 +178,8 @@ def resolve(
         for n in numbers:
             if n not in chosen:
                 detail = _why_dropped(members[n], side, contradict=contradict)
-                dropped.append(DroppedImage(image_id=image, reason="DUPLICATE", detail=detail, row=n))
+                name = members[n].row.class_name
+                dropped.append(DroppedImage(image_id=image, reason="DUPLICATE", detail=detail, row=n, class_name=name))
         for n in chosen:
             row = members[n].row
             # A joined group takes the fold of its first image.
@@ -279,6 +281,18 @@ def _check_schemas(records: Mapping[str, Dataset], members: Mapping[str, Sequenc
                     reason="SCHEMA_MISMATCH",
                     field=field,
                 )
+    windows = {
+        parent: f"{record.window.low:.10g} to {record.window.high:.10g}"
+        for parent, record in records.items()
+        if record.window
+    }
+    if len(set(windows.values())) > 1:
+        texts = ", ".join(f"datasets/{parent} has {window}" for parent, window in windows.items())
+        raise InvalidArgument(
+            f"window: {texts}; import them with the same --window, then unite them",
+            reason="SCHEMA_MISMATCH",
+            field="window",
+        )
 
 
 def _summarize(members: Sequence[Member], store: Store) -> Generator[Progress, None, dict[str, ImageSummary]]:
@@ -294,8 +308,7 @@ def _summarize(members: Sequence[Member], store: Store) -> Generator[Progress, N
 
 
 def _summary(store: Store, uri: str) -> ImageSummary:
-    pixels = decode(store.get(uri))
-    return ImageSummary(min(pixels.shape[:2]), fingerprint(pixels))
+    return with_pixels(store.get(uri), lambda pixels: ImageSummary(min(pixels.shape[:2]), fingerprint(pixels)))
 
 
 def _rows(dataset: str, united: Sequence[Member], pseudonyms: Pseudonyms) -> list[Row]:

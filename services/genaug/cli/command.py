@@ -81,6 +81,11 @@ def client() -> Iterator[Client]:
         yield client
 
 
+def printable(text: str) -> str:
+    """Replace characters that a terminal would act on, such as control and bidirectional ones, by their escapes."""
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
+
 def notify(line: str) -> None:
     """Print a line about waiting, or a warning, on stderr."""
     print(f"genaug: {line}", file=sys.stderr, flush=True)  # noqa: T201
@@ -92,7 +97,7 @@ def errors_told() -> Iterator[None]:
     try:
         yield
     except GenaugError as error:
-        print(f"genaug: {error.message} [{error.reason}]", file=sys.stderr)  # noqa: T201
+        print(f"genaug: {printable(error.message)} [{error.reason}]", file=sys.stderr)  # noqa: T201
         raise SystemExit(1) from None
     except BrokenPipeError:
         # The reader of stdout has closed the pipe, as `| head` does.

@@ -9,16 +9,30 @@ from pathlib import Path
 from typing import Annotated, TypeVar
 
 import typer
-from rich.console import RenderableType
+from rich.console import Group, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
 
-from genaug.cli.command import FormatOption, client, command, group, resource
-from genaug.cli.output import check_format, counts_text, make_table, show, show_list, stderr, titled
-from genaug.client import Client
+from genaug.cli.command import FormatOption, client, command, group, printable, resource
+from genaug.cli.output import (
+    check_format,
+    counts_text,
+    make_table,
+    notice,
+    show,
+    show_list,
+    show_plain,
+    stderr,
+    stdout,
+    titled,
+)
+from genaug.client import Client, ImportResult
 from genaug.client.importers import SourceImage, open_source
 from genaug.schema.model import parse
 from genaug.schema.run import ImportSpec, NearDuplicates, NoSubject, OnConflict
 from genaug.shared.errors import GenaugError, InvalidArgument
+from genaug.shared.protojson import to_dict
 from genaug.v1 import common_pb2, dataset_pb2
 
 E = TypeVar("E", bound=StrEnum)
@@ -29,13 +43,24 @@ app = group("dataset", "Import and look at sealed datasets.")
 _DEFAULTS = ImportSpec.model_construct()
 
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The dataset's name.")]
+VersionArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME[@VERSION]",
+        help='The dataset\'s name; VERSION is "real", 32 hex digits, or a run with its scenario: RUN/SCENARIO.',
+    ),
+]
 
 
 @command(app, "import")
 def import_(
     name: NameArgument,
-    format: Annotated[str, typer.Option("--format", help="digits, folder, csv or odir")],
-    images: Annotated[str, typer.Option(help="Folder of the images.")] = _DEFAULTS.images,
+    format: Annotated[
+        str, typer.Option("--format", help="digits, folder, csv, odir, imagefolder, parquet, webdataset, npz or auto")
+    ],
+    images: Annotated[
+        str, typer.Option(help="Folder of the images; npz, parquet, webdataset: or a file.")
+    ] = _DEFAULTS.images,
     csv: Annotated[str, typer.Option(help="Table of the images: CSV or Excel.")] = _DEFAULTS.csv,
     split: Annotated[str, typer.Option(help="Shares of training, validation and test.")] = ",".join(
         map(str, _DEFAULTS.split)
@@ -72,6 +97,10 @@ def import_(
     near_duplicates: Annotated[
         str, typer.Option(metavar="join|report|off", help="Near-identical images of different subjects.")
     ] = "join",
+    ignore_split: Annotated[
+        bool, typer.Option(help="Leave out the source's own split, such as folders train and test; one is made.")
+    ] = _DEFAULTS.ignore_split,
+    dry_run: Annotated[bool, typer.Option(help="Check and describe, store nothing.")] = False,
     output: FormatOption = "table",
 ) -> None:
     """Import and seal a dataset. The same import again is found, not repeated."""
@@ -96,34 +125,68 @@ def import_(
         "no_subject": _choice(NoSubject, no_subject, option="--no-subject"),
         "on_conflict": _choice(OnConflict, on_conflict, option="--on-conflict"),
         "near_duplicates": _choice(NearDuplicates, near_duplicates, option="--near-duplicates"),
+        "ignore_split": ignore_split,
     }
     spec = parse(ImportSpec, options, reason="BAD_OPTION")
     with client() as server:
-        dataset = import_spec(server, name, spec)
-    show(dataset, output, lambda: _dataset_table(dataset))
+        result = import_spec(server, name, spec, dry_run=dry_run)
+    if result.description is None:
+        show(result.dataset, output, lambda: _dataset_table(result.dataset))
+    elif output == "table":
+        stdout.print(Group(_dataset_table(result.dataset), "", _description_table(result.description)))
+    else:
+        show_plain({"dataset": to_dict(result.dataset), "description": to_dict(result.description)}, output)
 
 
-def import_spec(server: Client, name: str, spec: ImportSpec) -> dataset_pb2.Dataset:
-    """Import a source, with progress on stderr. The files are read by this process."""
+def import_spec(server: Client, name: str, spec: ImportSpec, *, dry_run: bool = False) -> ImportResult:
+    """Import a source, with progress, notes and alarms on stderr. The files are read by this process.
+
+    Args:
+        server: The client.
+        name: Id of the dataset.
+        spec: The source.
+        dry_run: Store nothing; the alarms are in the result's description, and are not printed.
+    """
     source = open_source(spec)
+    for note in source.report.notes:
+        notice(f"note: {note}")
+    if passed_over := source.report.passed_over_text():
+        notice(passed_over)
     with _progress("reading") as on_progress:
         try:
             result = server.import_dataset(
-                name, source.images, spec=spec, passed_over=source.report.passed_over, on_progress=on_progress
+                name,
+                source.images,
+                spec=source.spec,
+                passed_over=source.report.passed_over,
+                validate_only=dry_run,
+                on_progress=on_progress,
             )
         except GenaugError as error:
             _show_pairs(source.images, error.metadata.get("pairs", ""))
             raise
-    for note in source.report.notes:
-        stderr.print(f"note: {note}", highlight=False)
-    return result.dataset
+    if not dry_run:
+        _print_alarms(server, result.dataset.name)
+    return result
+
+
+def _print_alarms(server: Client, dataset: str) -> None:
+    """Describe a dataset and print its alarms on stderr; an error is printed, too, since the import has succeeded."""
+    try:
+        with _progress("reading") as on_progress:
+            description, _ = server.describe_dataset(dataset, page=False, on_progress=on_progress)
+    except GenaugError as error:
+        notice(f"note: {dataset} is imported, and could not be described: {error.message}")
+        return
+    for alarm in description.alarms:
+        notice(f"alarm: {alarm.sentence}")
 
 
 def _show_pairs(images: Sequence[SourceImage], pairs: str) -> None:
     """Show the files of pairs of rows such as "3:17,5:40": the server knows, and may name, rows alone."""
     for pair in filter(None, pairs.split(",")):
         first, second = (f"{images[row].name} (row {row}, {images[row].split})" for row in map(int, pair.split(":")))
-        stderr.print(f"conflict: {first} and {second}", highlight=False, markup=False)
+        notice(f"conflict: {first} and {second}")
 
 
 @contextmanager
@@ -141,33 +204,96 @@ def _progress(first: str) -> Iterator[ProgressHook]:
 
 @command(app, "describe")
 def describe(
-    name: NameArgument,
+    name: VersionArgument,
     page: Annotated[Path | None, typer.Option(help="HTML file to write.")] = None,
     output: FormatOption = "table",
 ) -> None:
-    """Show classes, subjects, photographs, and the leakage of a split by image."""
+    """Show alarms, classes, subjects, photographs, shortcuts, and the leakage of a split by image."""
     check_format(output)
-    with client() as server, _progress("reading") as on_progress:
-        description, html = server.describe_dataset(resource(name, "datasets"), on_progress=on_progress)
+    with client() as server:
+        parent, version = server.split_version(name)
+        with _progress("reading") as on_progress:
+            description, html = server.describe_dataset(
+                _resource(parent, version), page=page is not None, on_progress=on_progress
+            )
+        dataset = server.get_dataset(parent)
     if page is not None:
         write_file(page, html)
         stderr.print(f"{page}: {len(html)} bytes")
-    show(description, output, lambda: _description_table(description))
+    show(description, output, lambda: _description_table(description, dataset))
 
 
-def _description_table(description: dataset_pb2.DatasetDescription) -> RenderableType:
-    columns = ("class", "training", "validation", "test", "subjects")
-    rows = [(c.class_name, *map(str, (c.training, c.validation, c.test, c.subjects))) for c in description.classes]
-    leakage = description.leakage_estimate
+def _resource(dataset: str, version: str) -> str:
+    """Resource name of a version; of the dataset where `version` is empty."""
+    return f"{dataset}/versions/{version}" if version else dataset
+
+
+def _description_table(
+    description: dataset_pb2.DatasetDescription, dataset: dataset_pb2.Dataset | None = None
+) -> RenderableType:
+    """Tables and alarms of a description, with the values and notes of its dataset where that is not shown besides."""
+    columns = ("class", "training", "validation", "test", "subjects", "unusable", "blurred", "blank")
+    defects = {entry.class_name: entry for entry in description.defects}
+    rows = [
+        (
+            c.class_name,
+            *map(str, (c.training, c.validation, c.test, c.subjects)),
+            *(str(getattr(defects.get(c.class_name), field, 0)) for field in ("dropped", "blurred", "blank")),
+        )
+        for c in description.classes
+    ]
     several = sum(entry.count for entry in description.multi_disease)
     below = (
-        f"a split by image would show {leakage.leaked:.0%} of test images a subject that was trained on "
-        f"({leakage.leaked_lowest:.0%} to {leakage.leaked_highest:.0%}); {leakage.subjects_on_two_sides:.0f} of "
-        f"{sum(description.images_per_subject)} subjects on two sides\n"
         f"{several} images name several diseases; {description.duplicates} duplicates left out, "
         f"{description.near_duplicates} near-identical pairs of different subjects"
     )
-    return titled(description.dataset, make_table(columns, rows), below=below)
+    if description.HasField("leakage_estimate"):
+        leakage = description.leakage_estimate
+        below = (
+            f"a split by image would show {leakage.leaked:.0%} of test images a subject that was trained on "
+            f"({leakage.leaked_lowest:.0%} to {leakage.leaked_highest:.0%}); {leakage.subjects_on_two_sides:.0f} of "
+            f"{sum(description.images_per_subject)} subjects on two sides\n{below}"
+        )
+    below = "\n".join([below, *(_values_lines(dataset) if dataset else ())])
+    parts = [titled(description.dataset, make_table(columns, rows), below=below)]
+    if description.shortcuts:
+        parts += ["", titled("shortcuts", _shortcut_table(description))]
+    lines = [f"alarm: {alarm.sentence}" for alarm in description.alarms] or ["no alarms"]
+    return Group(*parts, "", *(Text(printable(line)) for line in lines))
+
+
+def _shortcut_table(description: dataset_pb2.DatasetDescription) -> Table:
+    columns = ("properties", "balanced accuracy", "chance", "class told best", "from the others in")
+    return make_table(
+        columns,
+        [
+            (
+                entry.properties,
+                f"{entry.accuracy:.0%} ({entry.lower:.0%} to {entry.upper:.0%})",
+                f"{entry.chance:.0%}",
+                entry.class_name,
+                f"{entry.class_accuracy:.0%}",
+            )
+            for entry in description.shortcuts
+        ],
+    )
+
+
+@command(app, "trace")
+def trace(
+    name: NameArgument,
+    images: Annotated[list[str], typer.Argument(metavar="DIGEST...", help="Image ids, or sha256 of contents.")],
+    output: FormatOption = "table",
+) -> None:
+    """Show the original row, file name and subject of images. They identify people: each call is logged."""
+    check_format(output)
+    with client() as server:
+        show_list(
+            server.trace_images(resource(name, "datasets"), images),
+            output,
+            columns=("image", "row", "file", "subject"),
+            cells=lambda origin: (origin.image_id, str(origin.row), origin.source_name, origin.subject),
+        )
 
 
 @command(app, "union")
@@ -212,11 +338,14 @@ def get(name: NameArgument, output: FormatOption = "table") -> None:
 
 
 @command(app, "versions")
-def versions(name: NameArgument, output: FormatOption = "table") -> None:
-    """List a dataset's versions."""
+def versions(name: VersionArgument, output: FormatOption = "table") -> None:
+    """List a dataset's versions, or show one of them."""
     with client() as server:
+        dataset, version = server.split_version(name)
         show_list(
-            server.list_dataset_versions(resource(name, "datasets")),
+            [server.get_dataset_version(_resource(dataset, version))]
+            if version
+            else server.list_dataset_versions(dataset),
             output,
             columns=("version", "real", "synthetic", "transformed", "validation", "shortfall"),
             cells=lambda v: (
@@ -232,32 +361,32 @@ def versions(name: NameArgument, output: FormatOption = "table") -> None:
 
 @command(app, "manifest")
 def manifest(
-    name: Annotated[str, typer.Argument(metavar="NAME[@VERSION]")],
+    name: VersionArgument,
     output: Annotated[Path, typer.Option("--output", "-o", help="Parquet file to write.")],
     include_sealed: Annotated[
         bool, typer.Option(help="Add the sealed rows; logged as an opening of the seal.")
     ] = False,
 ) -> None:
     """Write a manifest as a Parquet file."""
-    dataset, _, version = name.partition("@")
-    full = resource(dataset, "datasets") + (f"/versions/{version}" if version else "")
     with client() as server:
-        data = server.export_manifest(full, include_sealed=include_sealed)
+        data = server.export_manifest(_resource(*server.split_version(name)), include_sealed=include_sealed)
     write_file(output, data)
     stderr.print(f"{output}: {len(data)} bytes")
 
 
 @command(app, "export")
 def export(
-    name: Annotated[str, typer.Argument(metavar="NAME[@VERSION]")],
+    name: VersionArgument,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder: empty, or with the same export.")],
     layout: Annotated[str, typer.Option(help="folders (ImageFolder) or csv (filename,labels)")] = "folders",
 ) -> None:
     """Write a version's training and validation images as files."""
-    dataset, _, version = name.partition("@")
-    full = f"{resource(dataset, 'datasets')}/versions/{version or 'real'}"
-    with client() as server, _progress("exporting") as on_progress:
-        files = server.export_images(full, output, layout=layout, on_progress=on_progress)
+    with client() as server:
+        dataset, version = server.split_version(name)
+        with _progress("exporting") as on_progress:
+            files = server.export_images(
+                _resource(dataset, version or "real"), output, layout=layout, on_progress=on_progress
+            )
     stderr.print(f"{output}: {files} files")
 
 
@@ -316,5 +445,15 @@ def _dataset_table(dataset: dataset_pb2.Dataset) -> RenderableType:
     dropped: dict[str, int] = {}
     for image in dataset.dropped:
         dropped[image.reason] = dropped.get(image.reason, 0) + 1
-    below = ", ".join(f"{count} {reason}" for reason, count in sorted(dropped.items()))
-    return titled(title, make_table(("class", *sides), rows), below=f"dropped: {below}" if below else "")
+    reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(dropped.items()))
+    below = [*([f"dropped: {reasons}"] if reasons else []), *_values_lines(dataset)]
+    return titled(title, make_table(("class", *sides), rows), below="\n".join(below))
+
+
+def _values_lines(dataset: dataset_pb2.Dataset) -> list[str]:
+    """Say how values with more than 8 bits became grey levels, and the notes of the import."""
+    lines = [f"note: {note}" for note in dataset.notes]
+    if dataset.HasField("window"):
+        window = dataset.window
+        lines.insert(0, f"window: {window.low:.10g} is black, {window.high:.10g} white ({window.rule})")
+    return lines

@@ -16,6 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
+from genaug.cli.command import printable
 from genaug.shared.errors import InvalidArgument
 from genaug.shared.protojson import to_dict
 from genaug.v1 import classifier_pb2, common_pb2, evaluation_pb2, run_pb2
@@ -27,6 +28,11 @@ Cells = Callable[[Any], Sequence[str]]
 # Lines are folded on a terminal alone: files and programs read whole lines.
 stdout = Console(highlight=False, width=None if sys.stdout.isatty() else 250)
 stderr = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else 250)
+
+
+def notice(line: str) -> None:
+    """Print a line such as "note: …" or "alarm: …" on stderr."""
+    stderr.print(Text(printable(line)), soft_wrap=True)
 
 
 def check_format(output: str) -> None:
@@ -70,13 +76,13 @@ def make_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
         numbers = bool(listed) and all(row[index][:1] in "+-0123456789" for row in listed if row[index])
         table.add_column(column, justify="right" if numbers else "left", overflow="fold")
     for row in listed:
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*(Text(printable(cell)) for cell in row))
     return table
 
 
 def titled(title: str, table: Table, *, below: str = "") -> RenderableType:
     """Return a table under a title, which is not folded to the table's width."""
-    return Group(Text(title, style="bold"), table, *([Text(below)] if below else []))
+    return Group(Text(printable(title), style="bold"), table, *([Text(printable(below))] if below else []))
 
 
 def state_word(state: int) -> str:

@@ -16,6 +16,7 @@ from genaug.cli.output import (
     RunProgress,
     check_format,
     evaluation_table,
+    notice,
     run_table,
     show,
     show_list,
@@ -24,11 +25,12 @@ from genaug.cli.output import (
     stderr,
 )
 from genaug.client import Client
+from genaug.schema.completion import complete
 from genaug.schema.datasets import Dataset
 from genaug.schema.evaluation import Evaluation, EvaluationSpec
 from genaug.schema.jobs import BAD_INPUT, EvaluateInputs, read_request
 from genaug.schema.model import read
-from genaug.schema.run import ImportSpec
+from genaug.schema.run import ImportSpec, RunSpec, run_id
 from genaug.schema.runfile import apply_overrides, load_yaml, parse_spec
 from genaug.schema.wire import from_proto, to_proto
 from genaug.shared.errors import FINAL_CODES, FailedPrecondition, GenaugError, InvalidArgument, NotFound
@@ -63,8 +65,8 @@ def create(
     wait = wait or report is not None
     spec = parse_spec(_read(file, overrides), run_pb2.RunSpec)
     with client() as server:
-        _import_first(server, spec, base=file.parent, dry_run=dry_run)
-        run = server.create_run(spec, validate_only=dry_run)
+        validated = _import_first(server, spec, base=file.parent, dry_run=dry_run)
+        run = _completed(spec, validated) if validated else server.create_run(spec, validate_only=dry_run)
         if wait and not dry_run:
             run = _follow(server, run.name)
         if dry_run:
@@ -76,10 +78,14 @@ def create(
     _end(run, waited=wait and not dry_run)
 
 
-def _import_first(server: Client, spec: run_pb2.RunSpec, *, base: Path, dry_run: bool) -> None:
-    """Import the dataset that the run file describes, unless it exists."""
+def _import_first(server: Client, spec: run_pb2.RunSpec, *, base: Path, dry_run: bool) -> dataset_pb2.Dataset | None:
+    """Import the dataset that the run file describes, unless it exists.
+
+    Returns:
+        The dataset as it would be where a dry run has validated the import alone; else None.
+    """
     if not spec.HasField("import"):
-        return
+        return None
     description = getattr(spec, "import")  # a keyword of Python
     if not spec.dataset:
         spec.dataset = check_id(spec.name, field="name")
@@ -92,16 +98,25 @@ def _import_first(server: Client, spec: run_pb2.RunSpec, *, base: Path, dry_run:
         dataset = server.get_dataset(f"datasets/{spec.dataset}")
     except NotFound:
         _check_before_import(server, spec)
-        if dry_run:
-            raise NotFound(
-                f"datasets/{spec.dataset} is not imported yet, and without it a dry run does not know the classes; "
-                "leave out --dry-run, or import it first with `genaug dataset import`",
-                reason="DATASET_NOT_FOUND",
-            ) from None
-        import_spec(server, spec.dataset, source)
+        result = import_spec(server, spec.dataset, source, dry_run=dry_run)
+        for note in result.dataset.notes:
+            notice(f"note: {note}")
+        if result.description is not None:
+            for alarm in result.description.alarms:
+                notice(f"alarm: {alarm.sentence}")
+            spec.ClearField("import")
+            return result.dataset
     else:
         _check_same(dataset, source)
     spec.ClearField("import")
+    return None
+
+
+def _completed(spec: run_pb2.RunSpec, dataset: dataset_pb2.Dataset) -> run_pb2.Run:
+    """Complete a run file against a dataset that is not imported, as the orchestrator would."""
+    record = from_proto(Dataset, dataset)
+    completed = complete(from_proto(RunSpec, spec, reason="BAD_RUN_FILE"), record)
+    return run_pb2.Run(name=f"runs/{run_id(completed, record)}", spec=to_proto(run_pb2.RunSpec, completed))
 
 
 def _check_before_import(server: Client, spec: run_pb2.RunSpec) -> None:

@@ -10,9 +10,9 @@
 gRPC errors are raised as the classes of `genaug.shared.errors`.
 """
 
-from genaug.client._client import Client
+from genaug.client._client import Client, ImportResult
 from genaug.client.channel import bare_channel, connect, translated
 from genaug.client.images import DrawnImage
 from genaug.client.uploads import ImportImage
 
-__all__ = ["Client", "DrawnImage", "ImportImage", "bare_channel", "connect", "translated"]
+__all__ = ["Client", "DrawnImage", "ImportImage", "ImportResult", "bare_channel", "connect", "translated"]

@@ -18,6 +18,7 @@ from genaug.client.downloads import write_export
 from genaug.client.embedded import embedded
 from genaug.client.images import DrawnImage, images_request, receipt_message, sampler_settings
 from genaug.client.uploads import ImportImage, import_requests
+from genaug.client.versions import split_version
 from genaug.schema.run import ImportSpec
 from genaug.schema.runfile import load_yaml, parse_spec
 from genaug.schema.wire import to_proto
@@ -187,8 +188,8 @@ class Client:
                 if failures:
                     raise failures[0] from None
                 raise
-        if dataset is None:
-            raise Internal("the server ended an import without a dataset", reason="RESULT_MISSING")
+        if dataset is None or (validate_only and description is None):
+            raise Internal("the server ended an import without its result", reason="RESULT_MISSING")
         return ImportResult(dataset, description)
 
     def _find_missing(self, digests: set[str]) -> set[str]:
@@ -230,31 +231,57 @@ class Client:
         """Delete "datasets/{dataset}" with its versions and images."""
         self._call(self._assembly.DeleteDataset, assembly_service_pb2.DeleteDatasetRequest(name=name), timeout=_LONG)
 
+    def get_dataset_version(self, name: str) -> dataset_pb2.DatasetVersion:
+        """Return "datasets/{dataset}/versions/{version}"."""
+        version: dataset_pb2.DatasetVersion = self._call(
+            self._assembly.GetDatasetVersion, assembly_service_pb2.GetDatasetVersionRequest(name=name)
+        )
+        return version
+
     def list_dataset_versions(self, parent: str) -> Iterator[dataset_pb2.DatasetVersion]:
         """Iterate over all versions of "datasets/{dataset}"."""
         request = assembly_service_pb2.ListDatasetVersionsRequest(parent=parent)
         return self._pages(self._assembly.ListDatasetVersions, request, "dataset_versions")
 
+    def split_version(self, name: str) -> tuple[str, str]:
+        """Return the dataset and version of a name such as "eyes", "eyes@real" or "eyes@<run>/<scenario>".
+
+        Returns:
+            "datasets/{dataset}", and the id of the version; empty where the name has none.
+        """
+        return split_version(name, self.get_run)
+
     def describe_dataset(
-        self, name: str, *, on_progress: ProgressHook | None = None
+        self, name: str, *, page: bool = True, on_progress: ProgressHook | None = None
     ) -> tuple[dataset_pb2.DatasetDescription, bytes]:
-        """Describe "datasets/{dataset}": statistics, and the same as an HTML page.
+        """Describe "datasets/{dataset}", or one of its versions: statistics and alarms, and the same as an HTML page.
 
         Args:
-            name: Resource name of the dataset.
+            name: Resource name of the dataset or version.
+            page: Whether to make the page, which takes a second for its contact sheets; else it is empty.
             on_progress: Called as images are read.
         """
-        description, page = dataset_pb2.DatasetDescription(), b""
-        request = assembly_service_pb2.DescribeDatasetRequest(name=name)
+        description, html = dataset_pb2.DatasetDescription(), b""
+        request = assembly_service_pb2.DescribeDatasetRequest(name=name, skip_page=not page)
         for response in self._stream(self._assembly.DescribeDataset, request):
             event = response.WhichOneof("event")
             if event == "description":
                 description = response.description
             elif event == "page":
-                page += response.page.data
+                html += response.page.data
             elif on_progress:
                 on_progress(response.progress)
-        return description, page
+        return description, html
+
+    def trace_images(self, name: str, images: Iterable[str]) -> list[assembly_service_pb2.TraceImagesResponse.Origin]:
+        """Return the original rows, names and subjects of images of "datasets/{dataset}". Each call is logged.
+
+        Args:
+            name: Resource name of the dataset.
+            images: Image ids, or sha256 of contents; at most 1,000.
+        """
+        request = assembly_service_pb2.TraceImagesRequest(name=name, images=images)
+        return list(self._call(self._assembly.TraceImages, request).origins)
 
     def export_manifest(self, name: str, *, include_sealed: bool = False) -> bytes:
         """Return the manifest (Parquet) of "datasets/{dataset}" or one of its versions."""

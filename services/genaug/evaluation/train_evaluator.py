@@ -14,6 +14,7 @@ from genaug.shared.provenance import now
 from genaug.shared.store import Store
 from genaug.vision.devices import pick_device
 from genaug.vision.features.feature_index import FeatureIndex
+from genaug.vision.images.windows import window_of
 from genaug.vision.models import classifiers
 from genaug.vision.models.classifiers import TrainedClassifier
 from genaug.vision.models.networks import build_network
@@ -87,5 +88,6 @@ def train_evaluator(
         create_time=now(),
         provenance=provenance(RECIPES["train"], seconds=time.monotonic() - start),
     )
-    classifiers.save(store, TrainedClassifier(item.classes, network), name=name, record=record)
+    trained = TrainedClassifier(item.classes, network, window=window_of(store, item.dataset_version))
+    classifiers.save(store, trained, name=name, record=record)
     return name

@@ -25,7 +25,7 @@ from genaug.schema.common import Precision
 from genaug.shared.errors import InvalidArgument
 from genaug.shared.store import Store
 from genaug.vision.batching.dynamic_batcher import STATUSES, Status
-from genaug.vision.images.pixels import Pixels, decode, fitted, is_constant
+from genaug.vision.images.pixels import Pixels, fitted, is_constant, with_pixels
 from genaug.vision.models.classifiers import TrainedClassifier, load
 
 log = logging.getLogger(__name__)
@@ -115,13 +115,21 @@ def _classify(
 
 def _decoded(data: bytes, classifier: TrainedClassifier) -> tuple[Status, Pixels | None]:
     try:
-        pixels = decode(data)
+        return with_pixels(
+            data,
+            lambda pixels: (
+                "CONSTANT" if is_constant(pixels) else "OK",
+                fitted(
+                    pixels,
+                    image_size=classifier.image_size,
+                    channels=classifier.channels,
+                    pre_resize=classifier.pre_resize,
+                ),
+            ),
+            window=classifier.window,
+        )
     except InvalidArgument as error:
         return next((status for status in STATUSES if status == error.reason), "UNREADABLE"), None
-    resized = fitted(
-        pixels, image_size=classifier.image_size, channels=classifier.channels, pre_resize=classifier.pre_resize
-    )
-    return "CONSTANT" if is_constant(pixels) else "OK", resized
 
 
 def _to_json(results: Sequence[tuple[Status, Any]], request_id: str, *, classes: int) -> dict[str, Any]:

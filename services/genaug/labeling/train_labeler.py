@@ -22,6 +22,7 @@ from genaug.vision.devices import pick_device
 from genaug.vision.features.feature_index import FeatureIndex
 from genaug.vision.images.load_images import load_pixels
 from genaug.vision.images.pixels import Pixels
+from genaug.vision.images.windows import window_of
 from genaug.vision.models import classifiers
 from genaug.vision.models.classifiers import TrainedClassifier
 from genaug.vision.models.networks import Network, build_network
@@ -89,6 +90,7 @@ def train_labeler(
         network,
         temperature=calibration.temperature,
         thresholds=calibration.thresholds,
+        window=window_of(store, item.dataset_version),
     )
     classifiers.save(store, trained, name=name, record=record)
     return name

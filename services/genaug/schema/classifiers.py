@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from pydantic import model_validator
 
 from genaug.schema.common import MAX_IMAGE_SIDE, Precision, Provenance, TransformSpec
+from genaug.schema.datasets import Window
 from genaug.schema.model import Model, Within, problem
 from genaug.schema.registry import Registry
 
@@ -199,3 +200,4 @@ class Classifier(Model):
     thresholds: dict[str, float] = {}
     create_time: str = ""
     provenance: Provenance = Provenance()
+    window: Window | None = None

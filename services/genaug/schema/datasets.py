@@ -38,6 +38,7 @@ class DroppedImage(Model):
     reason: str = ""
     detail: str = ""
     row: int = 0
+    class_name: str = ""
 
 
 class NearDuplicate(Model):
@@ -140,8 +141,47 @@ class LeakageEstimate(Model):
     subjects_on_two_sides: float = 0.0
 
 
+class Alarm(Model):
+    """A property of a dataset that may mislead a study."""
+
+    reason: str = ""
+    sentence: str = ""
+    class_name: str = ""
+
+
+class Shortcut(Model):
+    """Accuracy with which some properties of the image files tell the class."""
+
+    properties: str = ""
+    accuracy: float = 0.0
+    lower: float = 0.0
+    upper: float = 0.0
+    chance: float = 0.0
+    class_name: str = ""
+    class_accuracy: float = 0.0
+    class_lower: float = 0.0
+    tells: bool = False
+
+
+class Histogram(Model):
+    """Distribution of luma."""
+
+    class_name: str = ""
+    shares: tuple[float, ...] = ()
+
+
+class Defects(Model):
+    """Images that cannot be used or are poor."""
+
+    class_name: str = ""
+    images: int = 0
+    dropped: int = 0
+    blurred: int = 0
+    blank: int = 0
+
+
 class DatasetDescription(Model):
-    """Counts of classes, attributes, subjects and image quality. Of sealed rows only counts are given."""
+    """Counts of classes, attributes, subjects and image quality, and alarms. Of sealed rows only counts are given."""
 
     dataset: str = ""
     classes: tuple[ClassTally, ...] = ()
@@ -152,3 +192,8 @@ class DatasetDescription(Model):
     images_per_subject: tuple[int, ...] = ()
     measures: tuple[Measure, ...] = ()
     leakage_estimate: LeakageEstimate | None = None
+    alarms: tuple[Alarm, ...] = ()
+    shortcuts: tuple[Shortcut, ...] = ()
+    imbalance_ratio: float = 0.0
+    histograms: tuple[Histogram, ...] = ()
+    defects: tuple[Defects, ...] = ()

@@ -87,6 +87,7 @@ class ImportSpec(Model):
     no_subject: NoSubject = NoSubject.REFUSE
     on_conflict: OnConflict = OnConflict.REFUSE
     near_duplicates: NearDuplicates = NearDuplicates.JOIN
+    ignore_split: bool = False
 
     @model_validator(mode="after")
     def _check(self) -> ImportSpec:

@@ -1,4 +1,4 @@
-"""Authentication of callers by bearer token, and their quotas."""
+"""Authentication of callers by bearer token, their quotas, and the right to data that identify people."""
 
 from __future__ import annotations
 
@@ -15,8 +15,11 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
-from genaug.shared.errors import FailedPrecondition, ResourceExhausted, Unauthenticated
+from genaug.shared.errors import FailedPrecondition, PermissionDenied, ResourceExhausted, Unauthenticated
 from genaug.shared.settings import AuthSettings
+
+RESTRICTED_METHODS = frozenset({"/genaug.v1.AssemblyService/TraceImages"})
+"""Methods that return what lies under `restricted/`: original names and subjects."""
 
 _MINUTE = 60.0
 # Shorter tokens can be guessed.
@@ -33,6 +36,8 @@ class _Entry(BaseModel):
     """Quota of requests per minute; 0 for none."""
     at_once: int = Field(0, ge=0)
     """Quota of concurrent calls; 0 for none."""
+    restricted: bool = False
+    """Whether it may call `RESTRICTED_METHODS`."""
 
 
 @dataclass
@@ -43,6 +48,7 @@ class Caller:
     token_sha256: bytes
     requests_per_minute: int = 0
     at_once: int = 0
+    restricted: bool = False
     _tokens: float = 0.0
     _refilled: float = 0.0
     _active: int = 0
@@ -89,10 +95,16 @@ class Caller:
 
 
 class Callers:
-    """The callers of a server. Without any, calls are not authenticated."""
+    """The callers of a server. Without any, calls are not authenticated.
 
-    def __init__(self, callers: list[Caller]) -> None:
+    Args:
+        callers: The callers.
+        local: Whether only this machine can reach the server.
+    """
+
+    def __init__(self, callers: list[Caller], *, local: bool) -> None:
         self._callers = callers
+        self._local = local
 
     def __bool__(self) -> bool:
         return bool(self._callers)
@@ -114,6 +126,26 @@ class Callers:
             raise Unauthenticated("the token is not known here", reason="BAD_TOKEN")
         return matches[0]
 
+    def check_right(self, caller: Caller | None, method: str) -> None:
+        """Check that a caller may call `method`, such as "/genaug.v1.AssemblyService/TraceImages".
+
+        Where only this machine can reach the server, calls without a token may, too: their user can read the store.
+
+        Args:
+            caller: The caller; None where calls are not authenticated.
+            method: Full name of the method.
+
+        Raises:
+            PermissionDenied: reason RESTRICTED.
+        """
+        if method not in RESTRICTED_METHODS or (caller.restricted if caller else self._local):
+            return
+        raise PermissionDenied(
+            f"{method.rsplit('/', 1)[-1]} returns names and subjects that identify people; it takes the token of a "
+            "caller with `restricted: true` in auth.tokens_file",
+            reason="RESTRICTED",
+        )
+
 
 def read_callers(auth: AuthSettings, *, local: bool) -> Callers:
     """Read the callers that the settings configure; none with `auth.mode: none`.
@@ -127,9 +159,9 @@ def read_callers(auth: AuthSettings, *, local: bool) -> Callers:
             token is set.
     """
     if auth.mode == "none":
-        return Callers([])
+        return Callers([], local=local)
     own = auth.token.get_secret_value()
-    callers = [Caller("genaug", _digest(own))] if own else []
+    callers = [Caller("genaug", _digest(own), restricted=local)] if own else []
     if auth.tokens_file:
         callers += _read(Path(auth.tokens_file))
     if not callers and not (local and auth.mode == "auto"):
@@ -138,7 +170,7 @@ def read_callers(auth: AuthSettings, *, local: bool) -> Callers:
             "(GENAUG_AUTH__TOKEN) or auth.tokens_file, or say auth.mode: none aloud",
             reason="TOKEN_REQUIRED",
         )
-    return Callers(callers)
+    return Callers(callers, local=local)
 
 
 def _read(path: Path) -> list[Caller]:
@@ -148,7 +180,7 @@ def _read(path: Path) -> list[Caller]:
     except (OSError, yaml.YAMLError, AttributeError) as error:
         raise FailedPrecondition(
             f"auth.tokens_file: {path} cannot be read as YAML ({type(error).__name__}); it maps a name to "
-            "{token, requests_per_minute, at_once}",
+            "{token, requests_per_minute, at_once, restricted}",
             reason="BAD_TOKENS_FILE",
         ) from None
     except ValidationError as error:
@@ -156,7 +188,13 @@ def _read(path: Path) -> list[Caller]:
         problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False))
         raise FailedPrecondition(f"auth.tokens_file: {path}: {problems}", reason="BAD_TOKENS_FILE") from None
     return [
-        Caller(name, _digest(entry.token.get_secret_value()), entry.requests_per_minute, entry.at_once)
+        Caller(
+            name,
+            _digest(entry.token.get_secret_value()),
+            entry.requests_per_minute,
+            entry.at_once,
+            restricted=entry.restricted,
+        )
         for name, entry in entries.items()
     ]
 

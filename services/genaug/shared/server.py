@@ -134,12 +134,15 @@ class _Interceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]  # not gen
 
     @contextmanager
     def _admitted(self, context: grpc.ServicerContext, method: str, metadata: dict[str, Any]) -> Iterator[None]:
-        """Admit a call, or raise: deadline passed, not authenticated, above its quota, service not ready."""
+        """Admit a call, or raise: deadline passed, not authenticated, without the right, above its quota, not ready."""
         with ExitStack() as exits:
             if _is_late(context):
                 raise _late()
-            if self._callers and not method.startswith(_OPEN_METHODS):
-                exits.enter_context(self._callers.find(metadata).admitted())
+            if not method.startswith(_OPEN_METHODS):
+                caller = self._callers.find(metadata) if self._callers else None
+                self._callers.check_right(caller, method)
+                if caller:
+                    exits.enter_context(caller.admitted())
             refusal = self._refusals.get(method.split("/")[1])
             if refusal is not None:
                 raise refusal

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, SecretStr, Validat
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
 from typing_extensions import override
 
+from genaug.shared.container_limits import cpu_count
 from genaug.shared.errors import InvalidArgument
 
 # Marks a plain string that may hold a credential; a SecretStr's schema has the mark already. The chart takes such
@@ -59,7 +60,7 @@ class AuthSettings(_Section):
         SecretStr(""), description="Bearer token that this process sends, and accepts without a quota."
     )
     tokens_file: str = Field(
-        "", description="YAML file of further callers: name -> {token, requests_per_minute, at_once}."
+        "", description="YAML file of further callers: name -> {token, requests_per_minute, at_once, restricted}."
     )
 
 
@@ -132,7 +133,7 @@ class InferenceSettings(_Section):
     queue: int = Field(512, ge=1, le=100_000, description="Maximum images queued by all callers; more are refused.")
     window: int = Field(128, ge=1, le=10_000, description="Maximum images in flight per call.")
     decoders: int = Field(
-        default_factory=lambda: min(8, os.cpu_count() or 1),
+        default_factory=lambda: min(8, cpu_count()),
         ge=1,
         le=256,
         description="Threads that decode images; by default one per CPU, at most 8.",

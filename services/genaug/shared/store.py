@@ -59,7 +59,9 @@ ROLES: dict[str, Access] = {
             *("batches/", "labels/", "selections/", "matches/", "generators/", "classifiers/", "evaluations/"),
             *("runs/", "draws/"),
         ),
-        writes=("uploads/", "images/", "sealed/", "restricted/", "datasets/", "seal-openings/", "draws/"),
+        writes=(
+            *("uploads/", "images/", "sources/", "sealed/", "restricted/", "datasets/", "seal-openings/", "draws/"),
+        ),
     ),
     "finetune": Access(reads=("datasets/", "images/", "requests/"), writes=("bases/", "generators/", "progress/")),
     "generation": Access(reads=("bases/", "generators/"), writes=("draws/", "batches/")),

@@ -213,10 +213,12 @@ class UniteDatasetsResponse(_message.Message):
     def __init__(self, progress: _Optional[_Union[_common_pb2.Progress, _Mapping]] = ..., dataset: _Optional[_Union[_dataset_pb2.Dataset, _Mapping]] = ...) -> None: ...
 
 class DescribeDatasetRequest(_message.Message):
-    __slots__ = ("name",)
+    __slots__ = ("name", "skip_page")
     NAME_FIELD_NUMBER: _ClassVar[int]
+    SKIP_PAGE_FIELD_NUMBER: _ClassVar[int]
     name: str
-    def __init__(self, name: _Optional[str] = ...) -> None: ...
+    skip_page: bool
+    def __init__(self, name: _Optional[str] = ..., skip_page: _Optional[bool] = ...) -> None: ...
 
 class DescribeDatasetResponse(_message.Message):
     __slots__ = ("progress", "description", "page")
@@ -250,3 +252,28 @@ class ExportImagesResponse(_message.Message):
     progress: _common_pb2.Progress
     piece: ExportImagesResponse.Piece
     def __init__(self, progress: _Optional[_Union[_common_pb2.Progress, _Mapping]] = ..., piece: _Optional[_Union[ExportImagesResponse.Piece, _Mapping]] = ...) -> None: ...
+
+class TraceImagesRequest(_message.Message):
+    __slots__ = ("name", "images")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    IMAGES_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    images: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, name: _Optional[str] = ..., images: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class TraceImagesResponse(_message.Message):
+    __slots__ = ("origins",)
+    class Origin(_message.Message):
+        __slots__ = ("image_id", "row", "source_name", "subject")
+        IMAGE_ID_FIELD_NUMBER: _ClassVar[int]
+        ROW_FIELD_NUMBER: _ClassVar[int]
+        SOURCE_NAME_FIELD_NUMBER: _ClassVar[int]
+        SUBJECT_FIELD_NUMBER: _ClassVar[int]
+        image_id: str
+        row: int
+        source_name: str
+        subject: str
+        def __init__(self, image_id: _Optional[str] = ..., row: _Optional[int] = ..., source_name: _Optional[str] = ..., subject: _Optional[str] = ...) -> None: ...
+    ORIGINS_FIELD_NUMBER: _ClassVar[int]
+    origins: _containers.RepeatedCompositeFieldContainer[TraceImagesResponse.Origin]
+    def __init__(self, origins: _Optional[_Iterable[_Union[TraceImagesResponse.Origin, _Mapping]]] = ...) -> None: ...

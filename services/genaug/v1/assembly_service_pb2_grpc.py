@@ -97,6 +97,11 @@ class AssemblyServiceStub:
                 request_serializer=genaug_dot_v1_dot_assembly__service__pb2.ExportManifestRequest.SerializeToString,
                 response_deserializer=genaug_dot_v1_dot_assembly__service__pb2.ExportManifestResponse.FromString,
                 _registered_method=True)
+        self.TraceImages = channel.unary_unary(
+                '/genaug.v1.AssemblyService/TraceImages',
+                request_serializer=genaug_dot_v1_dot_assembly__service__pb2.TraceImagesRequest.SerializeToString,
+                response_deserializer=genaug_dot_v1_dot_assembly__service__pb2.TraceImagesResponse.FromString,
+                _registered_method=True)
         self.CollectGarbage = channel.unary_unary(
                 '/genaug.v1.AssemblyService/CollectGarbage',
                 request_serializer=genaug_dot_v1_dot_assembly__service__pb2.CollectGarbageRequest.SerializeToString,
@@ -174,7 +179,8 @@ class AssemblyServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DescribeDataset(self, request, context):
-        """Counts classes, subjects and image quality, and estimates the leakage of a split by image; streams the same as a page.
+        """Counts classes, subjects and image quality, raises alarms, and estimates the leakage of a split by image; streams the
+        same as a page.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -189,6 +195,14 @@ class AssemblyServiceServicer:
 
     def ExportManifest(self, request, context):
         """Streams a version's manifest (Parquet).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def TraceImages(self, request, context):
+        """Returns the original names and subjects of images. They identify people: a caller needs the right `restricted`, and
+        each call is logged beside the openings of the seal.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -263,6 +277,11 @@ def add_AssemblyServiceServicer_to_server(servicer, server):
                     servicer.ExportManifest,
                     request_deserializer=genaug_dot_v1_dot_assembly__service__pb2.ExportManifestRequest.FromString,
                     response_serializer=genaug_dot_v1_dot_assembly__service__pb2.ExportManifestResponse.SerializeToString,
+            ),
+            'TraceImages': grpc.unary_unary_rpc_method_handler(
+                    servicer.TraceImages,
+                    request_deserializer=genaug_dot_v1_dot_assembly__service__pb2.TraceImagesRequest.FromString,
+                    response_serializer=genaug_dot_v1_dot_assembly__service__pb2.TraceImagesResponse.SerializeToString,
             ),
             'CollectGarbage': grpc.unary_unary_rpc_method_handler(
                     servicer.CollectGarbage,
@@ -595,6 +614,33 @@ class AssemblyService:
             '/genaug.v1.AssemblyService/ExportManifest',
             genaug_dot_v1_dot_assembly__service__pb2.ExportManifestRequest.SerializeToString,
             genaug_dot_v1_dot_assembly__service__pb2.ExportManifestResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TraceImages(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/genaug.v1.AssemblyService/TraceImages',
+            genaug_dot_v1_dot_assembly__service__pb2.TraceImagesRequest.SerializeToString,
+            genaug_dot_v1_dot_assembly__service__pb2.TraceImagesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -23,9 +23,10 @@ _sym_db = _symbol_database.Default()
 
 
 from genaug.v1 import common_pb2 as genaug_dot_v1_dot_common__pb2
+from genaug.v1 import dataset_pb2 as genaug_dot_v1_dot_dataset__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1agenaug/v1/classifier.proto\x12\tgenaug.v1\x1a\x16genaug/v1/common.proto\"\xe8\x03\n\nClassifier\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x63lasses\x18\x02 \x03(\t\x12\'\n\x04spec\x18\x03 \x01(\x0b\x32\x19.genaug.v1.ClassifierSpec\x12\x17\n\x0f\x64\x61taset_version\x18\x04 \x01(\t\x12(\n\x04role\x18\x05 \x01(\x0e\x32\x1a.genaug.v1.Classifier.Role\x12\x0c\n\x04seed\x18\x06 \x01(\x03\x12\x0f\n\x07updates\x18\x07 \x01(\x05\x12\x13\n\x0b\x62\x65st_update\x18\x08 \x01(\x05\x12\x14\n\x0cmacro_recall\x18\t \x01(\x01\x12\x13\n\x0btemperature\x18\n \x01(\x01\x12\x39\n\nthresholds\x18\x0b \x03(\x0b\x32%.genaug.v1.Classifier.ThresholdsEntry\x12\x13\n\x0b\x63reate_time\x18\x0c \x01(\t\x12)\n\nprovenance\x18\r \x01(\x0b\x32\x15.genaug.v1.Provenance\x1a\x31\n\x0fThresholdsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"B\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x10\n\x0cROLE_LABELER\x10\x01\x12\x12\n\x0eROLE_EVALUATOR\x10\x02\"\xed\x02\n\x0e\x43lassifierSpec\x12\x10\n\x08\x62\x61\x63kbone\x18\x01 \x01(\t\x12\x12\n\nimage_size\x18\x02 \x01(\x05\x12\x30\n\x06tuning\x18\x03 \x01(\x0e\x32 .genaug.v1.ClassifierSpec.Tuning\x12,\n\x04head\x18\x04 \x01(\x0e\x32\x1e.genaug.v1.ClassifierSpec.Head\x12\x0f\n\x07weights\x18\x05 \x01(\t\x12\x12\n\npre_resize\x18\x06 \x01(\x05\"J\n\x06Tuning\x12\x16\n\x12TUNING_UNSPECIFIED\x10\x00\x12\x11\n\rTUNING_FROZEN\x10\x01\x12\x15\n\x11TUNING_FINE_TUNED\x10\x02\"d\n\x04Head\x12\x14\n\x10HEAD_UNSPECIFIED\x10\x00\x12\x0f\n\x0bHEAD_LINEAR\x10\x01\x12\x12\n\x0eHEAD_PUBLISHED\x10\x02\x12\x11\n\rHEAD_LOGISTIC\x10\x03\x12\x0e\n\nHEAD_DENSE\x10\x04\"\x89\x02\n\x0fTrainingOptions\x12\'\n\tprecision\x18\x01 \x01(\x0e\x32\x14.genaug.v1.Precision\x12/\n\x05\x64\x65\x63\x61y\x18\x02 \x01(\x0e\x32 .genaug.v1.TrainingOptions.Decay\x12\x1a\n\rclass_weights\x18\x03 \x01(\x08H\x00\x88\x01\x01\x12)\n\x07\x61ugment\x18\x04 \x01(\x0b\x32\x18.genaug.v1.TransformSpec\"C\n\x05\x44\x65\x63\x61y\x12\x15\n\x11\x44\x45\x43\x41Y_UNSPECIFIED\x10\x00\x12\x10\n\x0c\x44\x45\x43\x41Y_COSINE\x10\x01\x12\x11\n\rDECAY_PLATEAU\x10\x02\x42\x10\n\x0e_class_weightsb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1agenaug/v1/classifier.proto\x12\tgenaug.v1\x1a\x16genaug/v1/common.proto\x1a\x17genaug/v1/dataset.proto\"\x8b\x04\n\nClassifier\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x63lasses\x18\x02 \x03(\t\x12\'\n\x04spec\x18\x03 \x01(\x0b\x32\x19.genaug.v1.ClassifierSpec\x12\x17\n\x0f\x64\x61taset_version\x18\x04 \x01(\t\x12(\n\x04role\x18\x05 \x01(\x0e\x32\x1a.genaug.v1.Classifier.Role\x12\x0c\n\x04seed\x18\x06 \x01(\x03\x12\x0f\n\x07updates\x18\x07 \x01(\x05\x12\x13\n\x0b\x62\x65st_update\x18\x08 \x01(\x05\x12\x14\n\x0cmacro_recall\x18\t \x01(\x01\x12\x13\n\x0btemperature\x18\n \x01(\x01\x12\x39\n\nthresholds\x18\x0b \x03(\x0b\x32%.genaug.v1.Classifier.ThresholdsEntry\x12\x13\n\x0b\x63reate_time\x18\x0c \x01(\t\x12)\n\nprovenance\x18\r \x01(\x0b\x32\x15.genaug.v1.Provenance\x12!\n\x06window\x18\x0e \x01(\x0b\x32\x11.genaug.v1.Window\x1a\x31\n\x0fThresholdsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"B\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x10\n\x0cROLE_LABELER\x10\x01\x12\x12\n\x0eROLE_EVALUATOR\x10\x02\"\xed\x02\n\x0e\x43lassifierSpec\x12\x10\n\x08\x62\x61\x63kbone\x18\x01 \x01(\t\x12\x12\n\nimage_size\x18\x02 \x01(\x05\x12\x30\n\x06tuning\x18\x03 \x01(\x0e\x32 .genaug.v1.ClassifierSpec.Tuning\x12,\n\x04head\x18\x04 \x01(\x0e\x32\x1e.genaug.v1.ClassifierSpec.Head\x12\x0f\n\x07weights\x18\x05 \x01(\t\x12\x12\n\npre_resize\x18\x06 \x01(\x05\"J\n\x06Tuning\x12\x16\n\x12TUNING_UNSPECIFIED\x10\x00\x12\x11\n\rTUNING_FROZEN\x10\x01\x12\x15\n\x11TUNING_FINE_TUNED\x10\x02\"d\n\x04Head\x12\x14\n\x10HEAD_UNSPECIFIED\x10\x00\x12\x0f\n\x0bHEAD_LINEAR\x10\x01\x12\x12\n\x0eHEAD_PUBLISHED\x10\x02\x12\x11\n\rHEAD_LOGISTIC\x10\x03\x12\x0e\n\nHEAD_DENSE\x10\x04\"\x89\x02\n\x0fTrainingOptions\x12\'\n\tprecision\x18\x01 \x01(\x0e\x32\x14.genaug.v1.Precision\x12/\n\x05\x64\x65\x63\x61y\x18\x02 \x01(\x0e\x32 .genaug.v1.TrainingOptions.Decay\x12\x1a\n\rclass_weights\x18\x03 \x01(\x08H\x00\x88\x01\x01\x12)\n\x07\x61ugment\x18\x04 \x01(\x0b\x32\x18.genaug.v1.TransformSpec\"C\n\x05\x44\x65\x63\x61y\x12\x15\n\x11\x44\x45\x43\x41Y_UNSPECIFIED\x10\x00\x12\x10\n\x0c\x44\x45\x43\x41Y_COSINE\x10\x01\x12\x11\n\rDECAY_PLATEAU\x10\x02\x42\x10\n\x0e_class_weightsb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,20 +35,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_CLASSIFIER_THRESHOLDSENTRY']._loaded_options = None
   _globals['_CLASSIFIER_THRESHOLDSENTRY']._serialized_options = b'8\001'
-  _globals['_CLASSIFIER']._serialized_start=66
-  _globals['_CLASSIFIER']._serialized_end=554
-  _globals['_CLASSIFIER_THRESHOLDSENTRY']._serialized_start=437
-  _globals['_CLASSIFIER_THRESHOLDSENTRY']._serialized_end=486
-  _globals['_CLASSIFIER_ROLE']._serialized_start=488
-  _globals['_CLASSIFIER_ROLE']._serialized_end=554
-  _globals['_CLASSIFIERSPEC']._serialized_start=557
-  _globals['_CLASSIFIERSPEC']._serialized_end=922
-  _globals['_CLASSIFIERSPEC_TUNING']._serialized_start=746
-  _globals['_CLASSIFIERSPEC_TUNING']._serialized_end=820
-  _globals['_CLASSIFIERSPEC_HEAD']._serialized_start=822
-  _globals['_CLASSIFIERSPEC_HEAD']._serialized_end=922
-  _globals['_TRAININGOPTIONS']._serialized_start=925
-  _globals['_TRAININGOPTIONS']._serialized_end=1190
-  _globals['_TRAININGOPTIONS_DECAY']._serialized_start=1105
-  _globals['_TRAININGOPTIONS_DECAY']._serialized_end=1172
+  _globals['_CLASSIFIER']._serialized_start=91
+  _globals['_CLASSIFIER']._serialized_end=614
+  _globals['_CLASSIFIER_THRESHOLDSENTRY']._serialized_start=497
+  _globals['_CLASSIFIER_THRESHOLDSENTRY']._serialized_end=546
+  _globals['_CLASSIFIER_ROLE']._serialized_start=548
+  _globals['_CLASSIFIER_ROLE']._serialized_end=614
+  _globals['_CLASSIFIERSPEC']._serialized_start=617
+  _globals['_CLASSIFIERSPEC']._serialized_end=982
+  _globals['_CLASSIFIERSPEC_TUNING']._serialized_start=806
+  _globals['_CLASSIFIERSPEC_TUNING']._serialized_end=880
+  _globals['_CLASSIFIERSPEC_HEAD']._serialized_start=882
+  _globals['_CLASSIFIERSPEC_HEAD']._serialized_end=982
+  _globals['_TRAININGOPTIONS']._serialized_start=985
+  _globals['_TRAININGOPTIONS']._serialized_end=1250
+  _globals['_TRAININGOPTIONS_DECAY']._serialized_start=1165
+  _globals['_TRAININGOPTIONS_DECAY']._serialized_end=1232
 # @@protoc_insertion_point(module_scope)

@@ -1,4 +1,5 @@
 from genaug.v1 import common_pb2 as _common_pb2
+from genaug.v1 import dataset_pb2 as _dataset_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
@@ -9,7 +10,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Classifier(_message.Message):
-    __slots__ = ("name", "classes", "spec", "dataset_version", "role", "seed", "updates", "best_update", "macro_recall", "temperature", "thresholds", "create_time", "provenance")
+    __slots__ = ("name", "classes", "spec", "dataset_version", "role", "seed", "updates", "best_update", "macro_recall", "temperature", "thresholds", "create_time", "provenance", "window")
     class Role(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         ROLE_UNSPECIFIED: _ClassVar[Classifier.Role]
@@ -38,6 +39,7 @@ class Classifier(_message.Message):
     THRESHOLDS_FIELD_NUMBER: _ClassVar[int]
     CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
     PROVENANCE_FIELD_NUMBER: _ClassVar[int]
+    WINDOW_FIELD_NUMBER: _ClassVar[int]
     name: str
     classes: _containers.RepeatedScalarFieldContainer[str]
     spec: ClassifierSpec
@@ -51,7 +53,8 @@ class Classifier(_message.Message):
     thresholds: _containers.ScalarMap[str, float]
     create_time: str
     provenance: _common_pb2.Provenance
-    def __init__(self, name: _Optional[str] = ..., classes: _Optional[_Iterable[str]] = ..., spec: _Optional[_Union[ClassifierSpec, _Mapping]] = ..., dataset_version: _Optional[str] = ..., role: _Optional[_Union[Classifier.Role, str]] = ..., seed: _Optional[int] = ..., updates: _Optional[int] = ..., best_update: _Optional[int] = ..., macro_recall: _Optional[float] = ..., temperature: _Optional[float] = ..., thresholds: _Optional[_Mapping[str, float]] = ..., create_time: _Optional[str] = ..., provenance: _Optional[_Union[_common_pb2.Provenance, _Mapping]] = ...) -> None: ...
+    window: _dataset_pb2.Window
+    def __init__(self, name: _Optional[str] = ..., classes: _Optional[_Iterable[str]] = ..., spec: _Optional[_Union[ClassifierSpec, _Mapping]] = ..., dataset_version: _Optional[str] = ..., role: _Optional[_Union[Classifier.Role, str]] = ..., seed: _Optional[int] = ..., updates: _Optional[int] = ..., best_update: _Optional[int] = ..., macro_recall: _Optional[float] = ..., temperature: _Optional[float] = ..., thresholds: _Optional[_Mapping[str, float]] = ..., create_time: _Optional[str] = ..., provenance: _Optional[_Union[_common_pb2.Provenance, _Mapping]] = ..., window: _Optional[_Union[_dataset_pb2.Window, _Mapping]] = ...) -> None: ...
 
 class ClassifierSpec(_message.Message):
     __slots__ = ("backbone", "image_size", "tuning", "head", "weights", "pre_resize")

@@ -75,16 +75,18 @@ class PassedOver(_message.Message):
     def __init__(self, reason: _Optional[str] = ..., count: _Optional[int] = ...) -> None: ...
 
 class DroppedImage(_message.Message):
-    __slots__ = ("image_id", "reason", "detail", "row")
+    __slots__ = ("image_id", "reason", "detail", "row", "class_name")
     IMAGE_ID_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     DETAIL_FIELD_NUMBER: _ClassVar[int]
     ROW_FIELD_NUMBER: _ClassVar[int]
+    CLASS_NAME_FIELD_NUMBER: _ClassVar[int]
     image_id: str
     reason: str
     detail: str
     row: int
-    def __init__(self, image_id: _Optional[str] = ..., reason: _Optional[str] = ..., detail: _Optional[str] = ..., row: _Optional[int] = ...) -> None: ...
+    class_name: str
+    def __init__(self, image_id: _Optional[str] = ..., reason: _Optional[str] = ..., detail: _Optional[str] = ..., row: _Optional[int] = ..., class_name: _Optional[str] = ...) -> None: ...
 
 class NearDuplicate(_message.Message):
     __slots__ = ("image_id", "other_image_id", "correlation")
@@ -141,7 +143,57 @@ class View(_message.Message):
     def __init__(self, classes: _Optional[_Iterable[str]] = ..., multi_disease: _Optional[_Union[View.MultiDisease, str]] = ..., fold: _Optional[int] = ...) -> None: ...
 
 class DatasetDescription(_message.Message):
-    __slots__ = ("dataset", "classes", "attributes", "multi_disease", "duplicates", "near_duplicates", "images_per_subject", "measures", "leakage_estimate")
+    __slots__ = ("dataset", "classes", "attributes", "multi_disease", "duplicates", "near_duplicates", "images_per_subject", "measures", "leakage_estimate", "alarms", "shortcuts", "imbalance_ratio", "histograms", "defects")
+    class Alarm(_message.Message):
+        __slots__ = ("reason", "sentence", "class_name")
+        REASON_FIELD_NUMBER: _ClassVar[int]
+        SENTENCE_FIELD_NUMBER: _ClassVar[int]
+        CLASS_NAME_FIELD_NUMBER: _ClassVar[int]
+        reason: str
+        sentence: str
+        class_name: str
+        def __init__(self, reason: _Optional[str] = ..., sentence: _Optional[str] = ..., class_name: _Optional[str] = ...) -> None: ...
+    class Shortcut(_message.Message):
+        __slots__ = ("properties", "accuracy", "lower", "upper", "chance", "class_name", "class_accuracy", "class_lower", "tells")
+        PROPERTIES_FIELD_NUMBER: _ClassVar[int]
+        ACCURACY_FIELD_NUMBER: _ClassVar[int]
+        LOWER_FIELD_NUMBER: _ClassVar[int]
+        UPPER_FIELD_NUMBER: _ClassVar[int]
+        CHANCE_FIELD_NUMBER: _ClassVar[int]
+        CLASS_NAME_FIELD_NUMBER: _ClassVar[int]
+        CLASS_ACCURACY_FIELD_NUMBER: _ClassVar[int]
+        CLASS_LOWER_FIELD_NUMBER: _ClassVar[int]
+        TELLS_FIELD_NUMBER: _ClassVar[int]
+        properties: str
+        accuracy: float
+        lower: float
+        upper: float
+        chance: float
+        class_name: str
+        class_accuracy: float
+        class_lower: float
+        tells: bool
+        def __init__(self, properties: _Optional[str] = ..., accuracy: _Optional[float] = ..., lower: _Optional[float] = ..., upper: _Optional[float] = ..., chance: _Optional[float] = ..., class_name: _Optional[str] = ..., class_accuracy: _Optional[float] = ..., class_lower: _Optional[float] = ..., tells: _Optional[bool] = ...) -> None: ...
+    class Histogram(_message.Message):
+        __slots__ = ("class_name", "shares")
+        CLASS_NAME_FIELD_NUMBER: _ClassVar[int]
+        SHARES_FIELD_NUMBER: _ClassVar[int]
+        class_name: str
+        shares: _containers.RepeatedScalarFieldContainer[float]
+        def __init__(self, class_name: _Optional[str] = ..., shares: _Optional[_Iterable[float]] = ...) -> None: ...
+    class Defects(_message.Message):
+        __slots__ = ("class_name", "images", "dropped", "blurred", "blank")
+        CLASS_NAME_FIELD_NUMBER: _ClassVar[int]
+        IMAGES_FIELD_NUMBER: _ClassVar[int]
+        DROPPED_FIELD_NUMBER: _ClassVar[int]
+        BLURRED_FIELD_NUMBER: _ClassVar[int]
+        BLANK_FIELD_NUMBER: _ClassVar[int]
+        class_name: str
+        images: int
+        dropped: int
+        blurred: int
+        blank: int
+        def __init__(self, class_name: _Optional[str] = ..., images: _Optional[int] = ..., dropped: _Optional[int] = ..., blurred: _Optional[int] = ..., blank: _Optional[int] = ...) -> None: ...
     class Tally(_message.Message):
         __slots__ = ("class_name", "training", "validation", "test", "subjects")
         CLASS_NAME_FIELD_NUMBER: _ClassVar[int]
@@ -200,6 +252,11 @@ class DatasetDescription(_message.Message):
     IMAGES_PER_SUBJECT_FIELD_NUMBER: _ClassVar[int]
     MEASURES_FIELD_NUMBER: _ClassVar[int]
     LEAKAGE_ESTIMATE_FIELD_NUMBER: _ClassVar[int]
+    ALARMS_FIELD_NUMBER: _ClassVar[int]
+    SHORTCUTS_FIELD_NUMBER: _ClassVar[int]
+    IMBALANCE_RATIO_FIELD_NUMBER: _ClassVar[int]
+    HISTOGRAMS_FIELD_NUMBER: _ClassVar[int]
+    DEFECTS_FIELD_NUMBER: _ClassVar[int]
     dataset: str
     classes: _containers.RepeatedCompositeFieldContainer[DatasetDescription.Tally]
     attributes: _containers.RepeatedCompositeFieldContainer[DatasetDescription.Attribute]
@@ -209,4 +266,9 @@ class DatasetDescription(_message.Message):
     images_per_subject: _containers.RepeatedScalarFieldContainer[int]
     measures: _containers.RepeatedCompositeFieldContainer[DatasetDescription.Measure]
     leakage_estimate: DatasetDescription.LeakageEstimate
-    def __init__(self, dataset: _Optional[str] = ..., classes: _Optional[_Iterable[_Union[DatasetDescription.Tally, _Mapping]]] = ..., attributes: _Optional[_Iterable[_Union[DatasetDescription.Attribute, _Mapping]]] = ..., multi_disease: _Optional[_Iterable[_Union[_common_pb2.ClassCount, _Mapping]]] = ..., duplicates: _Optional[int] = ..., near_duplicates: _Optional[int] = ..., images_per_subject: _Optional[_Iterable[int]] = ..., measures: _Optional[_Iterable[_Union[DatasetDescription.Measure, _Mapping]]] = ..., leakage_estimate: _Optional[_Union[DatasetDescription.LeakageEstimate, _Mapping]] = ...) -> None: ...
+    alarms: _containers.RepeatedCompositeFieldContainer[DatasetDescription.Alarm]
+    shortcuts: _containers.RepeatedCompositeFieldContainer[DatasetDescription.Shortcut]
+    imbalance_ratio: float
+    histograms: _containers.RepeatedCompositeFieldContainer[DatasetDescription.Histogram]
+    defects: _containers.RepeatedCompositeFieldContainer[DatasetDescription.Defects]
+    def __init__(self, dataset: _Optional[str] = ..., classes: _Optional[_Iterable[_Union[DatasetDescription.Tally, _Mapping]]] = ..., attributes: _Optional[_Iterable[_Union[DatasetDescription.Attribute, _Mapping]]] = ..., multi_disease: _Optional[_Iterable[_Union[_common_pb2.ClassCount, _Mapping]]] = ..., duplicates: _Optional[int] = ..., near_duplicates: _Optional[int] = ..., images_per_subject: _Optional[_Iterable[int]] = ..., measures: _Optional[_Iterable[_Union[DatasetDescription.Measure, _Mapping]]] = ..., leakage_estimate: _Optional[_Union[DatasetDescription.LeakageEstimate, _Mapping]] = ..., alarms: _Optional[_Iterable[_Union[DatasetDescription.Alarm, _Mapping]]] = ..., shortcuts: _Optional[_Iterable[_Union[DatasetDescription.Shortcut, _Mapping]]] = ..., imbalance_ratio: _Optional[float] = ..., histograms: _Optional[_Iterable[_Union[DatasetDescription.Histogram, _Mapping]]] = ..., defects: _Optional[_Iterable[_Union[DatasetDescription.Defects, _Mapping]]] = ...) -> None: ...

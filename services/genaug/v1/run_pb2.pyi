@@ -41,7 +41,7 @@ class RunSpec(_message.Message):
     def __init__(self, name: _Optional[str] = ..., dataset: _Optional[str] = ..., classes: _Optional[_Iterable[str]] = ..., multi_disease: _Optional[_Union[_dataset_pb2.View.MultiDisease, str]] = ..., generator: _Optional[_Union[_generator_spec_pb2.GeneratorSpec, _Mapping]] = ..., generation: _Optional[_Union[GenerationSpec, _Mapping]] = ..., labeling: _Optional[_Union[LabelingSpec, _Mapping]] = ..., selection: _Optional[_Union[SelectionSpec, _Mapping]] = ..., scenarios: _Optional[_Iterable[_Union[Scenario, _Mapping]]] = ..., evaluation: _Optional[_Union[_evaluation_pb2.EvaluationSettings, _Mapping]] = ..., transforms: _Optional[_Union[_common_pb2.TransformSpec, _Mapping]] = ..., **kwargs) -> None: ...
 
 class ImportSpec(_message.Message):
-    __slots__ = ("format", "images", "csv", "split", "folds", "seed", "keep", "subject_regex", "filename_column", "class_column", "subject_column", "split_column", "bits", "window", "multi_label", "class_columns", "no_subject", "on_conflict", "near_duplicates")
+    __slots__ = ("format", "images", "csv", "split", "folds", "seed", "keep", "subject_regex", "filename_column", "class_column", "subject_column", "split_column", "bits", "window", "multi_label", "class_columns", "no_subject", "on_conflict", "near_duplicates", "ignore_split")
     class NoSubject(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         NO_SUBJECT_UNSPECIFIED: _ClassVar[ImportSpec.NoSubject]
@@ -96,6 +96,7 @@ class ImportSpec(_message.Message):
     NO_SUBJECT_FIELD_NUMBER: _ClassVar[int]
     ON_CONFLICT_FIELD_NUMBER: _ClassVar[int]
     NEAR_DUPLICATES_FIELD_NUMBER: _ClassVar[int]
+    IGNORE_SPLIT_FIELD_NUMBER: _ClassVar[int]
     format: str
     images: str
     csv: str
@@ -115,7 +116,8 @@ class ImportSpec(_message.Message):
     no_subject: ImportSpec.NoSubject
     on_conflict: ImportSpec.OnConflict
     near_duplicates: ImportSpec.NearDuplicates
-    def __init__(self, format: _Optional[str] = ..., images: _Optional[str] = ..., csv: _Optional[str] = ..., split: _Optional[_Iterable[float]] = ..., folds: _Optional[int] = ..., seed: _Optional[int] = ..., keep: _Optional[_Mapping[str, int]] = ..., subject_regex: _Optional[str] = ..., filename_column: _Optional[str] = ..., class_column: _Optional[str] = ..., subject_column: _Optional[str] = ..., split_column: _Optional[str] = ..., bits: _Optional[int] = ..., window: _Optional[_Iterable[float]] = ..., multi_label: _Optional[bool] = ..., class_columns: _Optional[_Iterable[str]] = ..., no_subject: _Optional[_Union[ImportSpec.NoSubject, str]] = ..., on_conflict: _Optional[_Union[ImportSpec.OnConflict, str]] = ..., near_duplicates: _Optional[_Union[ImportSpec.NearDuplicates, str]] = ...) -> None: ...
+    ignore_split: bool
+    def __init__(self, format: _Optional[str] = ..., images: _Optional[str] = ..., csv: _Optional[str] = ..., split: _Optional[_Iterable[float]] = ..., folds: _Optional[int] = ..., seed: _Optional[int] = ..., keep: _Optional[_Mapping[str, int]] = ..., subject_regex: _Optional[str] = ..., filename_column: _Optional[str] = ..., class_column: _Optional[str] = ..., subject_column: _Optional[str] = ..., split_column: _Optional[str] = ..., bits: _Optional[int] = ..., window: _Optional[_Iterable[float]] = ..., multi_label: _Optional[bool] = ..., class_columns: _Optional[_Iterable[str]] = ..., no_subject: _Optional[_Union[ImportSpec.NoSubject, str]] = ..., on_conflict: _Optional[_Union[ImportSpec.OnConflict, str]] = ..., near_duplicates: _Optional[_Union[ImportSpec.NearDuplicates, str]] = ..., ignore_split: _Optional[bool] = ...) -> None: ...
 
 class GenerationSpec(_message.Message):
     __slots__ = ("steps", "guidance_scale", "seed", "rounds", "draw_limit", "scheduler", "negative_prompt", "strength", "profile", "precision", "keep_copies")

@@ -1,22 +1,31 @@
 from __future__ import annotations
 
+import base64
+from collections import Counter
 from collections.abc import Iterator
+from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image
 
+from genaug.assembly.datasets import REAL, rows_key
+from genaug.assembly.describe.contact_sheet import MOST_OF_CLASS, contact_sheets
 from genaug.assembly.describe.describe import describe_dataset, description_key
+from genaug.assembly.describe.facts import image_facts
 from genaug.assembly.describe.leakage_estimate import SPLITS, estimate_leakage
 from genaug.assembly.describe.numbers import NOT_SAID, attributes, images_per_subject, multi_disease
 from genaug.assembly.describe.page import render
-from genaug.assembly.describe.quality import quality
+from genaug.assembly.describe.quality import Quality
 from genaug.schema.common import ClassCount, Progress
-from genaug.schema.datasets import Dataset, DatasetDescription
+from genaug.schema.datasets import Alarm, Dataset, DatasetDescription, Shortcut
 from genaug.schema.model import read
+from genaug.shared.digests import sha256
 from genaug.shared.errors import FailedPrecondition, NotFound
-from genaug.shared.manifest import Row
+from genaug.shared.manifest import Row, read_rows
 from genaug.shared.seal_log import SealOpening
 
 EVIL = "<script>alert(1)</script>"
@@ -78,9 +87,13 @@ def test_sharper_is_sharper() -> None:
     rng = np.random.default_rng(0)
     sharp = rng.integers(0, 256, (300, 400, 3), np.uint8)
     flat = np.full((300, 400, 3), 128, np.uint8)
-    assert quality(sharp).sharpness > 100 * max(quality(flat).sharpness, 1e-9)
-    assert (quality(flat).width, quality(flat).height, quality(flat).contrast) == (400, 300, 0)
-    assert quality(flat).brightness == pytest.approx(128 / 255, abs=0.01)
+
+    def measured(pixels: NDArray[np.uint8]) -> Quality:
+        return image_facts(b"", pixels).quality
+
+    assert measured(sharp).sharpness > 100 * max(measured(flat).sharpness, 1e-9)
+    assert (measured(flat).width, measured(flat).height, measured(flat).contrast) == (400, 300, 0)
+    assert measured(flat).brightness == pytest.approx(128 / 255, abs=0.01)
 
 
 @pytest.fixture
@@ -134,11 +147,82 @@ def test_there_must_be_a_dataset(stores) -> None:
         list(events(stores, "none"))
 
 
+class _Page(HTMLParser):
+    """Counts of tags, and what the attributes that load something point to."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: Counter[str] = Counter()
+        self.loaded: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags[tag] += 1
+        self.loaded += [value or "" for name, value in attrs if name in ("src", "href", "srcset", "data", "action")]
+
+
 def test_the_page_opens_offline_and_escapes_names(stores, dataset: str) -> None:
+    store = stores("assembly")
     *_, description = events(stores, dataset)
-    page = render(description, read(stores("assembly"), "datasets/d/dataset.json", Dataset))
+    rows = read_rows(store, rows_key(dataset, REAL))
+    sheets = contact_sheets(store, rows)
+    alarm = Alarm(reason="SHORTCUT", sentence=f"width tells {EVIL!r}")
+    described = description.model_copy(update={"alarms": (alarm,), "shortcuts": (Shortcut(properties="width"),)})
+    page = render(described, read(store, "datasets/d/dataset.json", Dataset), sheets)
     assert EVIL not in page
     assert "&lt;script&gt;" in page
-    assert "http" not in page.replace("http-equiv", "")
     assert "40 to 49" in page
     assert "would have shown a subject who is in training too" in page
+    parsed = _Page(page)
+    assert not parsed.tags["script"]
+    assert not parsed.tags["link"]
+    assert all(target.startswith(("#", "data:image/jpeg;base64,")) for target in parsed.loaded)
+    assert "url(" not in page
+    assert parsed.tags["img"] == sum(map(len, sheets.values())) > 0
+    assert not any(row.subject_id in page or row.image_id in page for row in rows)
+
+
+def test_contact_sheets_hold_few_small_training_images(stores, run_import, sent) -> None:
+    store = stores("assembly")
+    run_import(store, [sent(n, "ab"[n % 3 == 0]) for n in range(90)])
+    rows = read_rows(store, rows_key("d", REAL))
+    training = [row for row in rows if row.split == "train"]
+    for row in rows:
+        if row.split != "train":
+            store.delete(row.uri)
+    sheets = contact_sheets(store, rows)
+    counts = Counter(row.class_name for row in training)
+    assert {name: len(images) for name, images in sheets.items()} == {
+        name: min(MOST_OF_CLASS, count) for name, count in counts.items()
+    }
+    assert counts["a"] > MOST_OF_CLASS
+    first = sheets["a"][0]
+    assert base64.b64decode(first.data).startswith(b"\xff\xd8")
+    assert max(first.width, first.height) <= 96
+    assert contact_sheets(store, rows[::-1]) == sheets
+
+
+def test_poor_images_are_counted_by_class(stores, run_import, sent, encode) -> None:
+    rng = np.random.default_rng(0)
+    noise = [encode(rng.integers(0, 256, (40, 40, 3), np.uint8)) for _ in range(36)]
+    # Smooth, and nearly of one color.
+    blurred = [
+        encode(np.asarray(Image.fromarray(rng.integers(90, 160, (3, 3, 3), np.uint8)).resize((40, 40))))
+        for _ in range(6)
+    ]
+    blank = [encode((128 + rng.integers(0, 4, (40, 40, 3))).astype(np.uint8)) for _ in range(6)]
+    rows = [sent(data, "ab"[n % 2]) for n, data in enumerate(noise)]
+    rows += [sent(data, "c") for data in [*blurred, *blank]]
+    rows.append(sent(b"damaged", "c"))
+    run_import(stores("assembly"), rows)
+    *_, description = events(stores, "d")
+    poor = {entry.class_name: entry for entry in description.defects}
+    assert (poor["a"].blurred, poor["a"].blank, poor["a"].dropped) == (0, 0, 0)
+    in_c = [row for row in read_rows(stores("assembly"), rows_key("d", REAL)) if row.class_name == "c"]
+    flat = {sha256(data) for data in blank}
+    assert poor["c"].images == len(in_c) == poor["c"].blurred
+    assert poor["c"].blank == sum(row.content_sha256 in flat for row in in_c) > 0
+    assert poor["c"].dropped == poor[""].dropped == 1
+    shares = {entry.class_name: entry.shares for entry in description.histograms}
+    assert all(sum(of_class) == pytest.approx(1, abs=1e-3) for of_class in shares.values())
+    assert max(shares["a"]) < 0.1 < max(shares["c"])

@@ -136,7 +136,7 @@ def test_what_is_dropped_is_listed_with_its_row(stores, sent, source, run_import
 def test_the_same_import_again_decodes_nothing(stores, source, run_import, monkeypatch) -> None:
     store = stores("assembly")
     first = run_import(store, source)
-    monkeypatch.setattr("genaug.assembly.upload_decoder.decode", lambda data: pytest.fail("decoded again"))
+    monkeypatch.setattr("genaug.assembly.upload_decoder.opened", lambda data: pytest.fail("decoded again"))
     assert run_import(store, [(row, b"") for row, _ in reversed(source)]) == first
     with pytest.raises(AlreadyExists) as caught:
         run_import(store, source, seed=43)

@@ -52,6 +52,8 @@ def test_the_source_digest_ignores_order_and_names() -> None:
     [
         (ImportSpec(format="csv", seed=1), ROWS),
         (ImportSpec(format="csv", folds=4), ROWS),
+        (ImportSpec(format="csv", bits=12), ROWS),
+        (ImportSpec(format="csv", window=(0, 4095)), ROWS),
         (ImportSpec(format="csv", split=(0.6, 0.2, 0.2)), ROWS),
         (SPEC, ROWS[:3]),
         (SPEC, [*ROWS[:3], SourceRow("4" * 64, "four", "a")]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 
 import grpc
@@ -197,3 +198,54 @@ def test_images_are_exported_in_pieces(stub, rows) -> None:
     with pytest.raises(grpc.RpcError) as caught:
         list(stub.ExportImages(pb.ExportImagesRequest(name="datasets/d/versions/real", layout="tar")))
     assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_a_dry_run_answers_with_the_dataset_and_its_description_and_stores_nothing(stub, rows, tmp_path) -> None:
+    passed_over = [dataset_pb2.PassedOver(reason=".txt: no image", count=3)]
+    sending = requests(rows, validate_only=True, passed_over=passed_over)
+    *progress, dataset, description = stub.ImportDataset(iter(sending))
+    assert {event.WhichOneof("event") for event in progress} == {"progress"}
+    assert dataset.dataset.digest
+    assert list(dataset.dataset.passed_over) == passed_over
+    assert sum(entry.training for entry in description.description.classes) > 20
+    assert not [path for path in (tmp_path / "store").rglob("*") if path.is_file()]
+    imported_dataset = imported(stub, requests(rows, passed_over=passed_over))
+    assert imported_dataset.digest == dataset.dataset.digest
+    assert list(imported_dataset.passed_over) == passed_over
+    (listed,) = stub.ListDatasets(pb.ListDatasetsRequest()).datasets
+    assert listed.digest == imported_dataset.digest
+
+
+@pytest.mark.parametrize(
+    "name", ["a\0b.png", "\u202egnp.exe", "n" * 1000, "line\nline.png", "\U0001f441 ü.png"], ids=ascii
+)
+def test_any_text_is_a_file_name_and_a_subject(stub, rows, name: str) -> None:
+    row, content = rows[0]
+    renamed = [(dataclasses.replace(row, source_name=name, subject=f"p {name}"), content), *rows[1:]]
+    imported(stub, requests(renamed))
+    traced = stub.TraceImages(pb.TraceImagesRequest(name="datasets/d", images=[row.image_id]))
+    assert [(origin.source_name, origin.subject, origin.row) for origin in traced.origins] == [(name, f"p {name}", 0)]
+
+
+def test_a_description_has_a_page_unless_it_is_skipped(stub, rows) -> None:
+    imported(stub, requests(rows))
+
+    def events(**options: object) -> list[str]:
+        request = pb.DescribeDatasetRequest(**options)
+        return [event.WhichOneof("event") for event in stub.DescribeDataset(request)]
+
+    assert events(name="datasets/d")[-2:] == ["description", "page"]
+    assert events(name="datasets/d", skip_page=True) == ["description"]
+
+
+def test_a_version_is_described_without_the_sealed_rows(stub, rows) -> None:
+    imported(stub, requests(rows))
+    request = pb.AssembleDatasetVersionRequest(
+        parent="datasets/d", view=dataset_pb2.View(classes=["b"]), scenario=run_pb2.Scenario(name="real")
+    )
+    version = stub.AssembleDatasetVersion(request)
+    *_, described, page = stub.DescribeDataset(pb.DescribeDatasetRequest(name=version.name))
+    assert described.description.dataset == version.name
+    assert [(entry.class_name, entry.test) for entry in described.description.classes] == [("b", 0)]
+    assert not described.description.HasField("leakage_estimate")
+    assert b"Classes" in page.page.data

@@ -117,7 +117,7 @@ def test_the_same_content_with_two_classes_is_not_kept(stores, sent, run_import)
 
 def test_order_means_nothing_and_asking_again_decodes_nothing(two, monkeypatch) -> None:
     first = unite(two, "d", "e")
-    monkeypatch.setattr("genaug.assembly.unite.decode", lambda data: pytest.fail("decoded again"))
+    monkeypatch.setattr("genaug.assembly.unite.with_pixels", lambda *_: pytest.fail("decoded again"))
     assert unite(two, "e", "d") == first
 
 

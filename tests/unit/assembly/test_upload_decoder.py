@@ -29,6 +29,7 @@ def decode(store: Store, data: bytes) -> DecodeResult:
     with UploadDecoder(store) as decoder:
         decoder.submit(SourceRow(sha256(data), "name", "a"), data)
         list(decoder.finish())
+        list(decoder.render(bits=0, window=()))
         return decoder.results[sha256(data)]
 
 
@@ -72,11 +73,11 @@ def test_what_is_no_image_is_refused(stores, data: bytes, reason: str) -> None:
 
 def test_an_animated_gif_is_refused(stores) -> None:
     sink = io.BytesIO()
-    pictures = [Image.new("P", (20, 20), n) for n in (1, 2)]
+    pictures = [Image.new("RGB", (20, 20), color) for color in ("red", "blue")]
     pictures[0].save(sink, "GIF", save_all=True, append_images=pictures[1:])
     result = decode(stores("assembly"), sink.getvalue())
     assert isinstance(result, UnusableImage)
-    assert result.reason == "UNREADABLE"
+    assert result.reason == "SEVERAL_FRAMES"
 
 
 def test_a_constant_image_is_refused(stores, encode) -> None:

@@ -5,6 +5,7 @@ from tests.shapes import CLASSES, item, put_image, put_version, real_rows, shape
 
 from genaug.evaluation.train_evaluator import train_evaluator
 from genaug.schema.classifiers import Role
+from genaug.schema.datasets import Dataset, Window
 from genaug.schema.run import ScenarioSampling
 from genaug.shared.errors import Cancelled, FailedPrecondition, InvalidArgument, PermissionDenied
 from genaug.vision.models import classifiers
@@ -25,6 +26,8 @@ def rows(stores):
 def test_an_evaluator_is_trained_once(stores, rows) -> None:
     put_version(stores("assembly"), rows)
     said: list[tuple[int, int, str]] = []
+    window = Window(low=-1000, high=1000, rule="given")
+    stores("assembly").put_new_json("datasets/shapes/dataset.json", Dataset(window=window).json_value())
     name = train_evaluator(
         item(), stores("train"), lambda done, total, unit, note="": said.append((done, total, unit)), device="cpu"
     )
@@ -34,6 +37,7 @@ def test_an_evaluator_is_trained_once(stores, rows) -> None:
     record = classifiers.read_record(stores("train"), name)
     assert record.macro_recall > 0.9
     assert record.best_update in range(6, 61, 6)
+    assert record.window == window
     assert (record.role, record.temperature, record.thresholds) == (Role.EVALUATOR, 1.0, {})
     assert record.dataset_version == item().dataset_version
     said.clear()

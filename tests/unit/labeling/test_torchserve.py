@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
+import io
 import json
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
@@ -9,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from tests.shapes import SMALL, shape
 
 from genaug.labeling import torchserve
@@ -17,6 +20,7 @@ from genaug.labeling.model_store import Labelers, write_model
 from genaug.labeling.torchserve import answer, handle, images_of
 from genaug.schema.classifiers import Classifier, ClassifierSpec, Role
 from genaug.schema.common import Precision
+from genaug.schema.datasets import Window
 from genaug.shared.digests import sha256
 from genaug.shared.errors import FailedPrecondition, NotFound
 from genaug.vision.batching.dynamic_batcher import ModelKey
@@ -61,6 +65,17 @@ def test_requests_of_a_batch_share_a_pass_and_get_their_own_answers() -> None:
     np.testing.assert_allclose(np.concatenate([first["scores"], second["scores"]]), expected, atol=1e-6)
     assert [part["id"] for part in answers] == ["7", "7"]
     json.dumps(answers)
+
+
+def test_deep_images_are_rendered_by_the_classifiers_window() -> None:
+    sink = io.BytesIO()
+    Image.fromarray(np.rint(shape("lies", seed=0)[:, :, 0] / 255 * 4095).astype(np.uint16)).save(sink, "PNG")
+    windowed = dataclasses.replace(trained(), window=Window(low=0, high=4095))
+    (response,) = answer([row(sink.getvalue(), png(0))], windowed, POOL)
+    scores = outputs(response)["scores"]
+    np.testing.assert_allclose(scores[0], scores[1], atol=1e-6)
+    (response,) = answer([row(sink.getvalue(), png(0))], trained(), POOL)
+    assert outputs(response)["status"].tolist() == [2, 0]
 
 
 def test_a_bad_image_spoils_no_neighbour() -> None:

@@ -12,6 +12,7 @@ from tests.shapes import CLASSES, item, put_image, put_version, real_rows, shape
 from genaug.labeling.train_labeler import PARTS, parts_of, train_labeler
 from genaug.schema.classifiers import ClassifierDecay, ClassifierSpec, Role, TrainingOptions
 from genaug.schema.common import Precision, TransformSpec
+from genaug.schema.datasets import Dataset, Window
 from genaug.schema.jobs import TrainItem
 from genaug.shared.errors import FailedPrecondition
 from genaug.shared.manifest import Row
@@ -28,6 +29,8 @@ def silent(done: int, total: int, unit: str, note: str = "") -> None:
 
 def test_a_labeler_is_trained_calibrated_and_kept(stores) -> None:
     put_version(stores("assembly"), real_rows(stores("assembly"), dict.fromkeys(CLASSES, 20)))
+    window = Window(low=0, high=4095, rule="12 bits")
+    stores("assembly").put_new_json("datasets/shapes/dataset.json", Dataset(window=window).json_value())
     progress: list[tuple[int, int, str]] = []
 
     def report(done: int, total: int, unit: str, note: str = "") -> None:
@@ -40,6 +43,7 @@ def test_a_labeler_is_trained_calibrated_and_kept(stores) -> None:
     assert record.role == Role.LABELER
     assert record.best_update == record.updates == 40
     assert record.macro_recall > 0.9
+    assert record.window == window
     assert set(record.thresholds) == set(CLASSES)
     loaded = classifiers.load(stores("labeling"), name, device="cpu", classes=CLASSES)
     assert loaded.thresholds == record.thresholds

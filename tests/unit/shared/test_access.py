@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from genaug.shared import access
 from genaug.shared.access import Caller, read_callers
-from genaug.shared.errors import FailedPrecondition, ResourceExhausted, Unauthenticated
+from genaug.shared.errors import FailedPrecondition, PermissionDenied, ResourceExhausted, Unauthenticated
 from genaug.shared.settings import AuthSettings
 
 ALICE = "a-token-of-alice-0123"
@@ -78,3 +78,31 @@ def test_calls_at_once_are_bounded_and_given_back() -> None:
         pass
     with caller.admitted():
         pass
+
+
+TRACE = "/genaug.v1.AssemblyService/TraceImages"
+LIST = "/genaug.v1.AssemblyService/ListDatasets"
+
+
+def test_names_and_subjects_take_a_right_of_their_own(tmp_path: Path) -> None:
+    text = f"alice: {{token: {ALICE}, restricted: true}}\nbob: {{token: another-token-0123}}\n"
+    path = tmp_path / "tokens.yaml"
+    path.write_text(text)
+    found = read_callers(AuthSettings(tokens_file=str(path), token="our-own-token-0123"), local=False)
+    tokens = {name: found.find({"authorization": f"Bearer {token}"}) for name, token in (
+        ("alice", ALICE), ("bob", "another-token-0123"), ("own", "our-own-token-0123")
+    )}  # fmt: skip
+    found.check_right(tokens["alice"], TRACE)
+    for name in ("bob", "own"):
+        found.check_right(tokens[name], LIST)
+        with pytest.raises(PermissionDenied) as error:
+            found.check_right(tokens[name], TRACE)
+        assert error.value.reason == "RESTRICTED"
+
+
+def test_without_tokens_only_this_machine_reads_names() -> None:
+    read_callers(AuthSettings(), local=True).check_right(None, TRACE)
+    own = read_callers(AuthSettings(token="our-own-token-0123"), local=True)
+    own.check_right(own.find({"authorization": "Bearer our-own-token-0123"}), TRACE)
+    with pytest.raises(PermissionDenied):
+        read_callers(AuthSettings(mode="none"), local=False).check_right(None, TRACE)

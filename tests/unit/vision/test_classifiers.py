@@ -11,6 +11,7 @@ from tests.shapes import CLASSES, SMALL, real_rows
 
 from genaug.schema.classifiers import Classifier, ClassifierSpec, Head, Role
 from genaug.schema.common import Precision
+from genaug.schema.datasets import Window
 from genaug.shared.errors import FailedPrecondition, InvalidArgument, NotFound
 from genaug.vision.images.pixels import fitted
 from genaug.vision.models import classifiers
@@ -24,7 +25,8 @@ NAME = "classifiers/" + "a" * 32
 def classifier(*, seed: int = 0, temperature: float = 1.0) -> TrainedClassifier:
     network = build_network(SMALL, channels=1, classes=3, seed=seed)
     thresholds = {"leans": 0.5, "lies": 0.75, "stands": 0.9}
-    return TrainedClassifier(tuple(CLASSES), network, temperature=temperature, thresholds=thresholds)
+    window = Window(low=0, high=4095, rule="12 bits")
+    return TrainedClassifier(tuple(CLASSES), network, temperature=temperature, thresholds=thresholds, window=window)
 
 
 def images(count: int, *, seed: int = 0) -> np.ndarray:
@@ -37,6 +39,7 @@ def test_what_is_saved_is_what_is_loaded(stores) -> None:
     found = load(stores("evaluate"), NAME, device="cpu", classes=CLASSES)
     assert (found.classes, found.temperature, found.thresholds) == (tuple(CLASSES), 2.5, original.thresholds)
     assert (found.image_size, found.channels, found.name) == (8, 1, NAME)
+    assert found.window == original.window
     np.testing.assert_array_equal(found.predict(images(5)), original.predict(images(5)))
     np.testing.assert_array_equal(found.features(images(5)), original.features(images(5)))
 
@@ -49,7 +52,12 @@ def test_the_record_is_completed_by_the_classifier(stores) -> None:
     save(stores("train"), classifier(), name=NAME, record=given)
     record = classifiers.read_record(stores("labeling"), NAME)
     assert record == given.replace(
-        name=NAME, classes=CLASSES, spec=SMALL, temperature=1.0, thresholds=classifier().thresholds
+        name=NAME,
+        classes=CLASSES,
+        spec=SMALL,
+        temperature=1.0,
+        thresholds=classifier().thresholds,
+        window=classifier().window,
     )
     assert from_proto(Classifier, to_proto(classifier_pb2.Classifier, record)) == record
 

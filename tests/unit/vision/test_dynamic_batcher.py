@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+import io
 import threading
 import time
 from collections.abc import Iterator
@@ -9,10 +11,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from tests.servers import HANG_S, wait_until
 from tests.shapes import SMALL, shape
 
 from genaug.schema.common import Precision
+from genaug.schema.datasets import Window
 from genaug.shared.errors import Cancelled, FailedPrecondition, ResourceExhausted, Unavailable
 from genaug.shared.settings import InferenceSettings
 from genaug.vision.batching.dynamic_batcher import DynamicBatcher, ImageResult, ModelKey
@@ -71,6 +75,27 @@ def test_answers_are_the_classifiers_own(make) -> None:
     expected = classifier().predict(np.stack([shape("lies", seed=number) for number in range(11)]))
     np.testing.assert_array_equal(np.stack([one.probabilities for one in found]), expected)
     assert {one.status for one in found} == {"OK"}
+
+
+def test_deep_images_are_rendered_by_the_classifiers_window(make) -> None:
+    """A PNG with 12 of 16 bits per value, as clients send it."""
+    grey = shape("lies", seed=1)[:, :, 0]
+    sink = io.BytesIO()
+    Image.fromarray(np.rint(grey / 255 * 4095).astype(np.uint16)).save(sink, "PNG")
+    windowed = dataclasses.replace(classifier(), window=Window(low=0, high=4095))
+    deep = make(load=lambda _: windowed).submit(MODEL, sink.getvalue()).result()
+    plain = make().submit(MODEL, encode_png(grey[:, :, None])).result()
+    np.testing.assert_array_equal(deep.probabilities, plain.probabilities)
+    refused = make().submit(MODEL, sink.getvalue()).result()
+    assert refused.status == "UNREADABLE"
+    assert "more than 8 bits" in refused.message
+
+
+def test_several_frames_have_a_status(make) -> None:
+    sink = io.BytesIO()
+    frames = [Image.new("L", (8, 8), value) for value in (1, 200)]
+    frames[0].save(sink, "TIFF", save_all=True, append_images=frames[1:])
+    assert make().submit(MODEL, sink.getvalue()).result().status == "SEVERAL_FRAMES"
 
 
 def test_an_answer_does_not_depend_on_who_shares_the_batch(make) -> None:

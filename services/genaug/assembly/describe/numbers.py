@@ -7,10 +7,20 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from genaug.assembly.describe.quality import MEASURES, Quality
+from genaug.assembly.describe.facts import ImageFacts
+from genaug.assembly.describe.quality import MEASURES
 from genaug.client.importers.keywords import disease_classes
 from genaug.schema.common import ClassCount, class_counts, counts_of
-from genaug.schema.datasets import Attribute, ClassTally, Dataset, Measure, Value
+from genaug.schema.datasets import (
+    Attribute,
+    ClassTally,
+    Dataset,
+    Defects,
+    DroppedImage,
+    Histogram,
+    Measure,
+    Value,
+)
 from genaug.shared.manifest import Row
 
 NOT_SAID = "not said"
@@ -19,6 +29,11 @@ PERCENTILES = (5, 25, 50, 75, 95)
 # An attribute with few values defines groups to compare; one with many is text, a date or an id.
 _MOST_VALUES = 24
 _BAND = 10
+# An image is blurred below this share of the median sharpness, and blank below this contrast.
+_BLURRED = 0.25
+_BLANK = 0.02
+# Reasons for which usable images are left out.
+_USABLE = frozenset({"DUPLICATE", "CONFLICT"})
 # Attributes with a section of their own.
 _APART = frozenset({"multi_disease", "primary_class", "keywords", "labels"})
 
@@ -90,28 +105,76 @@ def multi_disease(rows: Iterable[Row]) -> tuple[ClassCount, ...]:
 def images_per_subject(subjects: Iterable[str]) -> tuple[int, ...]:
     """Number of subjects with one image, two, three and so on, up to the largest number of images."""
     sizes = Counter(Counter(subjects).values())
-    return tuple(sizes[size] for size in range(1, max(sizes) + 1))
+    return tuple(sizes[size] for size in range(1, max(sizes, default=0) + 1))
 
 
-def measures(rows: Sequence[Row], qualities: Mapping[str, Quality]) -> tuple[Measure, ...]:
+def measures(rows: Sequence[Row], facts: Mapping[str, ImageFacts]) -> tuple[Measure, ...]:
     """Percentiles of each measure, over all images and over each class.
 
     Args:
         rows: The measured rows.
-        qualities: Quality of each image, by its id.
+        facts: Facts of each image, by its id.
     """
     result = []
     for name in MEASURES:
-        values_of_class: dict[str, list[float]] = defaultdict(list)
-        for row in rows:
-            value: float = getattr(qualities[row.image_id], name)
-            values_of_class[row.class_name].append(value)
-            values_of_class[""].append(value)
-        for class_name in sorted(values_of_class):
-            percentiles = np.percentile(values_of_class[class_name], PERCENTILES)
+        for class_name, members in _by_class(rows, facts).items():
+            percentiles = np.percentile([getattr(entry.quality, name) for entry in members], PERCENTILES)
             rounded = tuple(round(float(percentile), 4) for percentile in percentiles)
             result.append(Measure(name=name, class_name=class_name, percentiles=rounded))
     return tuple(result)
+
+
+def histograms(rows: Sequence[Row], facts: Mapping[str, ImageFacts]) -> tuple[Histogram, ...]:
+    """Mean histogram of luma, over all images and over each class."""
+    return tuple(
+        Histogram(
+            class_name=class_name,
+            shares=tuple(round(float(share), 5) for share in np.mean([entry.histogram for entry in members], axis=0)),
+        )
+        for class_name, members in _by_class(rows, facts).items()
+    )
+
+
+def defects(
+    rows: Sequence[Row], facts: Mapping[str, ImageFacts], dropped: Sequence[DroppedImage]
+) -> tuple[Defects, ...]:
+    """Count unusable, blurred and blank images, over all images and over each class.
+
+    Args:
+        rows: The measured rows.
+        facts: Facts of each image, by its id.
+        dropped: Images of the whole source that were left out.
+    """
+    by_class = _by_class(rows, facts)
+    unusable = Counter(image.class_name for image in dropped if image.reason not in _USABLE)
+    everything = by_class.get("", [])
+    sharp = _BLURRED * float(np.median([entry.quality.sharpness for entry in everything])) if everything else 0.0
+    return tuple(
+        Defects(
+            class_name=class_name,
+            images=len(members),
+            dropped=unusable[class_name] if class_name else unusable.total(),
+            blurred=sum(entry.quality.sharpness < sharp for entry in members),
+            blank=sum(entry.quality.contrast < _BLANK for entry in members),
+        )
+        for class_name, members in by_class.items()
+    )
+
+
+def imbalance_ratio(tallies: Iterable[ClassTally]) -> float:
+    """Training images of the largest class per training image of the smallest; 0 when a class has none."""
+    sizes = [entry.training for entry in tallies]
+    smallest = min(sizes, default=0)
+    return round(max(sizes) / smallest, 2) if smallest else 0.0
+
+
+def _by_class(rows: Sequence[Row], facts: Mapping[str, ImageFacts]) -> dict[str, list[ImageFacts]]:
+    """Facts of all images under the name "", then those of each class, by name."""
+    members: dict[str, list[ImageFacts]] = defaultdict(list)
+    for row in rows:
+        members[row.class_name].append(facts[row.image_id])
+        members[""].append(facts[row.image_id])
+    return dict(sorted(members.items()))
 
 
 def _value(name: str, value: str) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from genaug.assembly.describe.contact_sheet import ContactImage
 from genaug.schema.common import counts_of
-from genaug.schema.datasets import Attribute, Dataset, DatasetDescription, Measure
+from genaug.schema.datasets import Attribute, Dataset, DatasetDescription, Histogram, Measure
 from genaug.shared.pages import environment
 
 _MEANINGS = {
@@ -41,8 +42,16 @@ class MeasureTable:
     classes: list[tuple[str, list[str]]] = field(default_factory=list)
 
 
-def render(description: DatasetDescription, dataset: Dataset) -> str:
-    """Render the page; all text from outside is escaped."""
+def render(
+    description: DatasetDescription, dataset: Dataset, sheets: Mapping[str, Sequence[ContactImage]] | None = None
+) -> str:
+    """Render the page; all text from outside is escaped.
+
+    Args:
+        description: The description.
+        dataset: Record of the dataset.
+        sheets: Training images to show of each class.
+    """
     classes = [entry.class_name for entry in description.classes]
     return (
         environment("genaug.assembly", "describe")
@@ -57,10 +66,18 @@ def render(description: DatasetDescription, dataset: Dataset) -> str:
             },
             attributes=[(attribute.name, _attribute_rows(attribute, classes)) for attribute in description.attributes],
             measures=_measure_tables(description.measures),
+            histograms=[(entry.class_name or "all", _bars(entry)) for entry in description.histograms],
+            sheets={name: images for name, images in (sheets or {}).items() if images},
             most=max((entry.training for entry in description.classes), default=1) or 1,
             subjects=sum(description.images_per_subject),
         )
     )
+
+
+def _bars(histogram: Histogram) -> list[float]:
+    """Heights of a histogram's bars, 0 to 1; the highest has 1."""
+    top = max(histogram.shares, default=0.0) or 1.0
+    return [round(share / top, 3) for share in histogram.shares]
 
 
 def _attribute_rows(attribute: Attribute, classes: Iterable[str]) -> list[AttributeRow]:

@@ -5,11 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 import numpy as np
+from numpy.typing import NDArray
 
-from genaug.vision.images.pixels import Pixels, resize, with_channels
+from genaug.vision.images.pixels import Pixels, resize
 
 SIDE = 256
 """Pixels to which images are scaled before sharpness is measured, so that sizes can be compared."""
+
+Luma = NDArray[np.uint8]
+"""Luma of ITU-R 601, uint8 [height, width]."""
 
 
 @dataclass(frozen=True)
@@ -31,16 +35,23 @@ class Quality:
 MEASURES = tuple(field.name for field in fields(Quality))
 
 
-def quality(pixels: Pixels) -> Quality:
-    """Measure an image; luma is that of ITU-R 601."""
-    grey = with_channels(pixels, 1)[:, :, 0]
-    height, width = grey.shape
-    luma = grey / 255.0
-    return Quality(float(width), float(height), float(luma.mean()), float(luma.std()), _sharpness(grey[:, :, None]))
+def quality(luma: Luma, counts: NDArray[np.int64]) -> Quality:
+    """Measure an image.
+
+    Args:
+        luma: uint8 [height, width].
+        counts: Its pixels by value, int64 [256].
+    """
+    height, width = luma.shape
+    values = np.arange(256) / 255
+    mean = float(counts @ values) / luma.size
+    variance = float(counts @ (values - mean) ** 2) / luma.size
+    return Quality(float(width), float(height), mean, variance**0.5, _sharpness(luma))
 
 
-def _sharpness(grey: Pixels) -> float:
-    luma = resize(grey, SIDE)[:, :, 0].astype(np.float32)
-    inner = luma[1:-1, 1:-1]
-    laplacian = luma[:-2, 1:-1] + luma[2:, 1:-1] + luma[1:-1, :-2] + luma[1:-1, 2:] - 4 * inner
+def _sharpness(luma: Luma) -> float:
+    square: Pixels = resize(luma[:, :, None], SIDE)
+    scaled = square[:, :, 0].astype(np.int16)
+    inner = scaled[1:-1, 1:-1]
+    laplacian = scaled[:-2, 1:-1] + scaled[2:, 1:-1] + scaled[1:-1, :-2] + scaled[1:-1, 2:] - 4 * inner
     return float(laplacian.var(dtype=np.float64))

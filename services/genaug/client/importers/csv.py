@@ -7,7 +7,8 @@ from pathlib import Path
 
 from genaug.client.importers import SourceImage, SourceReport
 from genaug.client.importers.file_names import match_files
-from genaug.client.importers.join import LABEL_ATTRIBUTES, LabeledRow, join_rows
+from genaug.client.importers.join import LabeledRow, join_rows
+from genaug.client.importers.labeled import LABEL_ATTRIBUTES
 from genaug.client.importers.labels import check_columns, read_labels
 from genaug.client.importers.sides import read_sides
 from genaug.client.importers.subjects import read_subjects
@@ -67,7 +68,7 @@ def read_lines(lines: Sequence[Line], folder: Path, spec: ImportSpec, report: So
         )
         for line, path, named, subject, side in zip(lines, paths, labels, subjects, sides, strict=True)
     ]
-    yield from join_rows(rows, report, multi_label=spec.multi_label)
+    yield from join_rows(rows, spec, report)
 
 
 def _columns(spec: ImportSpec) -> list[str]:

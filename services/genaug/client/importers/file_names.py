@@ -14,7 +14,7 @@ from itertools import product
 from pathlib import Path
 
 from genaug.client.importers import SourceReport
-from genaug.client.importers.folder import SUFFIXES
+from genaug.client.importers.files import SUFFIXES
 from genaug.client.importers.table import Line, refuse_lines
 
 _SHOWN = 3

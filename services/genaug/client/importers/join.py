@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from genaug.client.importers import SourceImage, SourceReport
+from genaug.client.importers.files import describe, identify_path, note_patient_ids
+from genaug.client.importers.labeled import label_attributes
 from genaug.client.importers.table import Line, refuse_lines
+from genaug.schema.run import ImportSpec
 
-LABEL_ATTRIBUTES = ("multi_disease", "primary_class", "labels")
-"""Attributes of an image that may have several labels."""
 _FEW = 3
 
 
@@ -29,17 +30,18 @@ class LabeledRow:
     attributes: dict[str, str]
 
 
-def join_rows(rows: Sequence[LabeledRow], report: SourceReport, *, multi_label: bool = False) -> Iterator[SourceImage]:
+def join_rows(rows: Sequence[LabeledRow], spec: ImportSpec, report: SourceReport) -> Iterator[SourceImage]:
     """Yield an image per file, in the order of its first row.
 
     Attributes that differ between the rows of a file are those of objects, where most files with several rows differ in
-    one: they are left out, and noted. With `multi_label`, the class is the label named first, and the attributes are
-    multi_disease ("true" with several labels, else "false"), primary_class (the class) and labels (all, separated by
-    "; ").
+    one: they are left out, and noted. With `spec.multi_label`, the class is the label named first, and the attributes
+    are multi_disease ("true" with several labels, else "false"), primary_class (the class) and labels (all, separated
+    by "; ").
 
     Raises:
         InvalidArgument: rows of one file have different subjects, sides or attributes, or, without `multi_label`,
-            labels.
+            labels; or a file is no image.
+        FailedPrecondition: there are DICOM files, and pydicom is not installed.
     """
     files: dict[Path, list[LabeledRow]] = defaultdict(list)
     for row in rows:
@@ -48,19 +50,24 @@ def join_rows(rows: Sequence[LabeledRow], report: SourceReport, *, multi_label: 
     if several:
         _agree(several, "subject", lambda row: row.subject)
         _agree(several, "side of the split", lambda row: row.split)
-        if not multi_label:
+        if not spec.multi_label:
             _agree(several, "label", lambda row: row.labels, "or allow several labels of an image with --multi-label")
         report.notes.append(f"{len(rows):,} rows name {len(files):,} files; rows of one file are joined")
     left_out = _object_columns(several, report)
-    for group in files.values():
+    images = {path: identify_path(path) for path in files}
+    for problem in sorted({image.problem for image in images.values() if image.problem}):
+        refuse_lines(
+            [row.line for row in rows if images[row.path].problem == problem], f"files are not read, {problem},"
+        )
+    describe(((path.name, image) for path, image in images.items()), spec, report)
+    subjects = {path: group[0].subject or images[path].subject for path, group in files.items()}
+    note_patient_ids([images[path] for path, group in files.items() if not group[0].subject], report)
+    for path, group in files.items():
         first = group[0]
         labels = tuple(dict.fromkeys(label for row in group for label in row.labels))
         attributes = {name: value for name, value in first.attributes.items() if name not in left_out}
-        if multi_label:
-            several_labels = "true" if len(labels) > 1 else "false"
-            values = (several_labels, labels[0], "; ".join(labels))
-            attributes |= dict(zip(LABEL_ATTRIBUTES, values, strict=True))
-        yield SourceImage(first.name, labels[0], first.subject, first.split, attributes, first.path.read_bytes)
+        attributes |= label_attributes(labels) if spec.multi_label else {}
+        yield SourceImage(first.name, labels[0], subjects[path], first.split, attributes, images[path].read)
 
 
 def _agree(

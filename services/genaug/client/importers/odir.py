@@ -61,7 +61,7 @@ def read(spec: ImportSpec, report: SourceReport) -> Iterator[SourceImage]:
         )
         for line, path, subject, side in zip(lines, paths, subjects, sides, strict=True)
     ]
-    yield from join_rows(rows, report)
+    yield from join_rows(rows, spec, report)
 
 
 def _label(line: Line) -> str:

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,15 +23,15 @@ from genaug.shared.errors import GenaugError, InvalidArgument, ResourceExhausted
 from genaug.shared.metrics import BATCH_IMAGES, QUEUE_DEPTH
 from genaug.shared.settings import InferenceSettings, Settings
 from genaug.shared.store import Store
-from genaug.vision.images.pixels import Pixels, decode, fitted, is_constant
+from genaug.vision.images.pixels import Pixels, fitted, is_constant, with_pixels
 from genaug.vision.lru_cache import LoadingCache
 from genaug.vision.models.classifiers import TrainedClassifier, load
 
 log = logging.getLogger(__name__)
 
-Status = Literal["OK", "CONSTANT", "UNREADABLE", "TOO_LARGE", "TOO_SMALL", "FAILED"]
-STATUSES: tuple[Status, ...] = ("OK", "CONSTANT", "UNREADABLE", "TOO_LARGE", "TOO_SMALL", "FAILED")
-"""Statuses of an image's result; other wire formats number them by their index."""
+Status = Literal["OK", "CONSTANT", "UNREADABLE", "TOO_LARGE", "TOO_SMALL", "FAILED", "SEVERAL_FRAMES"]
+STATUSES: tuple[Status, ...] = get_args(Status)
+"""Statuses of an image's result; other wire formats number them by their index, so that new ones come last."""
 
 
 @dataclass(frozen=True)
@@ -151,10 +151,13 @@ class DynamicBatcher:
         try:
             # Loads the classifier if it is not in memory, so that the model thread need not wait for the store.
             model = self._models.get(image.model)
-            pixels = decode(image.data)
-            image.is_constant = is_constant(pixels)
-            image.pixels = fitted(
-                pixels, image_size=model.image_size, channels=model.channels, pre_resize=model.pre_resize
+            image.pixels, image.is_constant = with_pixels(
+                image.data,
+                lambda pixels: (
+                    fitted(pixels, image_size=model.image_size, channels=model.channels, pre_resize=model.pre_resize),
+                    is_constant(pixels),
+                ),
+                window=model.window,
             )
         except InvalidArgument as error:
             status = next((status for status in STATUSES if status == error.reason), None)

@@ -9,7 +9,7 @@ import numpy as np
 
 from genaug.shared.manifest import Row
 from genaug.shared.store import Store
-from genaug.vision.images.pixels import Pixels, decode, fitted
+from genaug.vision.images.pixels import Pixels, fitted, with_pixels
 
 # Threads pay off: the store's client and Pillow's decoders work outside the interpreter's lock.
 _THREADS = 8
@@ -30,7 +30,10 @@ def load_pixels(store: Store, rows: Sequence[Row], *, image_size: int, channels:
     """
 
     def load(row: Row) -> Pixels:
-        return fitted(decode(store.get(row.uri)), image_size=image_size, channels=channels, pre_resize=pre_resize)
+        return with_pixels(
+            store.get(row.uri),
+            lambda image: fitted(image, image_size=image_size, channels=channels, pre_resize=pre_resize),
+        )
 
     pixels = np.empty((len(rows), image_size, image_size, channels), np.uint8)
     with ThreadPoolExecutor(_THREADS) as pool:

@@ -21,6 +21,7 @@ from scipy.special import softmax
 
 from genaug.schema.classifiers import Classifier, ClassifierSpec
 from genaug.schema.common import Precision
+from genaug.schema.datasets import Window
 from genaug.schema.model import Model, read
 from genaug.shared.digests import canonical_json
 from genaug.shared.errors import FailedPrecondition, InvalidArgument, NotFound
@@ -53,6 +54,7 @@ class ClassifierConfig(Model):
     temperature: float
     thresholds: dict[str, float]
     ranges: tuple[MapRange, ...] = ()
+    window: Window | None = None
 
 
 class _About(Model):
@@ -75,6 +77,8 @@ class TrainedClassifier:
     """Per class, the lowest calibrated probability of an accepted label; empty for evaluators."""
     name: str = ""
     """Resource name, "classifiers/{digest}"; empty before it is saved."""
+    window: Window | None = None
+    """Window of its dataset, for images with more than 8 bits per value; None where it had none of them."""
 
     @property
     def image_size(self) -> int:
@@ -174,7 +178,7 @@ def save(store: Store, trained: TrainedClassifier, *, name: str, record: Classif
     """Write `trained` under `name`, its record last. An existing artifact stays: the record always fits the weights.
 
     Args:
-        record: Without the fields that `trained` itself knows: name, classes, spec and calibration.
+        record: Without the fields that `trained` itself knows: name, classes, spec, window and calibration.
     """
     network = trained.network
     calibration = {"temperature": trained.temperature, "thresholds": dict(trained.thresholds)}
@@ -185,9 +189,12 @@ def save(store: Store, trained: TrainedClassifier, *, name: str, record: Classif
             classes=trained.classes,
             channels=network.channels,
             ranges=network.ranges,
+            window=trained.window,
             **calibration,
         ),
-        record=record.replace(name=name, classes=trained.classes, spec=network.spec, **calibration),
+        record=record.replace(
+            name=name, classes=trained.classes, spec=network.spec, window=trained.window, **calibration
+        ),
     )
     if network.weights:
         frozen_weights.put(store, network.weights)
@@ -285,6 +292,7 @@ def load(
         temperature=config.temperature,
         thresholds=config.thresholds,
         name=name,
+        window=config.window,
     )
 
 
