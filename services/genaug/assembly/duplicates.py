@@ -9,8 +9,8 @@ follows; at 0.99 a group of 157. This rule alone sees images with a side below 3
 turned by quarters, cropped down to nine tenths, framed, dated, changed in contrast, brightness or gamma, equalized,
 made grey, compressed again, scaled or blurred. Details of 70 of 100 blocks have to correlate by 0.55 and the whole
 pattern by 0.8; where grey levels differ by no more than compression makes them, 0.1 and 0.9 are enough. On ODIR both
-rules keep 23 pairs of different patients, all but one for certain the same eye, as its vessels show. With blocks below
-0.5 blurred photographs follow that share the camera's reflections; with patterns of 0.77 smooth random images.
+rules keep 23 pairs of different patients, each the same eye, as its vessels show. With blocks below 0.55 follow blurred
+photographs that share the camera's reflections, with patterns of 0.77 smooth random images.
 `benchmarks/duplicates.py` has the figures.
 
 Sums over thumbnails are integers. Details are compared in float32: on another processor a correlation may differ in its
