@@ -131,8 +131,14 @@ def _check_before_import(server: Client, spec: run_pb2.RunSpec) -> None:
 def _check_same(dataset: dataset_pb2.Dataset, source: ImportSpec) -> None:
     """Refuse a dataset that was imported with other settings than the run file has."""
     sealed = from_proto(Dataset, dataset)
-    for field in ("format", "seed", "folds", "split"):
-        value, actual = getattr(source, field), getattr(sealed, field)
+    pairs = {field: (getattr(source, field), getattr(sealed, field)) for field in ("format", "seed", "folds", "split")}
+    if source.format == "auto":
+        # The dataset has the format that was found.
+        del pairs["format"]
+    if sealed.window and (source.window or source.bits):
+        given = source.window or (0.0, 2.0**source.bits - 1)
+        pairs["window" if source.window else "bits"] = (given, (sealed.window.low, sealed.window.high))
+    for field, (value, actual) in pairs.items():
         if value != actual:
             raise FailedPrecondition(
                 f"import.{field}: {dataset.name} was sealed with {actual}, not {value}; choose another name, "

@@ -1,7 +1,7 @@
 """DICOM files as images: what their headers say, and their pixels without anything else.
 
-A file's header names the patient. Only pixel values leave this module, the PatientID as a subject, which the server
-replaces by a pseudonym, and the window of values that the file proposes.
+A file's header names the patient. Only pixel values leave this module, a digest of the PatientID as the subject, and
+the window of values that the file proposes.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import IO, TYPE_CHECKING, Any
 
 from genaug.client.importers import SourceReport
@@ -53,7 +54,7 @@ class DicomHeader:
     problem: str = ""
     """Why it is not read; empty if it is."""
     subject: str = ""
-    """PatientID."""
+    """Digest of the PatientID; empty if there is none."""
     window: tuple[float, float] | None = None
     """Values that map to black and white, as the file proposes them, in the values that `dicom_to_tiff` writes."""
     burned_in: bool = False
@@ -150,10 +151,15 @@ def _parse(file: IO[bytes], **options: Any) -> tuple[Any, str]:
 def _header(dataset: Any, syntax: str) -> DicomHeader:
     return DicomHeader(
         _problem(dataset, syntax),
-        str(dataset.get("PatientID") or "").strip(),
+        _subject(str(dataset.get("PatientID") or "").strip()),
         _window(dataset),
         dataset.get("BurnedInAnnotation") == "YES",
     )
+
+
+def _subject(patient_id: str) -> str:
+    # Original subjects are kept below `restricted/`. A PatientID must not be, since nobody chose to import it.
+    return sha256(f"genaug/patient-id/{patient_id}".encode()).hexdigest()[:32] if patient_id else ""
 
 
 def _problem(dataset: Any, syntax: str) -> str:
