@@ -70,7 +70,8 @@ def fingerprint(pixels: Pixels) -> Fingerprint:
         return Fingerprint(color, None)
     size = (GREY_SIDE, GREY_SIDE)
     box = _content_box(pixels)
-    grey = image.convert("L").resize(size, Image.Resampling.BILINEAR, box=box, reducing_gap=2.0)
+    # Reduced before it becomes grey: a large image has no second copy of its size.
+    grey = image.resize(size, Image.Resampling.BILINEAR, box=box, reducing_gap=2.0).convert("L")
     return Fingerprint(color, np.asarray(grey))
 
 
