@@ -198,7 +198,7 @@ def test_a_dataset_is_described(home: Home, run: dict, tmp_path: Path) -> None:
     counts = {one["class_name"]: one["training"] for one in found["classes"]}
     assert counts.keys() >= {"0", "1", "2", "3"}
     assert "What a careless split would leak" in page.read_text()
-    assert "a split by image would show" in home.run("dataset", "describe", "digits").stdout
+    assert "every subject has one image" in home.run("dataset", "describe", "digits").stdout
 
 
 def test_a_scenarios_version_is_addressed_by_its_run(home: Home, run: dict, tmp_path: Path) -> None:

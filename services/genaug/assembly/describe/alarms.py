@@ -129,7 +129,7 @@ def _defects(description: DatasetDescription, dataset: Dataset) -> Iterator[Alar
         yield Alarm(
             reason="DROPPED",
             sentence=f"{everything.dropped} of {source} images of the source cannot be used "
-            f"({everything.dropped / source:.1%}); `genaug dataset get` lists them with their rows",
+            f"({everything.dropped / source:.1%}); `genaug dataset get -o json` lists them with their rows",
         )
     for entry in description.defects:
         if not entry.class_name:
