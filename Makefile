@@ -56,6 +56,11 @@ bench: setup ## Measure each step beside its simplest alternative, and runs that
 	$(BIN)/python benchmarks/kill_single.py examples/quickstart.yaml --kills 20
 	$(BIN)/python benchmarks/kill.py examples/quickstart.yaml --kills 10
 
+.PHONY: bench-data
+bench-data: setup ## Near-duplicates among 10,000 and 100,000 made images; memory of decoders on hostile files
+	$(BIN)/python benchmarks/duplicates.py --made 10000 100000
+	$(BIN)/python benchmarks/decode_memory.py
+
 .PHONY: bench-serving
 bench-serving: setup ## Label, embed, match and train beside the simplest way; a TorchServe under kills and overload (needs Java)
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python benchmarks/serving.py

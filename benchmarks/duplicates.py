@@ -172,25 +172,25 @@ def made(count: int) -> list[Fingerprint]:
     return prints
 
 
-def cost(count: int) -> tuple[int, int, float, float]:
-    """Copies found, other joins, seconds and peak GiB."""
+def cost(count: int) -> tuple[int, int, float, float, float]:
+    """Copies found, other joins, seconds, processor seconds and peak GiB."""
     prints = made(count)
-    start = time.monotonic()
+    start, before = time.monotonic(), time.process_time()
     pairs = near_pairs(prints, [""] * count)
-    seconds = time.monotonic() - start
+    seconds, busy = time.monotonic() - start, time.process_time() - before
     copies = {(number, count - MADE_COPIES + number) for number in range(MADE_COPIES)}
     found = len(copies & {(pair.first, pair.second) for pair in pairs})
-    return found, len(pairs) - found, seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    return found, len(pairs) - found, seconds, busy, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def at_scale(sizes: Sequence[int]) -> None:
-    print(f"| made images | of {MADE_COPIES} mirrored copies | other joins | seconds | peak GiB |")
-    print("|---:|---:|---:|---:|---:|")
+    print(f"| made images | of {MADE_COPIES} mirrored copies | other joins | seconds | processor seconds | peak GiB |")
+    print("|---:|---:|---:|---:|---:|---:|")
     for count in sizes:
         # A process of its own for each, so that the peak is its own.
         with multiprocessing.get_context("spawn").Pool(1) as pool:
-            found, others, seconds, peak = pool.apply(cost, (count,))
-        print(f"| {count} | {found} | {others} | {seconds:.1f} | {peak:.2f} |", flush=True)
+            found, others, seconds, busy, peak = pool.apply(cost, (count,))
+        print(f"| {count} | {found} | {others} | {seconds:.1f} | {busy:.1f} | {peak:.2f} |", flush=True)
     print()
     show("minutes", seconds / 60, 5.0, "lower")
     show("gib", peak, 2.0, "lower")

@@ -98,7 +98,9 @@ def test_doses_are_exact_or_their_shortfall_is_named(home: Home, run: dict, tmp_
 def test_the_seal_holds(home: Home, run: dict, tmp_path: Path) -> None:
     openings = home.folder / "store" / "seal-openings"
     before = len(list(openings.iterdir()))
-    assert before == 1, "the run opened the seal once"
+    purposes = [json.loads(path.read_text())["purpose"] for path in openings.iterdir()]
+    # Descriptions count the subjects of sealed rows.
+    assert len([purpose for purpose in purposes if purpose != "DescribeDataset"]) == 1, "the run opened the seal once"
     everything = rows_of(home, tmp_path, "digits", "--include-sealed")
     assert len(list(openings.iterdir())) == before + 1
     sealed = {row.image_id for row in everything if row.split == "test"}
@@ -198,7 +200,7 @@ def test_a_dataset_is_described(home: Home, run: dict, tmp_path: Path) -> None:
     counts = {one["class_name"]: one["training"] for one in found["classes"]}
     assert counts.keys() >= {"0", "1", "2", "3"}
     assert "What a careless split would leak" in page.read_text()
-    assert "a split by image would show" in home.run("dataset", "describe", "digits").stdout
+    assert "every subject has one image" in home.run("dataset", "describe", "digits").stdout
 
 
 def test_a_scenarios_version_is_addressed_by_its_run(home: Home, run: dict, tmp_path: Path) -> None:

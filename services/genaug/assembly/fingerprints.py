@@ -69,7 +69,9 @@ def fingerprint(pixels: Pixels) -> Fingerprint:
     if side < MIN_SIDE:
         return Fingerprint(color, None)
     size = (GREY_SIDE, GREY_SIDE)
-    grey = image.resize(size, Image.Resampling.BILINEAR, box=_content_box(pixels), reducing_gap=2.0).convert("L")
+    box = _content_box(pixels)
+    # Reduced before it becomes grey: a large image has no second copy of its size.
+    grey = image.resize(size, Image.Resampling.BILINEAR, box=box, reducing_gap=2.0).convert("L")
     return Fingerprint(color, np.asarray(grey))
 
 
@@ -130,7 +132,9 @@ def spectra(greys: NDArray[np.uint8]) -> Floats:
     """Log amplitudes of the locally normalized images: uint8 [n, 64, 64] -> float32 [n, rings, directions]."""
     detail = greys - blurred(greys.astype(np.float32), FINE)
     deviation = np.sqrt(np.maximum(blurred(detail * detail, COARSE), 0.0))
-    amplitudes = np.abs(np.fft.rfft2(detail / (deviation + NOISE) * _WINDOW)).astype(np.float32)
+    # Bounded, so that the few strongest edges do not decide alone: equalization makes them stronger or weaker.
+    bounded = np.tanh(detail / (deviation + NOISE))
+    amplitudes = np.abs(np.fft.rfft2(bounded * _WINDOW)).astype(np.float32)
     pooled: Floats = np.log1p(amplitudes.reshape(len(greys), -1) @ _POOLING)
     return pooled.reshape(len(greys), _RINGS, _DIRECTIONS)
 
@@ -191,7 +195,7 @@ def candidates(spectrum: Floats, subjects: Indices) -> Candidates:
         subjects: int64 [n].
 
     Returns:
-        2·n + 2,000 pairs at most, so that look-alike images take no longer than others.
+        n + 4,000 pairs at most, so that look-alike images take no longer than others.
     """
     variants = _whitened(spectrum)
     tiles = [
@@ -202,7 +206,7 @@ def candidates(spectrum: Floats, subjects: Indices) -> Candidates:
     found = _Strongest(len(spectrum))
     for first, second, likeness in in_threads(lambda tile: _alike(variants, subjects, *tile), tiles):
         found.add(first, second, likeness)
-    first, second = found.strongest(2 * len(spectrum) + 2000)
+    first, second = found.strongest(len(spectrum) + 4000)
     likeness = np.stack([np.einsum("nd,nd->n", variant[first], variants[0][second]) for variant in variants])
     return Candidates(first, second, likeness.argmax(axis=0))
 

@@ -170,10 +170,18 @@ def seal_import(
         own_split=any(row.split for row in rows),
         window=decoder.window,
         passed_over=tuple(passed_over),
-        notes=(*decoder.notes, *sealed.notes),
+        notes=(*decoder.notes, *sealed.notes, *_subject_notes(rows)),
     )
     record = complete_record(record, sealed.manifest, sides=[image.side for image in images])
     return SealedImport(record, sealed.manifest, sealed.unique, images)
+
+
+def _subject_notes(rows: Iterable[SourceRow]) -> Iterator[str]:
+    if not any(row.subject for row in rows):
+        yield (
+            "the source names no subjects: each image is its own, so that images of one patient may be on two sides of "
+            "the split"
+        )
 
 
 def _check_same(store: Store, dataset: str, source: str) -> None:

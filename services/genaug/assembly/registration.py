@@ -44,7 +44,7 @@ _QUANTILE = 0.3
 # Below this agreement at 32×32 pixels a pair is not looked at in detail.
 _MIN_ROUGH = 0.1
 # From this agreement of blocks on, grey levels are equalized, too.
-_MIN_EQUALIZED = 0.5
+_MIN_EQUALIZED = 0.4
 # Smallest part of the frame, and of both images, that is compared.
 _MIN_AREA = 0.25
 _DARK_FRAME, _BRIGHT_FRAME = 0.1, 0.3

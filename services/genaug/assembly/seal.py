@@ -118,7 +118,8 @@ def check_classes(classes: Mapping[str, str], places: Mapping[str, Place]) -> No
         sides[name].add(places[image].split)
         groups[name].add(places[image].group_id)
     short = [
-        f"class {name} has {len(groups[name])} subjects and no {' or '.join(s for s in SIDES if s not in sides[name])} "
+        f"class {name} has {len(groups[name])} {'subject' if len(groups[name]) == 1 else 'subjects'} and no "
+        f"{' or '.join(s for s in SIDES if s not in sides[name])} "
         "images"
         for name in sorted(sides)
         if len(sides[name]) < len(SIDES)

@@ -11,6 +11,7 @@ from functools import wraps
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
+from typer.core import TyperCommand
 
 from genaug.shared.errors import GenaugError, InvalidArgument
 from genaug.shared.tracing import configure_tracing, parent_of, span
@@ -34,6 +35,22 @@ _command_line = ["genaug"]
 """Names of nested commands; the last is the running one, such as "genaug run create"."""
 
 
+class _Command(TyperCommand):
+    """Command whose help shows options by section: their `rich_help_panel`, which typer heeds in rich markup alone."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            is_argument = parameter.param_type_name == "argument"
+            section = getattr(parameter, "rich_help_panel", None) or ("Arguments" if is_argument else "Options")
+            if record:
+                sections.setdefault(section, []).append(record)
+        for section, records in sections.items():
+            with formatter.section(section):
+                formatter.write_dl(records)
+
+
 def command(app: typer.Typer, name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Add a function to `app` as the command `name`, with the options `--endpoint` and `--home` besides its own."""
 
@@ -53,7 +70,7 @@ def command(app: typer.Typer, name: str) -> Callable[[Callable[..., None]], Call
         # typer builds the options from these two.
         call.__signature__ = inspect.Signature([*own, *more])  # type: ignore[attr-defined]
         call.__annotations__ = function.__annotations__ | shared
-        app.command(name)(call)
+        app.command(name, cls=_Command)(call)
         return function
 
     return decorate

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
@@ -42,6 +43,13 @@ app = group("dataset", "Import and look at sealed datasets.")
 
 _DEFAULTS = ImportSpec.model_construct()
 
+# Sections of the options of `dataset import`.
+_COLUMNS = "Columns (csv, imagefolder, parquet, webdataset) and labels"
+_SPLITTING = "Subjects and split"
+_DEEP = "Images with more than 8 bits per value"
+# Dropped images that are shown by name after an import.
+_MAX_DROPPED = 5
+
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The dataset's name.")]
 VersionArgument = Annotated[
     str,
@@ -56,54 +64,104 @@ VersionArgument = Annotated[
 def import_(
     name: NameArgument,
     format: Annotated[
-        str, typer.Option("--format", help="digits, folder, csv, odir, imagefolder, parquet, webdataset, npz or auto")
+        str,
+        typer.Option(
+            "--format", help="auto, folder, csv, odir, imagefolder, parquet, webdataset, npz, or digits (demo)."
+        ),
     ],
     images: Annotated[
         str, typer.Option(help="Folder of the images; npz, parquet, webdataset: or a file.")
     ] = _DEFAULTS.images,
-    csv: Annotated[str, typer.Option(help="Table of the images: CSV or Excel.")] = _DEFAULTS.csv,
-    split: Annotated[str, typer.Option(help="Shares of training, validation and test.")] = ",".join(
-        map(str, _DEFAULTS.split)
-    ),
-    folds: Annotated[int, typer.Option(help="Outer folds by subject, 2 to 100.")] = _DEFAULTS.folds,
-    seed: Annotated[int, typer.Option(help="Seed of the split.")] = _DEFAULTS.seed,
-    keep: Annotated[str, typer.Option(help="digits: images per class to keep, such as 0=40,1=300.")] = "",
-    subject_regex: Annotated[
-        str, typer.Option(help="First group is the subject, in --subject-column (odir: ID) or else the file's name.")
-    ] = _DEFAULTS.subject_regex,
-    filename_column: Annotated[str, typer.Option(help="csv: column of the file's name.")] = _DEFAULTS.filename_column,
-    class_column: Annotated[str, typer.Option(help="csv: column of the class.")] = _DEFAULTS.class_column,
-    subject_column: Annotated[str, typer.Option(help="csv: column of the subject.")] = _DEFAULTS.subject_column,
-    split_column: Annotated[
-        str, typer.Option(help="csv, odir: column of your own split; checked, not trusted.")
-    ] = _DEFAULTS.split_column,
-    bits: Annotated[int, typer.Option(help="Bits per value of deep images; 0 finds them.")] = _DEFAULTS.bits,
-    window: Annotated[
-        str, typer.Option(metavar="LOW,HIGH", help="Values of deep images that map to black and white.")
+    csv: Annotated[str, typer.Option(help="csv, odir: table of the images, CSV or Excel.")] = _DEFAULTS.csv,
+    filename_column: Annotated[
+        str, typer.Option(help="Column of the file's name; parquet: of the image.", rich_help_panel=_COLUMNS)
+    ] = _DEFAULTS.filename_column,
+    class_column: Annotated[
+        str, typer.Option(help="Column of the class.", rich_help_panel=_COLUMNS)
+    ] = _DEFAULTS.class_column,
+    class_columns: Annotated[
+        str,
+        typer.Option(
+            metavar="A,B,…", help="In place of --class-column: a column of 0 and 1 per class.", rich_help_panel=_COLUMNS
+        ),
     ] = "",
     multi_label: Annotated[
-        bool, typer.Option(help="csv: several labels per image, in a cell (A|B), in rows or in --class-columns.")
+        bool,
+        typer.Option(
+            help="Allow several labels per image: in a cell (A|B), in rows or in --class-columns.",
+            rich_help_panel=_COLUMNS,
+        ),
     ] = _DEFAULTS.multi_label,
-    class_columns: Annotated[str, typer.Option(metavar="A,B,…", help="csv: one column of 0 and 1 per class.")] = "",
+    subject_column: Annotated[
+        str, typer.Option(help="Column of the subject (patient).", rich_help_panel=_COLUMNS)
+    ] = _DEFAULTS.subject_column,
+    split_column: Annotated[
+        str, typer.Option(help="Column of your own split; checked, not trusted.", rich_help_panel=_COLUMNS)
+    ] = _DEFAULTS.split_column,
+    subject_regex: Annotated[
+        str,
+        typer.Option(
+            help="Regular expression whose first (group) is the subject, in the file's name without folders, or in "
+            "--subject-column (odir: ID): '^(\\d+)_' takes 17 of 17_left.png.",
+            rich_help_panel=_SPLITTING,
+        ),
+    ] = _DEFAULTS.subject_regex,
     no_subject: Annotated[
-        str, typer.Option(metavar="refuse|own", help="Images without a subject: refused, or each its own.")
+        str,
+        typer.Option(
+            metavar="refuse|own",
+            help="Images in which no subject is found: refuse the import, or take each as its own subject.",
+            rich_help_panel=_SPLITTING,
+        ),
     ] = "refuse",
+    split: Annotated[
+        str, typer.Option(help="Shares of training, validation and test.", rich_help_panel=_SPLITTING)
+    ] = ",".join(map(str, _DEFAULTS.split)),
+    seed: Annotated[int, typer.Option(help="Seed of the split.", rich_help_panel=_SPLITTING)] = _DEFAULTS.seed,
+    folds: Annotated[
+        int, typer.Option(help="Outer folds by subject, 2 to 100.", rich_help_panel=_SPLITTING)
+    ] = _DEFAULTS.folds,
+    ignore_split: Annotated[
+        bool,
+        typer.Option(
+            help="Leave out the source's own split, such as folders train and test; one is made.",
+            rich_help_panel=_SPLITTING,
+        ),
+    ] = _DEFAULTS.ignore_split,
     on_conflict: Annotated[
         str,
         typer.Option(
-            metavar="refuse|drop-training|drop-validation", help="A subject or photograph on two sides of your split."
+            metavar="refuse|drop-training|drop-validation",
+            help="A subject or photograph on two sides of your own split.",
+            rich_help_panel=_SPLITTING,
         ),
     ] = "refuse",
     near_duplicates: Annotated[
-        str, typer.Option(metavar="join|report|off", help="Near-identical images of different subjects.")
+        str,
+        typer.Option(
+            metavar="join|report|off",
+            help="Near-identical images of different subjects: keep them on one side, list them, or do not look.",
+            rich_help_panel=_SPLITTING,
+        ),
     ] = "join",
-    ignore_split: Annotated[
-        bool, typer.Option(help="Leave out the source's own split, such as folders train and test; one is made.")
-    ] = _DEFAULTS.ignore_split,
+    bits: Annotated[
+        int, typer.Option(help="Bits per value, 8 to 32; 0 finds them.", rich_help_panel=_DEEP)
+    ] = _DEFAULTS.bits,
+    window: Annotated[
+        str,
+        typer.Option(
+            metavar="LOW,HIGH", help="Values that map to black and white, such as -160,240.", rich_help_panel=_DEEP
+        ),
+    ] = "",
+    keep: Annotated[str, typer.Option(help="digits: images per class to keep, such as 0=40,1=300.")] = "",
     dry_run: Annotated[bool, typer.Option(help="Check and describe, store nothing.")] = False,
     output: FormatOption = "table",
 ) -> None:
-    """Import and seal a dataset. The same import again is found, not repeated."""
+    """Import and seal a dataset: images, classes, subjects (patients), split.
+
+    An option that a format does not use is refused. An import that was made before is found, not repeated.
+    See docs/data.md.
+    """
     check_format(output)
     options = {
         "format": format,
@@ -165,6 +223,7 @@ def import_spec(server: Client, name: str, spec: ImportSpec, *, dry_run: bool = 
         except GenaugError as error:
             _show_pairs(source.images, error.metadata.get("pairs", ""))
             raise
+    _show_dropped(source.images, result.dataset)
     if not dry_run:
         _print_alarms(server, result.dataset.name)
     return result
@@ -187,6 +246,25 @@ def _show_pairs(images: Sequence[SourceImage], pairs: str) -> None:
     for pair in filter(None, pairs.split(",")):
         first, second = (f"{images[row].name} (row {row}, {images[row].split})" for row in map(int, pair.split(":")))
         notice(f"conflict: {first} and {second}")
+
+
+def _show_dropped(images: Sequence[SourceImage], dataset: dataset_pb2.Dataset) -> None:
+    """Show the files of the first dropped images: the server knows, and may name, rows alone."""
+    for dropped in dataset.dropped[:_MAX_DROPPED]:
+        # The rows of an import that is found are those of its first time: the source may have another order by now.
+        image = images[dropped.row] if dropped.row < len(images) else None
+        if image and image.class_name == dropped.class_name and _is_image(image, dropped.image_id):
+            notice(f"dropped: {image.name} (row {dropped.row}): {dropped.reason}, {dropped.detail}")
+    if len(dataset.dropped) > _MAX_DROPPED:
+        notice(f"dropped: {len(dataset.dropped) - _MAX_DROPPED} more; `genaug dataset get -o json` lists their rows")
+
+
+def _is_image(image: SourceImage, image_id: str) -> bool:
+    """Whether an image has this id, or cannot be read and has none."""
+    try:
+        return hashlib.sha256(image.read()).hexdigest().startswith(image_id)
+    except (GenaugError, OSError):
+        return not image_id
 
 
 @contextmanager
@@ -249,11 +327,17 @@ def _description_table(
     )
     if description.HasField("leakage_estimate"):
         leakage = description.leakage_estimate
-        below = (
+        several_images = any(description.images_per_subject[1:])
+        leaks = (
             f"a split by image would show {leakage.leaked:.0%} of test images a subject that was trained on "
             f"({leakage.leaked_lowest:.0%} to {leakage.leaked_highest:.0%}); {leakage.subjects_on_two_sides:.0f} of "
-            f"{sum(description.images_per_subject)} subjects on two sides\n{below}"
+            f"{sum(description.images_per_subject)} subjects on two sides"
         )
+        own = (
+            "every subject has one image; if patients have several, name subjects at the import, or their images may "
+            "be on two sides of the split"
+        )
+        below = f"{leaks if several_images else own}\n{below}"
     below = "\n".join([below, *(_values_lines(dataset) if dataset else ())])
     parts = [titled(description.dataset, make_table(columns, rows), below=below)]
     if description.shortcuts:
@@ -263,7 +347,7 @@ def _description_table(
 
 
 def _shortcut_table(description: dataset_pb2.DatasetDescription) -> Table:
-    columns = ("properties", "balanced accuracy", "chance", "class told best", "from the others in")
+    columns = ("properties", "balanced accuracy", "chance", "best-told class", "against the others")
     return make_table(
         columns,
         [

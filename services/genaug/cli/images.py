@@ -257,8 +257,9 @@ def regenerate(
     output: Annotated[Path, typer.Option("--output", "-o", help="PNG file to write.")],
 ) -> None:
     """Draw one image again from its receipt, and say whether the pixels are the same."""
+    value = _read_receipt(receipt)
     with client() as server:
-        response = server.regenerate(_read_receipt(receipt))
+        response = server.regenerate(value)
     write_file(output, response.image.data)
     stderr.print(f"{output}: {'the same pixels' if response.same_pixels else 'other pixels than the receipt says'}")
     if not response.same_pixels:

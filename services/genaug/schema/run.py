@@ -107,7 +107,7 @@ class ImportSpec(Model):
         if self.window and not (len(self.window) == 2 and -math.inf < self.window[0] < self.window[1] < math.inf):
             raise problem("window", f"{list(self.window)} must be two values, black below white")
         if self.window and self.bits:
-            raise problem("bits", "says the same as window; leave one of them out")
+            raise problem("bits", "is another way to say the window; leave one of the two out")
         return self
 
 

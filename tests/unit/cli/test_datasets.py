@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from types import SimpleNamespace
 
 import pytest
+from typer.testing import CliRunner
 
-from genaug.cli.datasets import import_spec
+from genaug.cli.datasets import app, import_spec
 from genaug.client import ImportResult
 from genaug.schema.run import ImportSpec
 from genaug.shared.errors import FailedPrecondition
@@ -49,6 +51,32 @@ def test_a_guess_is_noted(tmp_path, capsys, format: str) -> None:
     import_spec(server, "x", ImportSpec(format=format, images=str(tmp_path)))
     noted = "note: format folder: 2 images in 2 folders" in capsys.readouterr().err
     assert noted == (format == "auto")
+
+
+def test_dropped_files_are_shown_by_name(tmp_path, capsys) -> None:
+    for number in range(8):
+        (tmp_path / "a").mkdir(exist_ok=True)
+        (tmp_path / f"a/{number}.png").write_bytes(b"%d" % number)
+    ids = [hashlib.sha256(b"%d" % number).hexdigest()[:32] for number in range(8)]
+    # Row 0 was another file when the dataset was made.
+    ids[0] = "0" * 32
+    dropped = [
+        dataset_pb2.DroppedImage(image_id=ids[row], reason="CONSTANT", detail="one color", row=row, class_name="a")
+        for row in range(8)
+    ]
+    made = ImportResult(dataset_pb2.Dataset(name="datasets/x", dropped=dropped), None)
+    server = SimpleNamespace(import_dataset=lambda *_, **__: made, describe_dataset=describe_dataset)
+    import_spec(server, "x", ImportSpec(format="folder", images=str(tmp_path)))
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("dropped")]
+    assert [line.split()[1] for line in lines] == ["a/1.png", "a/2.png", "a/3.png", "a/4.png", "3"]
+    assert lines[0] == "dropped: a/1.png (row 1): CONSTANT, one color"
+
+
+def test_the_options_of_an_import_are_in_sections() -> None:
+    text = CliRunner().invoke(app, ["import", "--help"]).output
+    sections = ["\nArguments:", "\nOptions:", "--format", "--dry-run", "\nColumns (csv", "\nSubjects and split:"]
+    places = [text.index(section) for section in sections]
+    assert places == sorted(places)
 
 
 def test_an_import_has_succeeded_though_its_description_fails(tmp_path, capsys) -> None:

@@ -88,13 +88,17 @@ def test_an_image_is_drawn_again_from_its_receipt_or_itself(endpoint: str, tmp_p
     assert again.read_bytes() == image.data
 
 
-def test_a_file_without_a_receipt_is_named(tmp_path: Path) -> None:
+def test_a_file_without_a_receipt_is_named_before_a_server_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GENAUG_HOME", str(tmp_path / "home"))
     for name, data in (("a.json", b"{"), ("b.png", b"\x89PNG"), ("c.txt", b"words")):
         path = tmp_path / name
         path.write_bytes(data)
         found = CliRunner().invoke(app, ["images", "regenerate", str(path), "-o", str(tmp_path / "out.png")])
         assert isinstance(found.exception, InvalidArgument)
         assert name in found.exception.message
+    assert not (tmp_path / "home").exists()
 
 
 def test_without_pillow_an_images_receipt_is_asked_for_as_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

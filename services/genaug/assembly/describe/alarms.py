@@ -22,6 +22,8 @@ _MOST_DUPLICATES = 0.05
 _MOST_BLANK = 0.01
 # A class has many blurred images if they are this share of it, and so many times the share of the other classes.
 _MANY_BLURRED, _TIMES_BLURRED = 0.1, 3.0
+# Fewer blurred images than this say nothing of a class.
+_FEW_BLURRED = 5
 # A set of several properties is named instead of a single one if it is better by this.
 _BETTER = 0.05
 
@@ -129,14 +131,15 @@ def _defects(description: DatasetDescription, dataset: Dataset) -> Iterator[Alar
         yield Alarm(
             reason="DROPPED",
             sentence=f"{everything.dropped} of {source} images of the source cannot be used "
-            f"({everything.dropped / source:.1%}); `genaug dataset get` lists them with their rows",
+            f"({everything.dropped / source:.1%}); `genaug dataset get -o json` lists them with their rows",
         )
     for entry in description.defects:
         if not entry.class_name:
             continue
         others = everything.images - entry.images
         elsewhere = (everything.blurred - entry.blurred) / others if others else 1.0
-        if entry.blurred > max(_MANY_BLURRED, _TIMES_BLURRED * elsewhere) * entry.images:
+        many = max(_MANY_BLURRED, _TIMES_BLURRED * elsewhere) * entry.images
+        if entry.blurred > many and entry.blurred >= _FEW_BLURRED:
             yield Alarm(
                 reason="BLURRED",
                 sentence=f"{entry.blurred / entry.images:.0%} of the images of {entry.class_name!r} are blurred, and "

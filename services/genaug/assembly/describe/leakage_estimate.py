@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -24,9 +25,11 @@ def estimate_leakage(subjects: Sequence[str], *, sizes: tuple[int, int, int], se
         Mean, lowest and highest share of test images with a subject that also has a training image, 0 to 1; mean number
         of subjects with images on two sides or more.
     """
-    # Sorted by subject, so that the order of the rows means nothing.
-    _, numbers = np.unique(np.asarray(sorted(subjects)), return_inverse=True)
-    count = int(numbers.max()) + 1
+    # Only how many images each subject has matters: neither the order of the rows nor the pseudonyms, which differ
+    # between datasets.
+    images = sorted(Counter(subjects).values())
+    count = len(images)
+    numbers = np.repeat(np.arange(count), images)
     sides_in_order = np.repeat(np.arange(3), sizes)
     rng = np.random.default_rng(seed_of("naive-split", seed))
     leaked, on_two_sides = np.empty(SPLITS), np.empty(SPLITS)

@@ -27,7 +27,7 @@ def read(spec: ImportSpec, report: SourceReport) -> Iterator[SourceImage]:
             unknown or ambiguous.
     """
     if not spec.csv:
-        raise InvalidArgument("csv: say which table", reason="NO_TABLE")
+        raise InvalidArgument("csv: say which table (--csv)", reason="NO_TABLE")
     check_columns(spec)
     table = Path(spec.csv).expanduser()
     lines = read_table(table, _columns(spec), report)

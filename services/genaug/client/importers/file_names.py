@@ -225,7 +225,7 @@ def _refuse(folder: Path, missing: Sequence[Line], column: str, tree: _Tree) -> 
     counts = {rule: sum(len(tree.index.candidates(name, rule)) == 1 for name in names) for rule in _SINGLE}
     tried = ", ".join(f"{rule} {count}" for rule, count in counts.items() if count)
     if tried:
-        hints.append(f"of {len(names)} names a rule would find: {tried}; none finds all")
+        hints.append(f"of {len(names)} names, a rule would find: {tried}; no rule finds all")
     loosest = {name: [tree.index.candidates(name, rule) for rule in _LOOSEST] for name in names}
     several = {name: files[-1] for name, files in loosest.items() if len(files[-1]) > 1}
     if several:
@@ -234,6 +234,6 @@ def _refuse(folder: Path, missing: Sequence[Line], column: str, tree: _Tree) -> 
     lost = [name for name, files in loosest.items() if not any(files)]
     if lost:
         shown = ", ".join(map(repr, lost[:_SHOWN])) + (", …" if len(lost) > _SHOWN else "")
-        hints.append(f"no rule (case, suffix, folder, backslashes, Unicode form) finds {len(lost)} of them: {shown}")
-    hints.append("mend the names, or delete the rows")
+        hints.append(f"no rule (case, suffix, folder, backslashes, Unicode form) finds these {len(lost)}: {shown}")
+    hints.append("correct the names, or delete the rows")
     refuse_lines(missing, f"{column} names no file in the folder {folder}", "; ".join(hints))

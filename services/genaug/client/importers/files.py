@@ -203,7 +203,7 @@ def find_archives(location: str, suffix: str, report: SourceReport) -> list[Path
         InvalidArgument: there are none, or compressed archives.
     """
     if not location:
-        raise InvalidArgument(f"images: say which {suffix} file, or folder of them", reason="NO_FOLDER")
+        raise InvalidArgument(f"images: say which {suffix} file, or folder of them (--images)", reason="NO_FOLDER")
     root = Path(location).expanduser()
     if not root.exists():
         raise InvalidArgument(f"images: there is no {root}", reason="NO_SUCH_FILE")

@@ -15,7 +15,7 @@ from genaug.client.importers.files import SUFFIXES, pass_over
 from genaug.client.importers.labeled import text_of
 from genaug.client.importers.sides import SIDES
 from genaug.client.importers.splits import check_sides
-from genaug.client.importers.table import Line, check_folder, read_table, refuse_lines
+from genaug.client.importers.table import Line, check_folder, column_hint, read_table, refuse_lines
 from genaug.client.importers.walk import find_files
 from genaug.schema.run import ImportSpec
 from genaug.shared.errors import InvalidArgument
@@ -94,7 +94,7 @@ def _with_class(line: Line, place: PurePosixPath, table: Path, spec: ImportSpec)
 
 def _no_column(table: Path, column: str, columns: Iterable[str]) -> InvalidArgument:
     return InvalidArgument(
-        f"images: {readable(str(table))} has no column {column!r}; there are {', '.join(map(repr, columns))}",
+        f"images: {readable(str(table))} has no column {column!r}; {column_hint([column], columns)}",
         reason="NO_SUCH_COLUMN",
         column=column,
     )

@@ -7,6 +7,7 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from genaug.shared.errors import InvalidArgument
@@ -29,20 +30,21 @@ def check_names(images: Sequence[SourceImage], report: SourceReport, *, options:
     Args:
         images: All images of the source.
         report: Receives the notes.
-        options: Options of the format, for the advice.
+        options: Options of the format, for the advice in messages.
 
     Raises:
         InvalidArgument: class names or subjects differ only in case, blanks, Unicode form or the spelling of a number.
     """
     _check_classes(images)
     subjects = sorted({image.subject for image in images if image.subject})
-    _check_subjects(subjects)
+    _check_subjects(subjects, of_column={"subject_column", "subject_regex"} <= set(options))
     _note_prefixes(subjects, report)
     ways = [f"--{name.replace('_', '-')}" for name in ("subject_column", "subject_regex") if name in options]
     if images and ways and not subjects:
+        example = f" (a file is named {PurePath(images[0].name).name!r})" if "subject_regex" in options else ""
         report.notes.append(
             "no subject is given: each image is its own, so that images of one patient may be on two sides of the "
-            f"split; name subjects with {' or '.join(ways)}"
+            f"split; name subjects with {' or '.join(ways)}{example}"
         )
 
 
@@ -62,13 +64,16 @@ def _check_classes(images: Sequence[SourceImage]) -> None:
         )
 
 
-def _check_subjects(subjects: Sequence[str]) -> None:
+def _check_subjects(subjects: Sequence[str], *, of_column: bool) -> None:
     groups = _alike(subjects, _subject_key)
     if groups:
         listed = "; ".join(" and ".join(_exact(name, group) for name in group) for group in groups[:_SHOWN])
+        # The expression is of no help where ids have letters, or a file's name is what it searches.
+        zeros = of_column and all(subject.isascii() and subject.isdecimal() for subject in subjects)
+        way = r" (--subject-regex '^0*(\d+)$' on the column leaves zeros out)" if zeros else ""
         raise InvalidArgument(
             f"{sum(map(len, groups))} of {len(subjects)} subjects differ from another only in case, blanks, leading "
-            f"zeros or .0: {listed}{'; …' if len(groups) > _SHOWN else ''}; spell each subject in one way, or, if "
+            f"zeros or .0: {listed}{'; …' if len(groups) > _SHOWN else ''}; spell each subject in one way{way}, or, if "
             "these are different people, give each source of ids a prefix of its own",
             reason="AMBIGUOUS_SUBJECT",
         )

@@ -78,7 +78,7 @@ def read(spec: ImportSpec, report: SourceReport) -> Iterator[SourceImage]:
 def _open_arrays(location: str) -> dict[str, Open]:
     """Return functions that open the arrays, by name."""
     if not location:
-        raise InvalidArgument("images: say which .npz file", reason="NO_FOLDER")
+        raise InvalidArgument("images: say which .npz file (--images)", reason="NO_FOLDER")
     path = Path(location).expanduser()
     if path.is_dir():
         archives = sorted(path.glob("*.npz"))

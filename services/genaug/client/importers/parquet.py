@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections import Counter
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ from genaug.client.importers.labeled import (
 )
 from genaug.client.importers.splits import check_sides, side_in_path
 from genaug.client.importers.stream import Streams
+from genaug.client.importers.table import column_hint
 from genaug.schema.run import ImportSpec
 from genaug.shared.errors import FailedPrecondition, GenaugError, InvalidArgument
 
@@ -170,8 +170,7 @@ def _columns(schema: Any, path: Path, spec: ImportSpec) -> _Columns:
     plain = [field.name for field in schema if field.name != image and not is_image(field) and _is_plain(field.type)]
     for column in filter(None, (spec.class_column, spec.subject_column)):
         if column not in plain:
-            near = difflib.get_close_matches(column, plain, n=1, cutoff=0.5)
-            hint = f"the nearest is {near[0]!r}" if near else f"there are {', '.join(map(repr, plain)) or 'none'}"
+            hint = column_hint([column], plain, class_columns=False)
             raise InvalidArgument(
                 f"images: {path} has no column {column!r} of words or numbers; {hint}", reason="NO_SUCH_COLUMN"
             )

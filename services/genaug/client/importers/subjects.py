@@ -58,8 +58,8 @@ def match_subjects(texts: Sequence[str], spec: ImportSpec, report: SourceReport,
     elif missing:
         shown = ", ".join(map(repr, missing[:_SHOWN])) + (", …" if len(missing) > _SHOWN else "")
         raise InvalidArgument(
-            f"subject_regex: finds no subject in {len(missing)} of {len(texts)} {what} ({shown}); mend the expression, "
-            f"or {_OWN}",
+            f"subject_regex: finds no subject in {len(missing)} of {len(texts)} {what} ({shown}); correct the "
+            f"expression, or {_OWN}",
             reason="NO_SUBJECT",
         )
     return subjects

@@ -14,12 +14,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from genaug.client.importers import SourceReport
+from genaug.schema.run import ImportSpec
 from genaug.shared.errors import InvalidArgument
 
 if TYPE_CHECKING:
     from _csv import Reader
 
 _SHOWN = 5
+# Columns that a message lists.
+_MAX_COLUMNS = 20
+# Similarity from which a column is offered in place of a missing one; "label" and "Age" have 0.5.
+_NEAR = 0.7
 _SEPARATORS = (",", ";", "\t", "|")
 _ZIP, _OLE = b"PK\x03\x04", b"\xd0\xcf\x11\xe0"
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f]")
@@ -170,8 +175,12 @@ def _lines(path: Path, rows: Rows, columns: Sequence[str]) -> list[Line]:
     _, header = next(rows, (0, []))
     while header and not header[-1]:
         header.pop()
-    for column in columns:
-        _check_column(path, column, header)
+    if missing := [column for column in dict.fromkeys(columns) if column not in header]:
+        raise InvalidArgument(
+            f"csv: {path} has no column {' and no column '.join(map(repr, missing))}; {column_hint(missing, header)}",
+            reason="NO_SUCH_COLUMN",
+            column=missing[0],
+        )
     double = [f"{name!r}" for name, count in Counter(header).items() if name and count > 1]
     if double:
         raise _no_table(path, f"has several columns {', '.join(double)}; rename or delete all but one")
@@ -201,13 +210,30 @@ def _lines(path: Path, rows: Rows, columns: Sequence[str]) -> list[Line]:
     return lines
 
 
-def _check_column(path: Path, column: str, header: Sequence[str]) -> None:
-    if column in header:
-        return
-    near = difflib.get_close_matches(column.lower(), [name.lower() for name in header], n=1, cutoff=0.5)
-    nearest = next((name for name in header if near and name.lower() == near[0]), "")
-    hint = f"the nearest is {nearest!r}" if nearest else f"there are {', '.join(map(repr, header)) or 'none'}"
-    raise InvalidArgument(f"csv: {path} has no column {column!r}; {hint}", reason="NO_SUCH_COLUMN", column=column)
+def column_hint(missing: Sequence[str], header: Iterable[str], *, class_columns: bool = True) -> str:
+    """Return the columns that a table has, and the options that name others in place of default ones.
+
+    Args:
+        missing: Columns that the table lacks.
+        header: Columns of the table.
+        class_columns: Whether the format has a column of 0 and 1 per class.
+    """
+    names = [name for name in header if name]
+    near = difflib.get_close_matches(missing[0].lower(), [name.lower() for name in names], n=1, cutoff=_NEAR)
+    nearest = next((name for name in names if near and name.lower() == near[0]), "")
+    if nearest and len(missing) == 1:
+        hint = f"the nearest is {nearest!r}"
+    else:
+        more = f" and {len(names) - _MAX_COLUMNS} more" if len(names) > _MAX_COLUMNS else ""
+        hint = f"there are {', '.join(map(repr, names[:_MAX_COLUMNS])) or 'none'}{more}"
+    # A default name was not typed by the user, who may not know that there is an option.
+    fields = ImportSpec.model_fields
+    options = {
+        fields["filename_column"].default: "--filename-column",
+        fields["class_column"].default: "--class-column" + (" (or --class-columns)" if class_columns else ""),
+    }
+    named = " and ".join(options[column] for column in missing if column in options)
+    return f"{hint}; choose with {named}" if named and names else hint
 
 
 def check_folder(folder: str) -> Path:
@@ -217,7 +243,7 @@ def check_folder(folder: str) -> Path:
         InvalidArgument: no folder is given, or it does not exist.
     """
     if not folder:
-        raise InvalidArgument("images: say which folder the images are in", reason="NO_FOLDER")
+        raise InvalidArgument("images: say which folder the images are in (--images)", reason="NO_FOLDER")
     path = Path(folder).expanduser()
     if not path.is_dir():
         raise InvalidArgument(f"images: there is no folder {path}", reason="NO_SUCH_FOLDER")

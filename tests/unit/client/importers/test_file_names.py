@@ -75,15 +75,15 @@ def test_an_absolute_path_into_the_folder_is_as_written(tmp_path) -> None:
         (
             ["a.png", "b.png", "c.png"],
             ["A.png", "b", "x.png", "y.png"],
-            "of 4 names a rule would find: other case 1, no suffix 1, other suffix 1; none finds all; no rule (case, "
-            "suffix, folder, backslashes, Unicode form) finds 2 of them: 'x.png', 'y.png'",
+            "of 4 names, a rule would find: other case 1, no suffix 1, other suffix 1; no rule finds all; no rule "
+            "(case, suffix, folder, backslashes, Unicode form) finds these 2: 'x.png', 'y.png'",
         ),
         # The image of another class, or a second image of the name, is never taken.
-        (["a/1.png", "b/2.png"], ["/x/a/1.png", "/x/a/2.png"], "finds 1 of them"),
+        (["a/1.png", "b/2.png"], ["/x/a/1.png", "/x/a/2.png"], "finds these 1"),
         (["a/1.png", "b/1.png"], ["1"], "several files fit 1 of them, such as '1' ('a/1.png', 'b/1.png')"),
         (["1.png", "1.jpg"], ["1"], "several files fit"),
-        (["1.png"], ["1.png", "2.png\0"], "finds 1 of them"),
-        (["1.png"], ["1.png", "x" * 5000], "finds 1 of them"),
+        (["1.png"], ["1.png", "2.png\0"], "finds these 1"),
+        (["1.png"], ["1.png", "x" * 5000], "finds these 1"),
     ],
 )
 def test_what_no_rule_decides_is_refused(tmp_path, files: list[str], names: list[str], said: str) -> None:

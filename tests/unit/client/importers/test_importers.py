@@ -119,7 +119,12 @@ def test_a_table_of_any_make(tmp_path) -> None:
 def test_a_missing_column_names_the_nearest(tmp_path) -> None:
     error = refused(csv_options(tmp_path, "filename,labels\nx,y\n"))
     assert "no column 'label'; the nearest is 'labels'" in error.message
-    assert "no column 'filename'; there are 'q'" in refused(csv_options(tmp_path, "q\nx\n")).message
+    # All that is missing at once, and the options that name other columns.
+    message = refused(csv_options(tmp_path, "q\nx\n")).message
+    assert "no column 'filename' and no column 'label'; there are 'q'; choose with --filename-column and" in message
+    # Not "Age", whose letters are partly those of "label".
+    message = refused(csv_options(tmp_path, "filename,Age,Diagnosis\nx,1,y\n")).message
+    assert "there are 'filename', 'Age', 'Diagnosis'; choose with --class-column (or --class-columns)" in message
 
 
 def test_rows_without_their_image_are_counted_and_given_by_line(tmp_path) -> None:

@@ -80,6 +80,13 @@ def test_subjects_that_are_one_are_counted(subjects: list[str], said: str) -> No
     assert "prefix" in caught.value.message
 
 
+def test_leading_zeros_of_numbers_can_be_left_out_by_an_expression() -> None:
+    for subjects, helps in ((["7", "007"], True), (["P7", "p7"], False), (["7", "7.0"], False)):
+        with pytest.raises(InvalidArgument) as caught:
+            check(["a", "b"], subjects)
+        assert (r"--subject-regex '^0*(\d+)$'" in caught.value.message) == helps
+
+
 def test_subjects_that_differ_are_left_alone() -> None:
     subjects = ["1.2", "1.20", "0", "10", "100", "A1", "B1", "1-1", "1-10", "1.2.840.1", "1.2.840.10"]
     assert not check(["a"] * len(subjects), subjects)
@@ -96,7 +103,7 @@ def test_a_prefix_of_letters_is_noted_where_it_is_common() -> None:
 
 def test_a_source_without_subjects_is_noted() -> None:
     (note,) = check(["a", "b"], ["", ""])
-    assert "--subject-column or --subject-regex" in note
+    assert "--subject-column or --subject-regex (a file is named '" in note
     assert not check(["a", "b"], ["", "p"])
 
 
