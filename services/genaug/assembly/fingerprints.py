@@ -1,4 +1,4 @@
-"""Fingerprints of images: what is kept of each from decoding, and which pairs are alike enough to be compared.
+"""Fingerprints of images, taken when they are decoded, and the choice of pairs to compare.
 
 A pair is proposed by the amplitudes of the locally normalized image's spectrum, pooled over 8 rings and 16 directions:
 they stay when the image moves (a crop, a border), change little with scale (rings are an octave's third wide), and only
@@ -52,7 +52,7 @@ _BATCH = 256
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """What is kept of an image to compare it with others; 7 KiB."""
+    """Thumbnails of an image for comparison with other images; 7 KiB."""
 
     color: NDArray[np.uint8]
     """The whole image as RGB, uint8 [32, 32, 3]."""
@@ -248,7 +248,7 @@ class _Strongest:
         self._size = 0
 
     def add(self, first: Indices, second: Indices, likeness: Floats) -> None:
-        """Add pairs; those that are among the strongest of neither image are dropped now and then."""
+        """Add pairs. Once too many are held, those that are not among the strongest of an image are dropped."""
         if len(first) > 2 * _NEIGHBORS * _ROWS:
             first, second, likeness = _nearest(first, second, likeness)
         self._parts.append((first, second, likeness))

@@ -240,7 +240,7 @@ def _seal(
         places = seal(classes, groups, shares=spec.split, folds=spec.folds, seed=spec.seed, own=own)
         check_classes(classes, places)
     except FailedPrecondition as error:
-        # The subjects that are missing may be those that were joined.
+        # Joining near-duplicates reduces the number of separate subjects, so the note on it belongs to this error.
         raise FailedPrecondition(f"{error.message}. {note}" if note else error.message, reason=error.reason) from None
     manifest = []
     for row in sources:

@@ -58,8 +58,8 @@ class Agreement:
     blocks: Floats
     """30 % of the blocks have a lower correlation of details: float32 [n]."""
     pattern: Floats
-    """Correlation of the grey levels' deviations from their local means: float32 [n]. Of pairs whose blocks agree, that
-    of the equalized grey levels, if it is higher."""
+    """Correlation of grey levels after subtraction of their local means, float32 [n]. Where the blocks agree,
+    the higher one of this and the correlation of the equalized grey levels."""
     difference: Floats
     """Root mean square difference of grey levels, without that of their means: float32 [n]."""
 

@@ -58,7 +58,7 @@ def validate_import(
 
 
 def _name_notes(store: Store, dataset: str, source: str) -> Iterator[str]:
-    """Sentences on what an import under this name would meet."""
+    """Yield notes on a dataset or import that holds this name already."""
     claimed = read_or_none(store, source_key(dataset), SourceClaim)
     same = claimed is not None and claimed.source == source
     if store.exists(dataset_key(dataset)):

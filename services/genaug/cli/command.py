@@ -36,7 +36,7 @@ _command_line = ["genaug"]
 
 
 class _Command(TyperCommand):
-    """Command whose help shows options by section: their `rich_help_panel`, which typer heeds in rich markup alone."""
+    """Command with help in sections, by the options' `rich_help_panel`; typer itself does so in rich markup alone."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         sections: dict[str, list[tuple[str, str]]] = {}

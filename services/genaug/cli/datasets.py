@@ -2,42 +2,31 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, TypeVar
 
 import typer
-from rich.console import Group, RenderableType
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
-from rich.text import Text
+from rich.console import Group
 
-from genaug.cli.command import FormatOption, client, command, group, printable, resource
+from genaug.cli.command import FormatOption, client, command, group, resource
+from genaug.cli.dataset_tables import dataset_table, description_table
+from genaug.cli.imports import import_spec, progress_bar
 from genaug.cli.output import (
     check_format,
     counts_text,
-    make_table,
-    notice,
     show,
     show_list,
     show_plain,
     stderr,
     stdout,
-    titled,
 )
-from genaug.client import Client, ImportResult
-from genaug.client.importers import SourceImage, open_source
 from genaug.schema.model import parse
 from genaug.schema.run import ImportSpec, NearDuplicates, NoSubject, OnConflict
-from genaug.shared.errors import GenaugError, InvalidArgument
+from genaug.shared.errors import InvalidArgument
 from genaug.shared.protojson import to_dict
-from genaug.v1 import common_pb2, dataset_pb2
 
 E = TypeVar("E", bound=StrEnum)
-ProgressHook = Callable[[common_pb2.Progress], None]
 
 app = group("dataset", "Import and look at sealed datasets.")
 
@@ -47,8 +36,6 @@ _DEFAULTS = ImportSpec.model_construct()
 _COLUMNS = "Columns (csv, imagefolder, parquet, webdataset) and labels"
 _SPLITTING = "Subjects and split"
 _DEEP = "Images with more than 8 bits per value"
-# Dropped images that are shown by name after an import.
-_MAX_DROPPED = 5
 
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The dataset's name.")]
 VersionArgument = Annotated[
@@ -189,95 +176,11 @@ def import_(
     with client() as server:
         result = import_spec(server, name, spec, dry_run=dry_run)
     if result.description is None:
-        show(result.dataset, output, lambda: _dataset_table(result.dataset))
+        show(result.dataset, output, lambda: dataset_table(result.dataset))
     elif output == "table":
-        stdout.print(Group(_dataset_table(result.dataset), "", _description_table(result.description)))
+        stdout.print(Group(dataset_table(result.dataset), "", description_table(result.description)))
     else:
         show_plain({"dataset": to_dict(result.dataset), "description": to_dict(result.description)}, output)
-
-
-def import_spec(server: Client, name: str, spec: ImportSpec, *, dry_run: bool = False) -> ImportResult:
-    """Import a source, with progress, notes and alarms on stderr. The files are read by this process.
-
-    Args:
-        server: The client.
-        name: Id of the dataset.
-        spec: The source.
-        dry_run: Store nothing; the alarms are in the result's description, and are not printed.
-    """
-    source = open_source(spec)
-    for note in source.report.notes:
-        notice(f"note: {note}")
-    if passed_over := source.report.passed_over_text():
-        notice(passed_over)
-    with _progress("reading") as on_progress:
-        try:
-            result = server.import_dataset(
-                name,
-                source.images,
-                spec=source.spec,
-                passed_over=source.report.passed_over,
-                validate_only=dry_run,
-                on_progress=on_progress,
-            )
-        except GenaugError as error:
-            _show_pairs(source.images, error.metadata.get("pairs", ""))
-            raise
-    _show_dropped(source.images, result.dataset)
-    if not dry_run:
-        _print_alarms(server, result.dataset.name)
-    return result
-
-
-def _print_alarms(server: Client, dataset: str) -> None:
-    """Describe a dataset and print its alarms on stderr; an error is printed, too, since the import has succeeded."""
-    try:
-        with _progress("reading") as on_progress:
-            description, _ = server.describe_dataset(dataset, page=False, on_progress=on_progress)
-    except GenaugError as error:
-        notice(f"note: {dataset} is imported, and could not be described: {error.message}")
-        return
-    for alarm in description.alarms:
-        notice(f"alarm: {alarm.sentence}")
-
-
-def _show_pairs(images: Sequence[SourceImage], pairs: str) -> None:
-    """Show the files of pairs of rows such as "3:17,5:40": the server knows, and may name, rows alone."""
-    for pair in filter(None, pairs.split(",")):
-        first, second = (f"{images[row].name} (row {row}, {images[row].split})" for row in map(int, pair.split(":")))
-        notice(f"conflict: {first} and {second}")
-
-
-def _show_dropped(images: Sequence[SourceImage], dataset: dataset_pb2.Dataset) -> None:
-    """Show the files of the first dropped images: the server knows, and may name, rows alone."""
-    for dropped in dataset.dropped[:_MAX_DROPPED]:
-        # The rows of an import that is found are those of its first time: the source may have another order by now.
-        image = images[dropped.row] if dropped.row < len(images) else None
-        if image and image.class_name == dropped.class_name and _is_image(image, dropped.image_id):
-            notice(f"dropped: {image.name} (row {dropped.row}): {dropped.reason}, {dropped.detail}")
-    if len(dataset.dropped) > _MAX_DROPPED:
-        notice(f"dropped: {len(dataset.dropped) - _MAX_DROPPED} more; `genaug dataset get -o json` lists their rows")
-
-
-def _is_image(image: SourceImage, image_id: str) -> bool:
-    """Whether an image has this id, or cannot be read and has none."""
-    try:
-        return hashlib.sha256(image.read()).hexdigest().startswith(image_id)
-    except (GenaugError, OSError):
-        return not image_id
-
-
-@contextmanager
-def _progress(first: str) -> Iterator[ProgressHook]:
-    """Show a bar on stderr, on a terminal; yield the hook that updates it."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as bars:
-        bar = bars.add_task(first, total=None)
-
-        def on_progress(progress: common_pb2.Progress) -> None:
-            bars.update(bar, description=progress.step, completed=progress.done, total=progress.total or None)
-
-        yield on_progress
 
 
 @command(app, "describe")
@@ -290,7 +193,7 @@ def describe(
     check_format(output)
     with client() as server:
         parent, version = server.split_version(name)
-        with _progress("reading") as on_progress:
+        with progress_bar("reading") as on_progress:
             description, html = server.describe_dataset(
                 _resource(parent, version), page=page is not None, on_progress=on_progress
             )
@@ -298,69 +201,12 @@ def describe(
     if page is not None:
         write_file(page, html)
         stderr.print(f"{page}: {len(html)} bytes")
-    show(description, output, lambda: _description_table(description, dataset))
+    show(description, output, lambda: description_table(description, dataset))
 
 
 def _resource(dataset: str, version: str) -> str:
     """Resource name of a version; of the dataset where `version` is empty."""
     return f"{dataset}/versions/{version}" if version else dataset
-
-
-def _description_table(
-    description: dataset_pb2.DatasetDescription, dataset: dataset_pb2.Dataset | None = None
-) -> RenderableType:
-    """Tables and alarms of a description, with the values and notes of its dataset where that is not shown besides."""
-    columns = ("class", "training", "validation", "test", "subjects", "unusable", "blurred", "blank")
-    defects = {entry.class_name: entry for entry in description.defects}
-    rows = [
-        (
-            c.class_name,
-            *map(str, (c.training, c.validation, c.test, c.subjects)),
-            *(str(getattr(defects.get(c.class_name), field, 0)) for field in ("dropped", "blurred", "blank")),
-        )
-        for c in description.classes
-    ]
-    several = sum(entry.count for entry in description.multi_disease)
-    below = (
-        f"{several} images name several diseases; {description.duplicates} duplicates left out, "
-        f"{description.near_duplicates} near-identical pairs of different subjects"
-    )
-    if description.HasField("leakage_estimate"):
-        leakage = description.leakage_estimate
-        several_images = any(description.images_per_subject[1:])
-        leaks = (
-            f"a split by image would show {leakage.leaked:.0%} of test images a subject that was trained on "
-            f"({leakage.leaked_lowest:.0%} to {leakage.leaked_highest:.0%}); {leakage.subjects_on_two_sides:.0f} of "
-            f"{sum(description.images_per_subject)} subjects on two sides"
-        )
-        own = (
-            "every subject has one image; if patients have several, name subjects at the import, or their images may "
-            "be on two sides of the split"
-        )
-        below = f"{leaks if several_images else own}\n{below}"
-    below = "\n".join([below, *(_values_lines(dataset) if dataset else ())])
-    parts = [titled(description.dataset, make_table(columns, rows), below=below)]
-    if description.shortcuts:
-        parts += ["", titled("shortcuts", _shortcut_table(description))]
-    lines = [f"alarm: {alarm.sentence}" for alarm in description.alarms] or ["no alarms"]
-    return Group(*parts, "", *(Text(printable(line)) for line in lines))
-
-
-def _shortcut_table(description: dataset_pb2.DatasetDescription) -> Table:
-    columns = ("properties", "balanced accuracy", "chance", "best-told class", "against the others")
-    return make_table(
-        columns,
-        [
-            (
-                entry.properties,
-                f"{entry.accuracy:.0%} ({entry.lower:.0%} to {entry.upper:.0%})",
-                f"{entry.chance:.0%}",
-                entry.class_name,
-                f"{entry.class_accuracy:.0%}",
-            )
-            for entry in description.shortcuts
-        ],
-    )
 
 
 @command(app, "trace")
@@ -388,11 +234,11 @@ def union(
 ) -> None:
     """Unite sealed datasets: every image keeps its side, photographs in two of them are kept once."""
     check_format(output)
-    with client() as server, _progress("comparing") as on_progress:
+    with client() as server, progress_bar("comparing") as on_progress:
         dataset = server.unite_datasets(
             resource(name, "datasets"), [resource(parent, "datasets") for parent in datasets], on_progress=on_progress
         )
-    show(dataset, output, lambda: _dataset_table(dataset))
+    show(dataset, output, lambda: dataset_table(dataset))
 
 
 @command(app, "list")
@@ -418,7 +264,7 @@ def get(name: NameArgument, output: FormatOption = "table") -> None:
     """Show a dataset: split, subjects, dropped images."""
     with client() as server:
         dataset = server.get_dataset(resource(name, "datasets"))
-    show(dataset, output, lambda: _dataset_table(dataset))
+    show(dataset, output, lambda: dataset_table(dataset))
 
 
 @command(app, "versions")
@@ -467,7 +313,7 @@ def export(
     """Write a version's training and validation images as files."""
     with client() as server:
         dataset, version = server.split_version(name)
-        with _progress("exporting") as on_progress:
+        with progress_bar("exporting") as on_progress:
             files = server.export_images(
                 _resource(dataset, version or "real"), output, layout=layout, on_progress=on_progress
             )
@@ -511,33 +357,3 @@ def _keep(text: str) -> dict[str, int]:
         return {name: int(count) for name, count in (part.split("=") for part in text.split(",") if part)}
     except ValueError:
         raise InvalidArgument(f"--keep {text!r}: pairs such as 0=40,1=300", reason="BAD_KEEP") from None
-
-
-def _dataset_table(dataset: dataset_pb2.Dataset) -> RenderableType:
-    rows = []
-    sides = {
-        side: {count.class_name: count.count for count in getattr(dataset, side)}
-        for side in ("training", "validation", "test")
-    }
-    for name in sorted(set().union(*sides.values())):
-        rows.append((name, *(str(side.get(name, 0)) for side in sides.values())))
-    rows.append(("all", *(str(sum(side.values())) for side in sides.values())))
-    title = (
-        f"{dataset.name}  {dataset.subjects} subjects, {dataset.subjects_on_two_sides} on two sides, "
-        f"{dataset.joined_groups} groups joined, {len(dataset.dropped)} images dropped"
-    )
-    dropped: dict[str, int] = {}
-    for image in dataset.dropped:
-        dropped[image.reason] = dropped.get(image.reason, 0) + 1
-    reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(dropped.items()))
-    below = [*([f"dropped: {reasons}"] if reasons else []), *_values_lines(dataset)]
-    return titled(title, make_table(("class", *sides), rows), below="\n".join(below))
-
-
-def _values_lines(dataset: dataset_pb2.Dataset) -> list[str]:
-    """Say how values with more than 8 bits became grey levels, and the notes of the import."""
-    lines = [f"note: {note}" for note in dataset.notes]
-    if dataset.HasField("window"):
-        window = dataset.window
-        lines.insert(0, f"window: {window.low:.10g} is black, {window.high:.10g} white ({window.rule})")
-    return lines

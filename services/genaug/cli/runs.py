@@ -11,7 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from genaug.cli.command import FormatOption, client, command, group, resource, settings
-from genaug.cli.datasets import import_spec, write_file
+from genaug.cli.datasets import write_file
+from genaug.cli.imports import import_spec
 from genaug.cli.output import (
     RunProgress,
     check_format,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from genaug.cli.datasets import import_spec
+from genaug.cli.imports import import_spec
 from genaug.client import Client
 from genaug.schema.run import ImportSpec
 from genaug.shared.errors import InvalidArgument

@@ -6,7 +6,7 @@ import io
 
 from rich.console import Console
 
-from genaug.cli.datasets import _dataset_table, _description_table
+from genaug.cli.dataset_tables import dataset_table, description_table
 from genaug.v1.dataset_pb2 import Dataset, DatasetDescription, Window
 
 
@@ -20,7 +20,7 @@ def test_the_window_and_the_notes_are_shown() -> None:
     dataset = Dataset(
         name="datasets/d", window=Window(low=-1000, high=3000.5, rule="given"), notes=["2 images are kept as they are"]
     )
-    for table in (_dataset_table(dataset), _description_table(DatasetDescription(dataset="datasets/d"), dataset)):
+    for table in (dataset_table(dataset), description_table(DatasetDescription(dataset="datasets/d"), dataset)):
         assert "window: -1000 is black, 3000.5 white (given)" in printed(table)
         assert "note: 2 images are kept as they are" in printed(table)
-    assert "window" not in printed(_dataset_table(Dataset(name="datasets/d")))
+    assert "window" not in printed(dataset_table(Dataset(name="datasets/d")))

@@ -8,7 +8,8 @@ from types import SimpleNamespace
 import pytest
 from typer.testing import CliRunner
 
-from genaug.cli.datasets import app, import_spec
+from genaug.cli.datasets import app
+from genaug.cli.imports import import_spec
 from genaug.client import ImportResult
 from genaug.schema.run import ImportSpec
 from genaug.shared.errors import FailedPrecondition

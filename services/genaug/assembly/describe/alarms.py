@@ -70,7 +70,7 @@ def _most_telling(shortcuts: list[Shortcut]) -> Shortcut:
 
 
 def _gain(entry: Shortcut) -> float:
-    """Accuracy above chance, as a share of what is possible: over all classes, or for the class told best."""
+    """Accuracy above chance, as a share of the possible gain: over all classes, or for the class predicted best."""
     return max(_overall_gain(entry), _class_gain(entry))
 
 

@@ -102,7 +102,7 @@ def describe_dataset(store: Store, dataset: str, version: str = REAL) -> Iterato
 def describe(
     record: Dataset, rows: Sequence[Row], sealed: Sequence[tuple[str, str]], facts: Mapping[str, ImageFacts]
 ) -> DatasetDescription:
-    """Describe images whose facts are known.
+    """Compute the description of a dataset from the measured properties of its images.
 
     Args:
         record: The dataset, which holds the counts of the sides.

@@ -21,7 +21,7 @@ BINS = 32
 _FLAT = 8
 # EXIF tags of the camera.
 _MAKE, _MODEL = 271, 272
-# Formats whose EXIF lies before the pixels; Pillow would decode a whole PNG to look for it.
+# Formats with EXIF in front of the pixels. In a PNG it may follow them, and Pillow would decode the pixels to reach it.
 _EXIF_FORMATS = frozenset({"JPEG", "TIFF", "WEBP", "MPO"})
 
 

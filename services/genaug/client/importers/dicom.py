@@ -1,4 +1,4 @@
-"""DICOM files as images: what their headers say, and their pixels without anything else.
+"""DICOM files as images: facts of their headers, and their pixels without anything else.
 
 A file's header names the patient. Only pixel values leave this module, a digest of the PatientID as the subject, and
 the window of values that the file proposes.
@@ -88,7 +88,7 @@ def dicom_to_tiff(file: IO[bytes]) -> bytes:
     if problem := _header(dataset, syntax).problem:
         raise ValueError(problem)
     with warnings.catch_warnings():
-        # Of damaged or odd pixels: the import counts those that cannot be decoded.
+        # Warnings about damaged pixels: the import counts images that cannot be decoded.
         warnings.simplefilter("ignore")
         values = pydicom.pixels.pixel_array(dataset)
     if dataset.PhotometricInterpretation == "PALETTE COLOR":
@@ -99,7 +99,7 @@ def dicom_to_tiff(file: IO[bytes]) -> bytes:
 
 
 def remark(headers: Iterable[DicomHeader], spec: ImportSpec, report: SourceReport) -> None:
-    """Add to the report what the user should know of a source's DICOM files: windows that they propose, burned-in text.
+    """Add notes on a source's DICOM files to the report: windows that they propose, burned-in text.
 
     Args:
         headers: Of the files that are imported.
@@ -194,6 +194,7 @@ def _undecodable(syntax: str) -> str:
     uid = pydicom.uid.UID(syntax)
     try:
         decodable = pydicom.pixels.get_decoder(uid).is_available
+    # Raised by pydicom for a transfer syntax that it has no decoder class for.
     except NotImplementedError:
         return f"transfer syntax {uid.name}"
     return "" if decodable else f"{uid.name.split(',')[0]} needs a decoder (pip install python-gdcm)"

@@ -123,7 +123,7 @@ def _encode(data: bytes, kind: str) -> bytes:
 
 
 def identify(name: str, open: Open, *, size: int = 0) -> ImageFile:
-    """Return what the file `name` is, by its suffix or its first bytes.
+    """Return the kind of the file `name`, by its suffix or its first bytes.
 
     DICOM and .npy files are opened for their headers.
 
@@ -161,7 +161,7 @@ def identify(name: str, open: Open, *, size: int = 0) -> ImageFile:
 
 
 def identify_path(path: Path) -> ImageFile:
-    """Return what the file at `path` is, see `identify`. A file that cannot be opened has a problem that says so."""
+    """Return the kind of the file at `path`, see `identify`. A file that cannot be opened has a problem."""
     try:
         return identify(path.name, partial(_open, path), size=path.stat().st_size)
     except OSError as error:

@@ -21,7 +21,7 @@ def side_in_name(name: str) -> str:
 
 
 def side_in_path(parts: Sequence[str]) -> str:
-    """Return the side that the last of a path's `parts` speaks of, of those that speak of one; empty if none does."""
+    """Return the side named by the last of a path's `parts` that names one; empty if none does."""
     return next(filter(None, map(side_in_name, reversed(parts))), "")
 
 

@@ -1,4 +1,4 @@
-"""Subjects of images: a column of a table, or what a regular expression finds in names."""
+"""Subjects of images, from a column of a table or by a regular expression on names."""
 
 from __future__ import annotations
 
