@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from genaug.client.importers.escape import readable
 from genaug.client.importers.names import check_names
 from genaug.schema.registry import Registry, load
-from genaug.schema.run import ImportSpec
+from genaug.schema.run import ImportSpec, OnConflict
 from genaug.shared.errors import InvalidArgument
 
 
@@ -127,6 +127,11 @@ def open_source(spec: ImportSpec) -> Source:
             raise InvalidArgument(f"{name}: means nothing to format {spec.format}; leave it out", reason="BAD_OPTION")
     read: Callable[[ImportSpec, SourceReport], Iterator[SourceImage]] = load(importer.reader)
     images = tuple(map(_encodable, read(spec, report)))
+    if spec.on_conflict != OnConflict.REFUSE and not any(image.split for image in images):
+        raise InvalidArgument(
+            "on_conflict: the source has no split of its own, so nothing can conflict; leave it out",
+            reason="BAD_OPTION",
+        )
     check_names(images, report, options=importer.options)
     return Source(images, report, spec)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from genaug.client.importers import open_source
-from genaug.schema.run import ImportSpec
+from genaug.schema.run import ImportSpec, OnConflict
 from genaug.shared.errors import FailedPrecondition, GenaugError, InvalidArgument
 from genaug.vision.images.pixels import decode
 
@@ -206,3 +206,8 @@ def test_odir_takes_a_split_and_a_regex_for_its_ids(tmp_path) -> None:
 def test_odd_rows_of_odir_are_refused(tmp_path, row: str, said: str) -> None:
     touch(tmp_path / "photos", "7_right.jpg", "7.jpg")
     assert said in refused(odir_options(tmp_path, row)).message
+
+
+def test_a_policy_for_conflicts_needs_a_split() -> None:
+    with pytest.raises(InvalidArgument, match="on_conflict: the source has no split of its own"):
+        open_source(ImportSpec(format="digits", on_conflict=OnConflict.DROP_TRAINING))
