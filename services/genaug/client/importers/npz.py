@@ -9,6 +9,7 @@ import re
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-Open = Callable[[], IO[bytes]]
+Open = Callable[[], AbstractContextManager[IO[bytes]]]
 
 _IMAGES = frozenset({"images", "image", "imgs", "img", "x", "data"})
 _LABELS = frozenset({"labels", "label", "y", "targets", "target"})
@@ -93,11 +94,18 @@ def _open_arrays(location: str) -> dict[str, Open]:
     if not path.is_file():
         raise InvalidArgument(f"images: there is no file {path}", reason="NO_SUCH_FILE")
     try:
-        archive = zipfile.ZipFile(path)
+        with zipfile.ZipFile(path) as archive:
+            members = [name for name in archive.namelist() if name.endswith(".npy")]
     except (zipfile.BadZipFile, OSError) as error:
         raise InvalidArgument(f"images: {path} is no .npz archive ({error})", reason="BAD_ARCHIVE") from None
-    members = [name for name in archive.namelist() if name.endswith(".npy")]
-    return {name.removesuffix(".npy"): partial(archive.open, name) for name in members}
+    return {name.removesuffix(".npy"): partial(_open_member, path, name) for name in members}
+
+
+@contextmanager
+def _open_member(path: Path, name: str) -> Iterator[IO[bytes]]:
+    # The archive is open no longer than its member: a refused source must not leave it open.
+    with zipfile.ZipFile(path) as archive, archive.open(name) as file:
+        yield file
 
 
 def _open(path: Path) -> IO[bytes]:

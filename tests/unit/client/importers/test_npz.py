@@ -71,6 +71,21 @@ def test_words_channels_first_and_files_of_their_own(tmp_path) -> None:
     assert "arrays that are not read: spacing" in source.report.notes
 
 
+def test_a_refused_archive_is_closed(tmp_path, monkeypatch) -> None:
+    archives: list[zipfile.ZipFile] = []
+
+    class Recorded(zipfile.ZipFile):
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
+            archives.append(self)
+
+    path = save(tmp_path / "x.npz", images=np.zeros((2, 8, 8), "u1"), labels=np.array([[0, 1, 1], [1, 0, 0]]))
+    monkeypatch.setattr(zipfile, "ZipFile", Recorded)
+    refused(path)
+    assert archives
+    assert all(archive.fp is None for archive in archives)
+
+
 def test_several_labels_need_to_be_allowed(tmp_path) -> None:
     path = save(tmp_path / "x.npz", images=np.zeros((2, 8, 8), "u1"), labels=np.array([[0, 1, 1], [1, 0, 0]]))
     assert "--multi-label" in refused(path).message
